@@ -1,0 +1,53 @@
+//! The restic repository format over an object store.
+//!
+//! This crate writes, reads and tends repositories that the restic program made or can open: format
+//! version 1 (read, and appended to) and version 2 (zstd). It knows nothing of gRPC, of Kubernetes
+//! or of Redis: bytes in, snapshots out.
+//!
+//! ```text
+//!  backup:  bytes ─▶ chunker ─▶ SHA-256 ─▶ known? ─▶ zstd ─▶ AES+MAC ─▶ pack ─▶ object store
+//!                                            │ yes: only the id is kept
+//!           packs ─▶ index ─▶ tree ─▶ (is our lock still there?) ─▶ snapshot file: the commit
+//!  restore: snapshot ─▶ tree ─▶ blob ids ─▶ index ─▶ ranged reads ─▶ MAC, zstd, SHA-256 ─▶ bytes
+//! ```
+//!
+//! Reading order: [`Repository`] (open it), [`SnapshotWriter`] (write), [`FileReader`] (read),
+//! [`forget`](forget::plan) and [`prune`] (let go), [`check`] (verify). Below them lie the pure
+//! parts: `chunker`, `pack`, `index`, `crypto`.
+//!
+//! Three rules hold everywhere:
+//! 1. The snapshot file is written last. Without it nothing exists; what is left is prune's job.
+//! 2. A listing or a document that cannot be read is an error, never a shorter answer.
+//! 3. Locks are restic's: written, refreshed, honoured. Other programs may share the repository.
+
+pub mod check;
+mod config;
+mod crypto;
+mod error;
+pub mod forget;
+mod id;
+mod key;
+mod lock;
+mod maintain;
+mod options;
+mod polynomial;
+pub mod prune;
+mod read;
+mod repository;
+mod snapshot;
+mod store;
+mod write;
+
+pub use config::Version;
+pub use error::{Error, Kind, Result};
+pub use forget::{GroupBy, GroupKey, KeepPolicy};
+pub use id::Id;
+pub use key::{Kdf, Password};
+pub use lock::LockInfo;
+pub use maintain::{ForgetSummary, Stats, UnlockScope};
+pub use options::{BackupOptions, Compression, InitOptions, OpenOptions, Resources};
+pub use read::{FileEntry, FileReader, ReadOptions};
+pub use repository::Repository;
+pub use snapshot::{Snapshot, SnapshotFilter, SnapshotRef};
+pub use store::Store;
+pub use write::{BackupSummary, FileSummary, FileWriter, SnapshotWriter};

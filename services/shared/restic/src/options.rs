@@ -1,0 +1,158 @@
+//! What callers choose when they open, initialise or write a repository.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, FixedOffset, Utc};
+use tokio::sync::Semaphore;
+
+use crate::config::Version;
+use crate::error::{Error, Result};
+use crate::key::Kdf;
+
+/// The processors that all streams share.
+///
+/// Hashing, compression and encryption run on blocking threads, but never more of them at once than
+/// there are permits, and in the order they asked: a hundred streams are as fair to each other as
+/// two. Give every repository of a process the same value.
+#[derive(Clone, Debug)]
+pub struct Resources {
+    cpu: Arc<Semaphore>,
+    parallelism: usize,
+}
+
+impl Resources {
+    /// Room for `parallelism` computations at a time (at least one).
+    #[must_use]
+    pub fn new(parallelism: usize) -> Self {
+        let parallelism = parallelism.max(1);
+        Self { cpu: Arc::new(Semaphore::new(parallelism)), parallelism }
+    }
+
+    pub(crate) fn parallelism(&self) -> usize {
+        self.parallelism
+    }
+
+    /// Runs `work` on a blocking thread as soon as a processor is free.
+    ///
+    /// Dropping the future before the work began prevents it; once begun it runs to its end, which
+    /// is a matter of milliseconds.
+    pub(crate) async fn compute<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        let permit = Arc::clone(&self.cpu)
+            .acquire_owned()
+            .await
+            .map_err(|closed| Error::internal(operation, closed))?;
+        tokio::task::spawn_blocking(move || {
+            let result = work();
+            drop(permit);
+            result
+        })
+        .await
+        .map_err(|died| Error::internal(operation, died))
+    }
+}
+
+impl Default for Resources {
+    /// One computation per processor.
+    fn default() -> Self {
+        Self::new(std::thread::available_parallelism().map_or(2, usize::from))
+    }
+}
+
+/// How a repository is opened.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// The name of this machine or pod, for our lock files. A suffix makes it unique per process.
+    pub host: String,
+    /// The user name in our lock files.
+    pub username: String,
+    /// How long an operation waits for a conflicting lock before it fails with
+    /// [`Kind::Locked`](crate::Kind::Locked).
+    pub lock_wait: Duration,
+    /// Whether reading operations take a shared lock. Without it a read-only store can be read, and
+    /// a prune running meanwhile can make a read fail (never lie). Writes always lock.
+    pub lock_reads: bool,
+    /// The processors to share.
+    pub resources: Resources,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self {
+            host: "coffer".into(),
+            username: "coffer".into(),
+            lock_wait: Duration::from_secs(60),
+            lock_reads: true,
+            resources: Resources::default(),
+        }
+    }
+}
+
+/// How a repository is made.
+#[derive(Clone, Debug, Default)]
+pub struct InitOptions {
+    /// The format version; 2 unless a very old reader must open it.
+    pub version: Version,
+    /// The cost of the password derivation.
+    pub kdf: Kdf,
+}
+
+/// How hard data blobs are compressed (format version 2; version 1 has no compression).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Data blobs are stored as they are. Trees and documents are compressed all the same, as restic
+    /// does.
+    Off,
+    /// A zstd level, 1 to 22. Level 1 is as small as higher ones on Redis dumps, and the fastest.
+    Level(i32),
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        Self::Level(1)
+    }
+}
+
+/// What a new snapshot says about itself, and how it is written.
+#[derive(Clone, Debug)]
+pub struct BackupOptions {
+    /// The host the data came from.
+    pub host: String,
+    /// The snapshot's tags.
+    pub tags: Vec<String>,
+    /// The paths the snapshot is listed and grouped under; empty: the paths of its files.
+    pub paths: Vec<String>,
+    /// The moment the snapshot stands for; its offset decides the day it counts for in `forget`.
+    pub time: DateTime<FixedOffset>,
+    /// The user name in the snapshot.
+    pub username: String,
+    /// The program and version in the snapshot.
+    pub program_version: String,
+    /// Compression of data blobs.
+    pub compression: Compression,
+    /// Decode every new blob again and compare before it is written, as restic does: this catches
+    /// bad memory and codec faults for about a fifth of the processor time.
+    pub verify: bool,
+    /// Packs being uploaded at a time. Each holds up to 16 MiB of memory.
+    pub uploads: usize,
+}
+
+impl Default for BackupOptions {
+    fn default() -> Self {
+        Self {
+            host: "host-0".into(),
+            tags: Vec::new(),
+            paths: Vec::new(),
+            time: Utc::now().fixed_offset(),
+            username: "coffer".into(),
+            program_version: concat!("coffer ", env!("CARGO_PKG_VERSION")).into(),
+            compression: Compression::default(),
+            verify: true,
+            uploads: 2,
+        }
+    }
+}

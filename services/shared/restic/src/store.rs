@@ -1,0 +1,212 @@
+//! Where each kind of object lies in the store, and the few operations on them.
+//!
+//! Every error names the operation and the object with its location. A listing is complete or an
+//! error. Writes replace whole objects: the stores put atomically.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use futures::stream::BoxStream;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+
+use crate::error::{Error, Result};
+use crate::id::Id;
+
+/// The kinds of objects in a repository, `config` apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FileKind {
+    Pack,
+    Index,
+    Snapshot,
+    Key,
+    Lock,
+}
+
+impl FileKind {
+    const fn folder(self) -> &'static str {
+        match self {
+            Self::Pack => "data",
+            Self::Index => "index",
+            Self::Snapshot => "snapshots",
+            Self::Key => "keys",
+            Self::Lock => "locks",
+        }
+    }
+
+    /// The object's name inside the repository.
+    pub(crate) fn name(self, id: &Id) -> String {
+        match self {
+            Self::Pack => format!("data/{}/{id}", hex::encode(&id.as_bytes()[..1])),
+            _ => format!("{}/{id}", self.folder()),
+        }
+    }
+}
+
+/// The name of the config object.
+pub(crate) const CONFIG: &str = "config";
+
+/// An object store whose root is a repository, and the name people know the place by.
+#[derive(Clone, Debug)]
+pub struct Store {
+    objects: Arc<dyn ObjectStore>,
+    location: Arc<str>,
+}
+
+impl Store {
+    /// The repository at the root of `objects` (wrap it in a `PrefixStore` for a sub-folder).
+    /// `location` appears in errors: `s3:bucket/prefix`, `/srv/backup`; put no credentials in it.
+    #[must_use]
+    pub fn new(objects: Arc<dyn ObjectStore>, location: impl Into<Arc<str>>) -> Self {
+        Self { objects, location: location.into() }
+    }
+
+    /// A repository in a directory, which must exist. Every file is on the disk, its data and its
+    /// name, before a write is reported as done.
+    ///
+    /// # Errors
+    /// [`Error::Directory`] if it is missing or no directory.
+    pub fn local(path: impl AsRef<std::path::Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let text = path.display().to_string();
+        let objects = LocalFileSystem::new_with_prefix(path)
+            .map_err(|source| Error::Directory { path: text.clone(), source })?
+            .with_fsync(true);
+        Ok(Self::new(Arc::new(objects), text))
+    }
+
+    /// The place, for people.
+    #[must_use]
+    pub fn location(&self) -> &str {
+        &self.location
+    }
+
+    pub(crate) fn describe(&self, name: &str) -> String {
+        format!("{name} in {}", self.location)
+    }
+
+    fn failed(
+        &self,
+        operation: &'static str,
+        name: &str,
+    ) -> impl FnOnce(object_store::Error) -> Error {
+        let path = self.describe(name);
+        move |source| {
+            // S3 answers 404 to both a missing object and a missing bucket; only the text differs.
+            let missing_bucket = matches!(source, object_store::Error::NotFound { .. })
+                && format!("{source:?}").contains("NoSuchBucket");
+            if missing_bucket {
+                Error::NoBucket { operation, path, source }
+            } else {
+                Error::Store { operation, path, source }
+            }
+        }
+    }
+
+    pub(crate) async fn get(&self, name: &str) -> Result<Bytes> {
+        let answer =
+            self.objects.get(&Path::from(name)).await.map_err(self.failed("read", name))?;
+        answer.bytes().await.map_err(self.failed("read", name))
+    }
+
+    pub(crate) async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes> {
+        let wanted = range.end - range.start;
+        let bytes = self
+            .objects
+            .get_range(&Path::from(name), range)
+            .await
+            .map_err(self.failed("read", name))?;
+        if u64::try_from(bytes.len()).ok() != Some(wanted) {
+            let problem = format!("is too short: {} bytes instead of {wanted}", bytes.len());
+            return Err(Error::damaged(self.describe(name), problem));
+        }
+        Ok(bytes)
+    }
+
+    pub(crate) async fn put(&self, name: &str, content: Bytes) -> Result<()> {
+        self.objects
+            .put(&Path::from(name), content.into())
+            .await
+            .map(drop)
+            .map_err(self.failed("write", name))
+    }
+
+    /// Deletes an object; one that is gone already is as good.
+    pub(crate) async fn delete(&self, name: &str) -> Result<()> {
+        match self.objects.delete(&Path::from(name)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(source) => Err(self.failed("delete", name)(source)),
+        }
+    }
+
+    /// Whether the object is there, by reading its head.
+    pub(crate) async fn exists(&self, name: &str) -> Result<bool> {
+        match self.objects.head(&Path::from(name)).await {
+            Ok(_) => Ok(true),
+            Err(source) => match self.failed("look up", name)(source) {
+                error if error.is_not_found_in_store() => Ok(false),
+                error => Err(error),
+            },
+        }
+    }
+
+    /// Every object of a kind with its size. Names that are no ids (temporary files of other
+    /// programs) are skipped, as restic does.
+    pub(crate) async fn list(&self, kind: FileKind) -> Result<Vec<(Id, u64)>> {
+        let folder = kind.folder();
+        let mut found = Vec::new();
+        let mut listing: BoxStream<'_, _> = self.objects.list(Some(&Path::from(folder)));
+        while let Some(meta) =
+            listing.try_next().await.map_err(self.failed("list", folder))?
+        {
+            if let Some(id) = meta.location.filename().and_then(|name| name.parse().ok()) {
+                found.push((id, meta.size));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Every object below a folder of a kind, whatever its name: what `wipe` deletes.
+    pub(crate) async fn list_names(&self, kind: FileKind) -> Result<Vec<String>> {
+        let folder = kind.folder();
+        self.objects
+            .list(Some(&Path::from(folder)))
+            .map_ok(|meta| meta.location.to_string())
+            .try_collect()
+            .await
+            .map_err(self.failed("list", folder))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Kind;
+
+    #[tokio::test]
+    async fn missing_objects_and_directories() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::local(folder.path()).unwrap();
+        let error = store.get(CONFIG).await.unwrap_err();
+        assert!(error.is_not_found_in_store(), "{error:?}");
+        assert!(!store.exists(CONFIG).await.unwrap());
+        assert_eq!(store.list(FileKind::Snapshot).await.unwrap(), []);
+        store.delete(CONFIG).await.unwrap();
+        let error = Store::local(folder.path().join("absent")).unwrap_err();
+        assert_eq!(error.kind(), Kind::NotFound, "{}", error.chain());
+    }
+
+    #[tokio::test]
+    async fn names_that_are_no_ids_are_skipped_in_listings_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::local(folder.path()).unwrap();
+        let id = Id::of(b"x");
+        store.put(&FileKind::Pack.name(&id), Bytes::from_static(b"four")).await.unwrap();
+        store.put("data/00/restic-temp-1", Bytes::new()).await.unwrap();
+        assert_eq!(store.list(FileKind::Pack).await.unwrap(), [(id, 4)]);
+        assert_eq!(store.list_names(FileKind::Pack).await.unwrap().len(), 2);
+    }
+}
