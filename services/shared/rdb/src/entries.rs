@@ -1,0 +1,245 @@
+//! Reads an RDB file key by key, for a restore: one value in memory at a time, its body untouched.
+//!
+//! A body that lies within one chunk of input is a slice of that chunk; only what was cut is copied.
+
+use crate::error::Error;
+use crate::file::{Item, Parsed, Parser};
+use crate::strings::{self, printable};
+use crate::value::{self, Type};
+use crate::version::Version;
+use bytes::{Buf, Bytes, BytesMut};
+
+/// How much of a key is shown in messages.
+const SHOWN: usize = 80;
+
+/// How long a server said the key had not been used, or how often it had been.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Usage {
+    /// Seconds since it was last used (`maxmemory-policy` of the LRU family).
+    IdleSeconds(u64),
+    /// The logarithmic counter of the LFU family.
+    Frequency(u8),
+}
+
+/// One key with its value.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The database it is in.
+    pub database: u64,
+    /// Its name.
+    pub key: Bytes,
+    /// When it expires, in milliseconds since 1970.
+    pub expires_at_ms: Option<i64>,
+    /// How it was used, where the server kept that.
+    pub usage: Option<Usage>,
+    /// The type of the value.
+    pub value_type: &'static Type,
+    /// The value as RDB writes it; with the type byte before it and a footer behind it, a payload.
+    pub body: Bytes,
+}
+
+/// What is in a file, in its order.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// The dialect; always first.
+    Version(Version),
+    /// A note of the server about itself.
+    Note {
+        /// For example `redis-ver`.
+        name: Bytes,
+        /// Its text.
+        value: Bytes,
+    },
+    /// How many keys, and how many with an expiry, the next database has, as announced.
+    SizeHint {
+        /// The database.
+        database: u64,
+        /// Keys.
+        keys: u64,
+        /// Keys with an expiry.
+        expiring: u64,
+    },
+    /// The source of a function library.
+    Function(Bytes),
+    /// Data that a module keeps outside any key. No command can restore it.
+    ModuleAux {
+        /// The module's nine-letter type name.
+        module: String,
+    },
+    /// A key.
+    Entry(Entry),
+    /// The end, behind a right checksum, or none if the server wrote none.
+    End {
+        /// Whether there was a checksum.
+        checksummed: bool,
+    },
+}
+
+/// The reader.
+#[derive(Debug)]
+pub struct Entries {
+    parser: Parser,
+    input: Bytes,
+    /// The part of the item under way that came with earlier input.
+    kept: BytesMut,
+    largest: u64,
+    database: u64,
+    key: Bytes,
+    expires_at_ms: Option<i64>,
+    usage: Option<Usage>,
+}
+
+impl Entries {
+    /// Begins in front of the magic. No key, value, function or note may be larger than `largest` bytes.
+    #[must_use]
+    pub fn new(largest: u64) -> Self {
+        Self {
+            parser: Parser::new(),
+            input: Bytes::new(),
+            kept: BytesMut::new(),
+            largest,
+            database: 0,
+            key: Bytes::new(),
+            expires_at_ms: None,
+            usage: None,
+        }
+    }
+
+    /// Adds input, to be called when [`Self::next`] has asked for it.
+    pub fn feed(&mut self, chunk: Bytes) {
+        if self.input.is_empty() {
+            self.input = chunk;
+        } else {
+            let mut joined = BytesMut::with_capacity(self.input.len() + chunk.len());
+            joined.extend_from_slice(&self.input);
+            joined.extend_from_slice(&chunk);
+            self.input = joined.freeze();
+        }
+    }
+
+    /// The next thing in the file, or `None` when more input is needed. After [`Event::End`], and after
+    /// an error, there is nothing more.
+    ///
+    /// # Errors
+    /// When the bytes are not RDB, are damaged, hold what this reader does not know, or an item is too
+    /// large.
+    #[expect(clippy::should_implement_trait, reason = "None means hungry, not over")]
+    pub fn next(&mut self) -> Result<Option<Event>, Error> {
+        loop {
+            match self.parser.parse(&self.input)? {
+                Parsed::Hungry(used) => {
+                    self.check_size(used)?;
+                    self.kept.extend_from_slice(&self.input[..used]);
+                    self.input.advance(used);
+                    return Ok(None);
+                }
+                Parsed::Next(used) => self.input.advance(used),
+                Parsed::Item(used, item) => {
+                    self.check_item_size(used, item)?;
+                    let tail = self.input.split_to(used);
+                    let whole = if self.kept.is_empty() {
+                        tail
+                    } else {
+                        self.kept.extend_from_slice(&tail);
+                        // A buffer of its own, which is given back when the value has been sent.
+                        std::mem::take(&mut self.kept).freeze()
+                    };
+                    if let Some(event) = self.event(item, whole)? {
+                        return Ok(Some(event));
+                    }
+                }
+                Parsed::Ended if self.input.is_empty() => return Ok(None),
+                Parsed::Ended => return Err(Error::Trailing { at: self.parser.at() }),
+            }
+        }
+    }
+
+    fn check_size(&self, more: usize) -> Result<(), Error> {
+        self.parser.item().map_or(Ok(()), |item| self.check_item_size(more, item))
+    }
+
+    fn check_item_size(&self, more: usize, item: Item) -> Result<(), Error> {
+        if (self.kept.len() + more) as u64 <= self.largest {
+            return Ok(());
+        }
+        let (what, name) = match item {
+            Item::Value(_) => ("the value of key", printable(&self.key, SHOWN)),
+            Item::Key => ("a key", printable(&self.kept, SHOWN)),
+            Item::Function => ("a function library", printable(&self.kept, SHOWN)),
+            _ => ("a note", printable(&self.kept, SHOWN)),
+        };
+        Err(Error::TooLarge { what, name, limit: self.largest })
+    }
+
+    fn event(&mut self, item: Item, mut bytes: Bytes) -> Result<Option<Event>, Error> {
+        let event = match item {
+            Item::Magic => Event::Version(self.parser.magic(&bytes)?),
+            Item::Aux => Event::Note {
+                name: strings::take(&mut bytes, self.largest)?,
+                value: strings::take(&mut bytes, self.largest)?,
+            },
+            Item::SelectDb => {
+                self.database = strings::take_number(&mut bytes)?;
+                return Ok(None);
+            }
+            Item::SizeHint => Event::SizeHint {
+                database: self.database,
+                keys: strings::take_number(&mut bytes)?,
+                expiring: strings::take_number(&mut bytes)?,
+            },
+            Item::ExpirySeconds => {
+                self.expires_at_ms = Some(i64::from(bytes.get_i32_le()).saturating_mul(1000));
+                return Ok(None);
+            }
+            Item::ExpiryMillis => {
+                self.expires_at_ms = Some(bytes.get_i64_le());
+                return Ok(None);
+            }
+            Item::Idle => {
+                self.usage = Some(Usage::IdleSeconds(strings::take_number(&mut bytes)?));
+                return Ok(None);
+            }
+            Item::Freq => {
+                self.usage = Some(Usage::Frequency(bytes.get_u8()));
+                return Ok(None);
+            }
+            Item::Function => Event::Function(strings::take(&mut bytes, self.largest)?),
+            Item::ModuleAux => {
+                let id = strings::take_number(&mut bytes)?;
+                Event::ModuleAux { module: value::module_name_of_id(id) }
+            }
+            Item::Passing => return Ok(None),
+            Item::Key => {
+                self.key = strings::take(&mut bytes, self.largest)?;
+                return Ok(None);
+            }
+            Item::Value(value_type) => Event::Entry(Entry {
+                database: self.database,
+                key: std::mem::take(&mut self.key),
+                expires_at_ms: self.expires_at_ms.take(),
+                usage: self.usage.take(),
+                value_type,
+                body: bytes,
+            }),
+            Item::Checksum => Event::End { checksummed: self.parser.checksum(&bytes)? },
+        };
+        Ok(Some(event))
+    }
+
+    /// Bytes read so far.
+    #[must_use]
+    pub const fn position(&self) -> u64 {
+        self.parser.at()
+    }
+
+    /// Confirms that the file was read to its end.
+    ///
+    /// # Errors
+    /// When it was not, or more data followed.
+    pub fn finish(self) -> Result<(), Error> {
+        if !self.parser.has_ended() {
+            return Err(Error::Truncated { at: self.parser.at() });
+        }
+        if self.input.is_empty() { Ok(()) } else { Err(Error::Trailing { at: self.parser.at() }) }
+    }
+}

@@ -1,0 +1,38 @@
+//! The formats in which Redis and Valkey hand out their data, and nothing else: bytes in, structs out.
+//!
+//! No sockets, no clocks, no async: whoever reads a socket or a snapshot pushes the bytes in here and is
+//! told what they are. Every reader is incremental, keeps a constant amount of memory (the entry reader:
+//! one value), and treats its input as hostile: no input may panic, loop for ever or make it allocate
+//! more than its stated limit.
+//!
+//! ```text
+//!   replication stream ─▶ walk::Walk ───────▶ where the file ends, keys by database and type, checksum
+//!   a stored dump.rdb ──▶ entries::Entries ─▶ key, expiry, type byte, body ─▶ payload ─▶ RESTORE
+//!   a stored .resp ─────▶ resp::CommandReader ▶ commands
+//!                               both RDB readers share:
+//!            file::Parser (opcodes) ▶ skip::Skipper (interpreter) ▶ grammar (what each type looks like)
+//! ```
+//!
+//! Start with `grammar.rs`: it states, as data, what follows each type byte. The
+//! interpreter in `skip.rs` finds where a value ends by following it, without decoding anything: the
+//! bodies are passed on as they are, which is what makes module values, streams and whatever encoding a
+//! server chose survive unharmed.
+//!
+//! What is not here: decoding values into elements, and rewriting them for older servers.
+
+pub mod crc64;
+pub mod entries;
+mod error;
+mod file;
+mod grammar;
+mod length;
+mod lzf;
+pub mod payload;
+pub mod resp;
+mod skip;
+pub mod strings;
+pub mod value;
+pub mod version;
+pub mod walk;
+
+pub use error::Error;

@@ -1,0 +1,224 @@
+//! Reads an RDB file for its end, its checksum and its figures; keeps no keys and no values.
+//!
+//! This is what watches over a dump while the bytes go elsewhere: a value of half a gigabyte passes
+//! through it in a few dozen bytes of memory.
+
+use crate::error::Error;
+use crate::file::{Item, Parsed, Parser};
+use crate::strings;
+use crate::value::Kind;
+use crate::version::Version;
+use bytes::{Bytes, BytesMut};
+use std::collections::BTreeMap;
+
+/// Notes larger than this are not kept. Servers write a few words; old ones wrote whole scripts.
+const LARGEST_NOTE: usize = 4096;
+/// More notes than this are not kept.
+const MOST_NOTES: usize = 64;
+/// More databases than this are no longer told apart: their keys are counted with the last one's.
+const MOST_DATABASES: usize = 65_536;
+
+/// What one database holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Database {
+    /// Keys by kind.
+    pub keys: BTreeMap<Kind, u64>,
+    /// Keys that have an expiry.
+    pub expiring: u64,
+    /// How many keys, and how many with an expiry, the server announced.
+    pub announced: Option<(u64, u64)>,
+}
+
+impl Database {
+    /// All keys.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.keys.values().sum()
+    }
+}
+
+/// What a whole file holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// The dialect; `None` until the first nine bytes are read.
+    pub version: Option<Version>,
+    /// By database number; only those that hold keys or were announced.
+    pub databases: BTreeMap<u64, Database>,
+    /// Function libraries.
+    pub functions: u64,
+    /// Data of modules outside any key.
+    pub module_aux: u64,
+    /// The notes the server wrote: `redis-ver`, `repl-id` and so on.
+    pub notes: BTreeMap<String, String>,
+    /// Whether the server wrote a checksum (`rdbchecksum yes`). If so, it was right.
+    pub checksummed: bool,
+    /// Length of the file.
+    pub bytes: u64,
+}
+
+impl Summary {
+    /// All keys of all databases.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.databases.values().map(Database::total).sum()
+    }
+}
+
+/// The walker.
+#[derive(Debug)]
+pub struct Walk {
+    parser: Parser,
+    kept: BytesMut,
+    database: u64,
+    expiry_seen: bool,
+    summary: Summary,
+}
+
+impl Default for Walk {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Walk {
+    /// Begins in front of the magic.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            parser: Parser::new(),
+            kept: BytesMut::new(),
+            database: 0,
+            expiry_seen: false,
+            summary: Summary::default(),
+        }
+    }
+
+    /// Reads on, and says how many bytes of `input` belong to the file: all of them, unless the file
+    /// ends within. After an error the walk is over.
+    ///
+    /// # Errors
+    /// When the bytes are not RDB, are damaged, or hold what this reader does not know; see
+    /// [`Error::may_be_newer_format`].
+    pub fn feed(&mut self, input: &[u8]) -> Result<usize, Error> {
+        let mut rest = input;
+        while !self.parser.has_ended() {
+            let limit = self.parser.item().map_or(0, limit_of);
+            match self.parser.parse(rest)? {
+                Parsed::Hungry(used) => {
+                    self.keep(&rest[..used], limit);
+                    return Ok(input.len());
+                }
+                Parsed::Next(used) => rest = &rest[used..],
+                Parsed::Item(used, item) => {
+                    self.keep(&rest[..used], limit);
+                    rest = &rest[used..];
+                    let kept = self.kept.split().freeze();
+                    self.note(item, kept)?;
+                }
+                Parsed::Ended => break,
+            }
+        }
+        Ok(input.len() - rest.len())
+    }
+
+    /// Keeps the bytes of small items. One byte over the limit is kept as the sign that it was crossed.
+    fn keep(&mut self, bytes: &[u8], limit: usize) {
+        let room = (limit + 1).saturating_sub(self.kept.len());
+        if limit > 0 {
+            self.kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        }
+    }
+
+    fn note(&mut self, item: Item, mut kept: Bytes) -> Result<(), Error> {
+        match item {
+            Item::Magic => self.summary.version = Some(self.parser.magic(&kept)?),
+            Item::Aux => {
+                if kept.len() <= LARGEST_NOTE && self.summary.notes.len() < MOST_NOTES {
+                    let name = strings::take(&mut kept, LARGEST_NOTE as u64 * 16)?;
+                    let value = strings::take(&mut kept, LARGEST_NOTE as u64 * 16)?;
+                    let shown = |bytes: &[u8]| strings::printable(bytes, LARGEST_NOTE);
+                    self.summary.notes.insert(shown(&name), shown(&value));
+                }
+            }
+            Item::SelectDb => {
+                let chosen = strings::take_number(&mut kept)?;
+                if self.summary.databases.len() < MOST_DATABASES
+                    || self.summary.databases.contains_key(&chosen)
+                {
+                    self.database = chosen;
+                }
+            }
+            Item::SizeHint => {
+                let keys = strings::take_number(&mut kept)?;
+                let expiring = strings::take_number(&mut kept)?;
+                self.here().announced = Some((keys, expiring));
+            }
+            Item::ExpirySeconds | Item::ExpiryMillis => self.expiry_seen = true,
+            Item::Value(known) => {
+                let expiring = u64::from(std::mem::take(&mut self.expiry_seen));
+                let here = self.here();
+                *here.keys.entry(known.kind).or_default() += 1;
+                here.expiring += expiring;
+            }
+            Item::Function => self.summary.functions += 1,
+            Item::ModuleAux => self.summary.module_aux += 1,
+            Item::Checksum => {
+                self.summary.checksummed = self.parser.checksum(&kept)?;
+                self.summary.bytes = self.parser.at();
+            }
+            Item::Idle | Item::Freq | Item::Passing | Item::Key => {}
+        }
+        Ok(())
+    }
+
+    fn here(&mut self) -> &mut Database {
+        self.summary.databases.entry(self.database).or_default()
+    }
+
+    /// Whether the last byte of the file has been seen, and its checksum was right.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        self.parser.has_ended()
+    }
+
+    /// Bytes read so far.
+    #[must_use]
+    pub const fn position(&self) -> u64 {
+        self.parser.at()
+    }
+
+    /// The figures so far.
+    #[must_use]
+    pub const fn so_far(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// The figures of the whole file.
+    ///
+    /// # Errors
+    /// When its end has not been seen.
+    pub fn finish(self) -> Result<Summary, Error> {
+        if self.has_ended() {
+            Ok(self.summary)
+        } else {
+            Err(Error::Truncated { at: self.parser.at() })
+        }
+    }
+}
+
+/// How many bytes of an item are kept at most; none of those that are only counted.
+const fn limit_of(item: Item) -> usize {
+    match item {
+        Item::Magic | Item::SelectDb | Item::SizeHint | Item::Checksum => 32,
+        Item::Aux => LARGEST_NOTE,
+        Item::ExpirySeconds
+        | Item::ExpiryMillis
+        | Item::Idle
+        | Item::Freq
+        | Item::Function
+        | Item::ModuleAux
+        | Item::Passing
+        | Item::Key
+        | Item::Value(_) => 0,
+    }
+}

@@ -1,0 +1,121 @@
+//! Input that nobody sane would write: nothing may panic, hang or allocate beyond the limit.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+use bytes::Bytes;
+use coffer_rdb::entries::Entries;
+use coffer_rdb::version::Version;
+use coffer_rdb::walk::Walk;
+use coffer_rdb::{Error, value};
+use proptest::prelude::*;
+
+/// Bytes that get deep into the grammar more often than chance would.
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    let interesting = prop_oneof![
+        4 => 0_u8..32,
+        1 => Just(0x80_u8),
+        1 => Just(0x81_u8),
+        1 => 0xc0_u8..0xc5,
+        2 => 243_u8..=255,
+        2 => any::<u8>(),
+    ];
+    proptest::collection::vec(interesting, 0..300)
+}
+
+fn file() -> impl Strategy<Value = Vec<u8>> {
+    (
+        prop_oneof![Just(&b"REDIS0010"[..]), Just(&b"REDIS0012"[..]), Just(&b"VALKEY080"[..])],
+        bytes(),
+    )
+        .prop_map(|(magic, rest)| [magic, &rest].concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn readers_survive_and_agree_however_the_input_is_cut(file in file(), cut in 1_usize..40) {
+        let mut whole = Walk::new();
+        let whole_result = whole.feed(&file);
+        let mut cut_up = Walk::new();
+        let cut_result = file.chunks(cut).try_fold(0, |sum, piece| cut_up.feed(piece).map(|n| sum + n));
+        // Errors may be placed a few bytes apart: a number that was cut is placed at its last piece.
+        let kind = |result: &Result<usize, Error>| result.as_ref().map_err(std::mem::discriminant).copied();
+        prop_assert_eq!(kind(&whole_result), kind(&cut_result));
+        prop_assert_eq!(whole.so_far(), cut_up.so_far());
+
+        let mut entries = Entries::new(100);
+        let mut counted = 0_u64;
+        'file: for piece in file.chunks(cut) {
+            entries.feed(Bytes::copy_from_slice(piece));
+            loop {
+                match entries.next() {
+                    Ok(Some(coffer_rdb::entries::Event::Entry(_))) => counted += 1,
+                    Ok(Some(_)) => {}
+                    Ok(None) => break,
+                    Err(_) => break 'file,
+                }
+            }
+        }
+        prop_assert!(counted <= whole.so_far().total());
+    }
+
+    #[test]
+    fn values_survive(code in 0_u8..40, body in bytes(), version in 6_u16..100) {
+        if let Ok(Some(end)) = value::end_of(code, Version::from_footer(version), &body) {
+            prop_assert!(end <= body.len());
+            let shorter = value::end_of(code, Version::from_footer(version), &body[..end]);
+            prop_assert_eq!(shorter, Ok(Some(end)));
+        }
+    }
+}
+
+#[test]
+fn promises_of_size_cost_nothing() {
+    // A string and a list that claim 2^64 - 1 bytes and elements.
+    for code in [0_u8, 1, 4, 15, 18, 21] {
+        let mut file = b"REDIS0011".to_vec();
+        file.extend([code, 1, b'k', 0x81]);
+        file.extend([0xff; 8]);
+        file.extend([1; 1000]);
+        let mut walk = Walk::new();
+        assert_eq!(walk.feed(&file), Ok(file.len()));
+        assert!(matches!(walk.finish(), Err(Error::Truncated { .. })));
+        let mut entries = Entries::new(100);
+        entries.feed(Bytes::from(file));
+        let error = loop {
+            match entries.next() {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("not refused"),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, Error::TooLarge { limit: 100, .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_module_value_of_many_fields_takes_no_more_memory_than_one_of_few() {
+    let mut body = vec![1];
+    for _ in 0..200_000 {
+        body.extend([2, 5]);
+    }
+    body.push(0);
+    assert_eq!(value::end_of(7, Version::redis(10), &body), Ok(Some(body.len())));
+}
+
+#[test]
+fn what_is_unknown_is_told_from_what_is_damaged() {
+    for (tail, unknown) in [(&b"\xf3"[..], true), (b"\x1e\x01k", true), (b"\xf6", true)] {
+        let mut walk = Walk::new();
+        let error = walk.feed(&[b"REDIS0013", tail].concat()).unwrap_err();
+        assert_eq!(error.may_be_newer_format(), unknown, "{error}");
+    }
+    let mut walk = Walk::new();
+    let error = walk.feed(b"REDIS0010\xff\x01\x02\x03\x04\x05\x06\x07\x08").unwrap_err();
+    assert!(matches!(error, Error::Checksum { .. }) && !error.may_be_newer_format());
+    let error = Walk::new().feed(b"GIF89a000").unwrap_err();
+    assert_eq!(error.to_string(), "not an RDB file: it begins with \"GIF89a000\"");
+    let error = Walk::new().feed(b"REDIS0013\x1e\x01k").unwrap_err();
+    assert_eq!(error.to_string(), "unknown value type 30 at byte 9 of RDB version 13");
+}
