@@ -1,0 +1,85 @@
+//! Durations as Go writes and reads them: `1h30m`, `250ms`, `1.5s`.
+
+use std::time::Duration;
+
+/// A text that is no Go duration.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error(
+    "\"{0}\" is no duration: write numbers with units, as in 1h30m or 45s (units: h, m, s, ms, us, ns)"
+)]
+pub struct ParseError(String);
+
+/// Reads a Go duration.
+///
+/// # Errors
+/// When it is empty, negative, lacks a unit or does not fit.
+pub fn parse(text: &str) -> Result<Duration, ParseError> {
+    let error = || ParseError(text.to_owned());
+    let mut rest = text.trim();
+    if rest == "0" {
+        return Ok(Duration::ZERO);
+    }
+    if rest.is_empty() {
+        return Err(error());
+    }
+    let mut total = 0.0_f64;
+    while !rest.is_empty() {
+        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(error)?;
+        let value: f64 = rest[..number].parse().map_err(|_| error())?;
+        rest = &rest[number..];
+        let unit = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+        total += value
+            * match &rest[..unit] {
+                "h" => 3600.0,
+                "m" => 60.0,
+                "s" => 1.0,
+                "ms" => 1e-3,
+                "us" | "µs" => 1e-6,
+                "ns" => 1e-9,
+                _ => return Err(error()),
+            };
+        rest = &rest[unit..];
+    }
+    Duration::try_from_secs_f64(total).map_err(|_| error())
+}
+
+/// Writes a duration as Go does, rounded to whole seconds: `1h2m3s`, `0s`.
+#[must_use]
+pub fn seconds(duration: Duration) -> String {
+    let total = duration.as_secs() + u64::from(duration.subsec_millis() >= 500);
+    let (h, m, s) = (total / 3600, total / 60 % 60, total % 60);
+    match (h, m) {
+        (0, 0) => format!("{s}s"),
+        (0, _) => format!("{m}m{s}s"),
+        _ => format!("{h}h{m}m{s}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_go_writes() {
+        for (text, millis) in [
+            ("30s", 30_000),
+            ("1h30m", 5_400_000),
+            ("1.5s", 1500),
+            ("250ms", 250),
+            ("0", 0),
+            ("2h0m1s", 7_201_000),
+        ] {
+            assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for bad in ["", "5", "1d", "-5s", "h", "1x2s", "."] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn writes_whole_seconds() {
+        assert_eq!(seconds(Duration::from_millis(3_723_499)), "1h2m3s");
+        assert_eq!(seconds(Duration::from_millis(59_600)), "1m0s");
+        assert_eq!(seconds(Duration::ZERO), "0s");
+    }
+}

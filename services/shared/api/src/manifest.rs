@@ -1,0 +1,87 @@
+//! `/manifest.json`: what a snapshot holds, for programs and people that have only the repository.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+/// Path of the manifest in a snapshot.
+pub const PATH: &str = "/manifest.json";
+/// Path of an RDB dump in a snapshot.
+pub const DUMP_RDB: &str = "/dump.rdb";
+/// Path of a RESP dump in a snapshot.
+pub const DUMP_RESP: &str = "/dumpfile.resp";
+
+/// What a snapshot holds. Fields may be added; `version` rises when one changes its meaning.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    /// Version of this document: 1.
+    pub version: u32,
+    /// `replication` or `scan`.
+    pub method: String,
+    /// The data files.
+    pub files: Vec<FileSum>,
+    /// The databases that hold keys.
+    pub databases: Vec<Database>,
+    /// Where it came from.
+    pub server: Server,
+    /// When the dump began.
+    pub started: DateTime<Utc>,
+    /// When it was complete.
+    pub finished: DateTime<Utc>,
+    /// False when something could not be walked and is therefore not in the counts.
+    pub counted: bool,
+    /// RDB version, 0 when the data is no RDB.
+    pub rdb_version: u32,
+    /// Function libraries.
+    pub functions: u64,
+}
+
+/// Size and sum of a data file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FileSum {
+    /// `/dump.rdb`.
+    pub path: String,
+    /// Bytes.
+    pub bytes: u64,
+    /// Lower-case hex.
+    pub sha256: String,
+}
+
+/// Keys of one database.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Database {
+    /// Its number.
+    pub index: u32,
+    /// Keys by type: string, list, set, zset, hash, stream, module.
+    pub keys: BTreeMap<String, u64>,
+    /// Keys with a time to live.
+    pub expiring: u64,
+}
+
+/// The server of a dump.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Server {
+    /// `redis` or `valkey`.
+    pub software: String,
+    /// Its version.
+    pub version: String,
+    /// `run_id` of INFO.
+    pub run_id: String,
+    /// Replication id of the dump.
+    pub replication_id: String,
+    /// Replication offset of the dump.
+    pub replication_offset: i64,
+}
+
+impl Manifest {
+    /// Keys of all databases.
+    #[must_use]
+    pub fn keys(&self) -> u64 {
+        self.databases.iter().flat_map(|d| d.keys.values()).sum()
+    }
+}

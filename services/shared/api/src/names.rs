@@ -1,0 +1,125 @@
+//! Labels, finalizers, and the names of children, derived from their owner's so that a repeat is harmless.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+
+/// Finalizer of Repositories.
+pub const REPOSITORY_FINALIZER: &str = "stash";
+/// Finalizer of BackupConfigurations and RestoreSessions.
+pub const FINALIZER: &str = "stash.appscode.com";
+
+/// Label: what part of the application an object is.
+pub const COMPONENT: &str = "app.kubernetes.io/component";
+/// Label: who manages an object.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Label: kind of the invoker of a session.
+pub const INVOKER_TYPE: &str = "stash.appscode.com/invoker-type";
+/// Label: name of the invoker of a session.
+pub const INVOKER_NAME: &str = "stash.appscode.com/invoker-name";
+/// Label: kind of the target of a session.
+pub const TARGET_KIND: &str = "stash.appscode.com/target-kind";
+/// Label: name of the target of a session.
+pub const TARGET_NAME: &str = "stash.appscode.com/target-name";
+/// Label: namespace of the target of a session.
+pub const TARGET_NAMESPACE: &str = "stash.appscode.com/target-namespace";
+
+/// Longest name of most objects.
+const NAME_MAX: usize = 63;
+
+/// The labels that every object made for backups carries, over the invoker's own.
+#[must_use]
+pub fn backup_labels(own: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    labels(own, "stash-backup")
+}
+
+/// The same for restores.
+#[must_use]
+pub fn restore_labels(own: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    labels(own, "stash-restore")
+}
+
+fn labels(own: &BTreeMap<String, String>, component: &str) -> BTreeMap<String, String> {
+    let mut labels = own.clone();
+    labels.insert(COMPONENT.to_owned(), component.to_owned());
+    labels.insert(MANAGED_BY.to_owned(), "stash.appscode.com".to_owned());
+    labels
+}
+
+/// Name of the session of an invoker for an instant: its Unix seconds as suffix, the invoker's name cut to fit.
+#[must_use]
+pub fn session(invoker: &str, instant: DateTime<Utc>) -> String {
+    let suffix = format!("-{}", instant.timestamp());
+    format!("{}{suffix}", cut(invoker, NAME_MAX - suffix.len()))
+}
+
+/// Name of the Job of a BackupSession.
+#[must_use]
+pub fn backup_job(session: &str, target: usize) -> String {
+    fit(&format!("stash-backup-{}-{target}", session.replace('.', "-")))
+}
+
+/// Name of the Job of a RestoreSession.
+#[must_use]
+pub fn restore_job(session: &str, target: usize) -> String {
+    fit(&format!("stash-restore-{}-{target}", session.replace('.', "-")))
+}
+
+/// Name of the Secret of a session: that of its Job.
+#[must_use]
+pub fn session_secret(job: &str) -> String {
+    job.to_owned()
+}
+
+/// Name of the ServiceAccount made for an invoker's Jobs.
+#[must_use]
+pub fn service_account(invoker_kind: &str, invoker: &str, target: usize) -> String {
+    fit(&format!("{}-{}-{target}", invoker_kind.to_lowercase(), invoker.replace('.', "-")))
+}
+
+/// Name of the CronJob of an invoker.
+#[must_use]
+pub fn cron_job(invoker: &str) -> String {
+    let name = format!("stash-trigger-{}", invoker.replace('.', "-"));
+    let start = name.len().saturating_sub(52);
+    name[start..].trim_start_matches('-').to_owned()
+}
+
+/// Name of the container of a Function in a pod.
+#[must_use]
+pub fn container(function: &str, step: usize) -> String {
+    format!("{}-{step}", function.replace('.', "-"))
+}
+
+/// What a host is called when the target has no alias.
+pub const DEFAULT_HOST: &str = "host-0";
+
+/// A name that is too long keeps its first 32 and last 31 characters.
+fn fit(name: &str) -> String {
+    if name.len() <= NAME_MAX {
+        return name.to_owned();
+    }
+    format!("{}{}", &name[..32], &name[name.len() - 31..])
+}
+
+fn cut(name: &str, max: usize) -> &str {
+    name[..name.len().min(max)].trim_end_matches(['-', '.'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_fit() {
+        let at = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
+        assert_eq!(session("orders", at), "orders-1700000000");
+        assert_eq!(session(&"x".repeat(80), at).len(), 63);
+        assert_eq!(backup_job("orders-1.5", 0), "stash-backup-orders-1-5-0");
+        let long = backup_job(&"y".repeat(70), 0);
+        assert_eq!(long.len(), 63);
+        assert!(long.starts_with("stash-backup-") && long.ends_with("-0"));
+        assert_eq!(container("redis-backup-7.0.5", 0), "redis-backup-7-0-5-0");
+        assert_eq!(cron_job(&"z".repeat(60)).len(), 52);
+    }
+}
