@@ -1,0 +1,10 @@
+//! The metrics-gateway.
+pub mod api;
+pub mod consistency;
+pub mod exposition;
+pub mod family;
+pub mod groups;
+pub mod own;
+pub mod path;
+pub mod persist;
+pub mod scrape;
