@@ -1,7 +1,28 @@
-//! Structural schemas: what a kind's objects may hold, for custom and built-in kinds alike.
+//! What the objects of a kind may hold: one compiled form for custom and built-in kinds.
+//!
+//! A [`Structural`] answers four questions: which fields are unknown ([`Structural::prune`]), what a
+//! missing field means ([`Structural::default`]), what is wrong ([`Structural::validate`]), and how
+//! lists merge (read by [`patch`](super::patch) and [`apply`](super::apply)). Custom kinds bring
+//! their schema in the CRD. Built-in kinds take theirs from `k8s-openapi`, which lacks the merge
+//! rules; `merge_rules` adds them from a table.
+//!
+//! CEL rules (`x-kubernetes-validations`) are not evaluated.
 
+mod builtin;
+mod compile;
 mod error;
+mod format;
+mod merge_rules;
 mod node;
+mod prune;
+#[cfg(test)]
+mod tests;
+mod validate;
 
+pub use compile::CompileError;
 pub use error::{FieldError, FieldErrorKind, aggregate, invalid_status};
-pub use node::{CompileError, Structural};
+pub use node::Structural;
+
+pub(crate) use builtin::{definition_name, definitions};
+pub(crate) use error::quote;
+pub(crate) use node::{ListKind, Strategy};
