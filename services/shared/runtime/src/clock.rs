@@ -42,7 +42,7 @@ impl Clock {
     /// Moves a stepped clock forward and wakes whoever is due. The real clock is not moved.
     pub fn step(&self, by: Duration) {
         if let Source::Stepped(now) = &self.0 {
-            now.send_modify(|now| *now = *now + by);
+            now.send_modify(|now| *now += by);
         }
     }
 

@@ -18,7 +18,6 @@ impl Readiness {
     }
 
     /// Holds readiness back until the latch is released.
-    #[must_use]
     pub fn latch(&self, name: &'static str) -> Latch {
         self.held.lock().push(name);
         Latch { name, readiness: self.clone() }

@@ -119,7 +119,7 @@ impl TlsOptions {
     }
 
     /// Changes when a file changed. Followed through symbolic links, by which the kubelet swaps a mounted Secret.
-    fn stamp(&self) -> Vec<Option<(SystemTime, u64)>> {
+    fn stamp(&self) -> Stamp {
         let Source::Files { identity, ca } = &self.0 else { return Vec::new() };
         let identity = identity.iter().flat_map(|(certificates, key)| [certificates, key]);
         identity
@@ -132,11 +132,14 @@ impl TlsOptions {
     }
 }
 
+/// The time and size of each file; `None` for one that is not there.
+type Stamp = Vec<Option<(SystemTime, u64)>>;
+
 /// A configuration that follows its files.
 pub struct Reloading<T> {
     options: TlsOptions,
     build: fn(Material) -> Result<T, Error>,
-    latest: Mutex<(Vec<Option<(SystemTime, u64)>>, Arc<T>)>,
+    latest: Mutex<(Stamp, Arc<T>)>,
 }
 
 impl<T> Reloading<T> {
