@@ -86,10 +86,10 @@ fn family_json(family: &Family, at: DateTime<Utc>) -> Json {
             }
         })
         .collect();
-    json!({
-        "time_stamp": time(at),
-        "type": family.kind.to_string(),
-        "help": family.help.as_deref().unwrap_or_default(),
-        "metrics": metrics,
-    })
+    let mut out = Map::new();
+    out.insert("time_stamp".to_owned(), time(at).into());
+    out.insert("type".to_owned(), family.kind.to_string().into());
+    out.extend(family.help.as_deref().map(|help| ("help".to_owned(), help.into())));
+    out.insert("metrics".to_owned(), metrics.into());
+    Json::Object(out)
 }

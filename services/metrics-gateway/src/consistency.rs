@@ -17,6 +17,7 @@ use crate::{
 const NAMED_AT_MOST: usize = 10;
 
 /// One rule that a push breaks.
+#[allow(missing_docs, reason = "the fields are what the message shows")]
 #[derive(Debug, PartialEq)]
 pub enum Violation {
     /// A sample carries a time. Prometheus stamps what it scrapes itself.

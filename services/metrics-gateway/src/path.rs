@@ -56,8 +56,15 @@ pub enum Error {
 /// Where a decoded path leads.
 #[derive(Debug, PartialEq)]
 pub enum Place<'a> {
-    /// A group: whether the job is base64, the job, and the rest from its slash on.
-    Group { encoded: bool, job: &'a [u8], labels: &'a [u8] },
+    /// A group.
+    Group {
+        /// Whether the job is base64.
+        encoded: bool,
+        /// The job.
+        job: &'a [u8],
+        /// The rest, from its slash on.
+        labels: &'a [u8],
+    },
     /// Elsewhere.
     Other(&'a [u8]),
 }
@@ -145,7 +152,7 @@ pub fn grouping(encoded: bool, job: &[u8], labels: &[u8]) -> Result<Labels, Erro
     let mut pairs = Vec::new();
     if labels.len() > 1 {
         let parts: Vec<&[u8]> = labels[1..].split(|byte| *byte == b'/').collect();
-        if parts.len() % 2 != 0 {
+        if !parts.len().is_multiple_of(2) {
             return Err(Error::Odd(labels.to_owned()));
         }
         for pair in parts.chunks_exact(2) {

@@ -169,7 +169,7 @@ fn write(path: &Path, groups: &[Group]) -> io::Result<()> {
     fs::rename(&temporary, path)?;
     // The rename itself must survive a power cut too.
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+    File::open(directory.unwrap_or_else(|| Path::new(".")))?.sync_all()
 }
 
 fn write_line(out: &mut impl Write, line: &impl Serialize) -> io::Result<()> {

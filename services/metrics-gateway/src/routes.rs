@@ -3,7 +3,11 @@
 //!
 //! One handler looks at the decoded path itself, since the original does: `%2F` separates path parts, empty parts are
 //! redirected away, and no router's pattern would yield the same answers.
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
@@ -13,9 +17,10 @@ use axum::{
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use coffer_runtime::clock::Clock;
+use coffer_runtime::Clock;
 use http::{HeaderMap, Method, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::sync::Semaphore;
 
 use crate::{
     api,
@@ -29,6 +34,11 @@ use crate::{
 
 const PUSH_METHODS: &str = "DELETE, OPTIONS, POST, PUT";
 const READ_METHODS: &str = "GET, OPTIONS";
+
+/// Bodies read at a time; with their size limit, a bound on memory. Further pushes wait for their turn.
+const BODIES: usize = 16;
+/// A client that takes longer to send its body makes way for the next.
+const BODY_LIMIT: Duration = Duration::from_secs(30);
 
 /// What the routes share, and the gRPC service with them.
 pub struct Gateway {
@@ -44,6 +54,7 @@ pub struct Gateway {
     pub started: DateTime<Utc>,
     /// How it was started, for the same.
     pub flags: BTreeMap<String, String>,
+    bodies: Semaphore,
 }
 
 /// The API as a service.
@@ -53,7 +64,10 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
 
 async fn answer(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
     let Some(path) = path::decode(request.uri().path()) else {
-        return plain(StatusCode::BAD_REQUEST, "400 Bad Request: malformed percent-encoding in path");
+        return plain(
+            StatusCode::BAD_REQUEST,
+            "400 Bad Request: malformed percent-encoding in path",
+        );
     };
     let clean = path::clean(&path);
     if clean != path {
@@ -69,11 +83,18 @@ async fn answer(State(gateway): State<Arc<Gateway>>, request: Request) -> Respon
 }
 
 impl Gateway {
-    async fn group(
-        &self,
-        grouping: Result<Labels, path::Error>,
-        request: Request,
-    ) -> Response {
+    /// A gateway that starts now.
+    pub fn new(
+        store: Arc<Store>,
+        clock: Clock,
+        max_body_bytes: usize,
+        flags: BTreeMap<String, String>,
+    ) -> Self {
+        let (own, started, bodies) = (Own::default(), clock.now(), Semaphore::new(BODIES));
+        Self { store, own, clock, max_body_bytes, started, flags, bodies }
+    }
+
+    async fn group(&self, grouping: Result<Labels, path::Error>, request: Request) -> Response {
         let method = request.method().clone();
         let mode = match method {
             Method::PUT => Mode::Replace,
@@ -102,12 +123,7 @@ impl Gateway {
         self.counted("push", &method, response)
     }
 
-    async fn push(
-        &self,
-        grouping: Labels,
-        mode: Mode,
-        request: Request,
-    ) -> (Response, usize) {
+    async fn push(&self, grouping: Labels, mode: Mode, request: Request) -> (Response, usize) {
         if let Some(refusal) = unsupported(request.headers()) {
             return (plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, &refusal), 0);
         }
@@ -133,13 +149,19 @@ impl Gateway {
 
     async fn body(&self, body: Body) -> Result<Bytes, Response> {
         let limit = self.max_body_bytes;
-        match Limited::new(body, limit).collect().await {
-            Ok(body) => Ok(body.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => {
-                let text = format!("the body is larger than {limit} bytes, see --push.max-body-bytes");
+        let _turn = self.bodies.acquire().await;
+        match tokio::time::timeout(BODY_LIMIT, Limited::new(body, limit).collect()).await {
+            Err(_) => {
+                let text = format!("the body did not arrive within {} s", BODY_LIMIT.as_secs());
+                Err(plain(StatusCode::REQUEST_TIMEOUT, &text))
+            }
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                let text =
+                    format!("the body is larger than {limit} bytes, see --push.max-body-bytes");
                 Err(plain(StatusCode::PAYLOAD_TOO_LARGE, &text))
             }
-            Err(error) => Err(plain(StatusCode::BAD_REQUEST, &format!("read body: {error}"))),
+            Ok(Err(error)) => Err(plain(StatusCode::BAD_REQUEST, &format!("read body: {error}"))),
         }
     }
 
@@ -197,7 +219,9 @@ impl Gateway {
 fn status_of(rejected: &Rejected) -> StatusCode {
     match rejected {
         Rejected::Inconsistent(_) => StatusCode::BAD_REQUEST,
-        Rejected::TooManyGroups(_) | Rejected::TooManySeries { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Rejected::TooManyGroups(_) | Rejected::TooManySeries { .. } => {
+            StatusCode::TOO_MANY_REQUESTS
+        }
     }
 }
 
