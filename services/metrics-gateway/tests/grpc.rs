@@ -1,4 +1,6 @@
 //! `coffer.metrics.v1.Metrics` as workers and services call it: over TLS, with a grant or a client certificate.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod support;
 
 use std::collections::HashMap;
