@@ -1,0 +1,38 @@
+# make demo    a backup and a restore of a real Redis, start to end, in under a minute
+# make test    everything that must pass before a change lands
+# make bench   speed and memory beside the peers, as a table
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo build test fmt bench
+
+TEST_RUNNER := $(shell cargo nextest --version >/dev/null 2>&1 && echo "nextest run" || echo "test")
+
+help: ## Lists the targets.
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+demo: ## Backs a real Redis up and restores it, and compares every key.
+	@tests/tools/need redis-server=redis-server restic=restic cc=build-essential
+	@cargo build --release --package coffer-cli --package coffer-tests --bin coffer --bin demo
+	@target/release/demo
+
+build: ## Builds `coffer` for release.
+	cargo build --release --package coffer-cli
+
+test: ## Runs format, lints, generated files, every test and doc test.
+	@tests/tools/need cc=build-essential redis-server=redis-server restic=restic openssl=openssl python3=python3 \
+	  kubectl=kubernetes-client prometheus-pushgateway=prometheus-pushgateway promtool=prometheus
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --quiet
+	cargo $(TEST_RUNNER) --workspace
+	cargo test --workspace --doc --quiet
+
+fmt: ## Formats the code and writes the generated files.
+	cargo fmt --all
+	cargo crds
+
+bench: ## Measures backup and restore beside redis-cli and restic.
+	@tests/tools/need redis-server=redis-server redis-cli=redis-tools restic=restic cc=build-essential
+	@cargo build --release --package coffer-cli --package coffer-tests --bin coffer --bin bench
+	@target/release/bench
