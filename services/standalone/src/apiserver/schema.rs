@@ -24,5 +24,4 @@ pub use error::{FieldError, FieldErrorKind, aggregate, invalid_status};
 pub use node::Structural;
 
 pub(crate) use builtin::{definition_name, definitions};
-pub(crate) use error::quote;
 pub(crate) use node::{ListKind, Strategy};

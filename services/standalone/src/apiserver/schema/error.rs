@@ -124,7 +124,7 @@ impl fmt::Display for FieldError {
 }
 
 /// A value as the API server shows it in messages: text quoted, everything else as JSON.
-pub(crate) fn quote(value: &Value) -> String {
+fn quote(value: &Value) -> String {
     value.to_string()
 }
 
