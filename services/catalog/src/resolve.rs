@@ -86,7 +86,7 @@ pub enum Error {
         task: String,
         /// What.
         #[source]
-        source: fields::Error,
+        source: Box<fields::Error>,
     },
     /// Something in the Function cannot be expanded.
     #[error("expand function {function:?}, step {step} of task {task:?}")]
@@ -99,7 +99,7 @@ pub enum Error {
         step: usize,
         /// What.
         #[source]
-        source: fields::Error,
+        source: Box<fields::Error>,
     },
     /// A Function without an image.
     #[error("function {function:?}, step {step} of task {task:?}, has no spec.image")]
@@ -147,7 +147,7 @@ pub struct Expanded {
 pub fn expand_task(request: Request, task: &TaskSpec) -> Result<Expanded, Error> {
     let values = layered([&request.inputs, &request.params]);
     let task = fields::expand(task, "spec", &values)
-        .map_err(|source| Error::Task { task: request.task.clone(), source })?;
+        .map_err(|source| Error::Task { task: request.task.clone(), source: Box::new(source) })?;
     let TaskSpec { steps, volumes } = task;
     Ok(Expanded { request, steps, volumes })
 }
@@ -184,7 +184,7 @@ impl Expanded {
             let mut values = layered([&params, &request.inputs, &request.params]);
             let spec = expand_function(spec, &mut values).map_err(|source| {
                 let (function, task, step) = subject();
-                Error::Function { function, task, step, source }
+                Error::Function { function, task, step, source: Box::new(source) }
             })?;
             // Expanded like the others, so that what it misses is found before anything runs.
             if function == STATUS_FUNCTION {
