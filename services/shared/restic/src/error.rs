@@ -265,11 +265,7 @@ impl Error {
         problem: impl Into<String>,
         source: impl StdError + Send + Sync + 'static,
     ) -> Self {
-        Self::Damaged {
-            file: file.into(),
-            problem: problem.into(),
-            source: Some(Box::new(source)),
-        }
+        Self::Damaged { file: file.into(), problem: problem.into(), source: Some(Box::new(source)) }
     }
 
     pub(crate) fn invalid(subject: impl Into<String>, problem: impl Into<String>) -> Self {

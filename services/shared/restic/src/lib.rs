@@ -21,21 +21,32 @@
 //! 3. Locks are restic's: written, refreshed, honoured. Other programs may share the repository.
 
 pub mod check;
+mod chunker;
 mod config;
 mod crypto;
+mod encode;
 mod error;
 pub mod forget;
 mod id;
+mod identity;
+mod index;
+mod index_file;
 mod key;
 mod lock;
 mod maintain;
 mod options;
+mod pack;
+mod packer;
 mod polynomial;
 pub mod prune;
 mod read;
 mod repository;
+mod shared_index;
 mod snapshot;
 mod store;
+mod tree;
+mod used;
+mod vault;
 mod write;
 
 pub use config::Version;

@@ -1,7 +1,28 @@
-//! Locks.
-use chrono::{DateTime, FixedOffset};
+//! Lock files, as restic means them.
+//!
+//! Several programs may share a repository: each writes a lock file before it works. Shared locks get
+//! along with each other, an exclusive one with nobody. A lock is refreshed every five minutes and is
+//! stale after thirty. Each of our locks is owned by one task, which writes, refreshes and finally
+//! deletes it, also when whoever asked for it has been dropped meanwhile.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, FixedOffset, TimeDelta, Utc};
+use futures::{StreamExt, TryStreamExt, stream};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
 use crate::id::Id;
+use crate::identity::Identity;
+use crate::store::FileKind;
+use crate::vault::Vault;
+
+mod holder;
+pub(crate) use holder::{Continuity, Lock, LockWatch};
+
+/// A lock older than this belongs to nobody any more.
+pub(crate) const STALE_AFTER: TimeDelta = TimeDelta::minutes(30);
 
 /// A lock in the repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,3 +42,162 @@ pub struct LockInfo {
     /// Whether its holder is gone, by restic's rules.
     pub stale: bool,
 }
+
+/// Whether others may work at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Shared,
+    Exclusive,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Document {
+    time: DateTime<FixedOffset>,
+    exclusive: bool,
+    hostname: String,
+    username: String,
+    pid: u32,
+}
+
+async fn write(vault: &Vault, identity: &Identity, mode: Mode) -> Result<Id> {
+    let document = Document {
+        time: Utc::now().fixed_offset(),
+        exclusive: mode == Mode::Exclusive,
+        hostname: identity.hostname.clone(),
+        username: identity.username.clone(),
+        pid: identity.pid,
+    };
+    let json = serde_json::to_vec(&document).map_err(|e| Error::internal("encode lock", e))?;
+    vault.save(FileKind::Lock, &json).await
+}
+
+/// Every lock in the repository. Empty files are ignored, as restic does: a crash leaves such.
+pub(crate) async fn list(vault: &Vault, identity: &Identity) -> Result<Vec<LockInfo>> {
+    let listed = vault.store.list(FileKind::Lock).await?;
+    stream::iter(listed.into_iter().filter(|(_, size)| *size > 0))
+        .map(|(id, _)| read(vault, identity, id))
+        .buffer_unordered(8)
+        .try_filter_map(|lock| std::future::ready(Ok(lock)))
+        .try_collect()
+        .await
+}
+
+/// Reads a lock; `None` if it was released meanwhile. A damaged one is tried again before it counts,
+/// because some stores show a file before it is complete.
+async fn read(vault: &Vault, identity: &Identity, id: Id) -> Result<Option<LockInfo>> {
+    let mut pause = Duration::from_millis(250);
+    loop {
+        let error = match vault.load(FileKind::Lock, &id).await {
+            Ok(json) => match decode(vault, identity, id, &json) {
+                Ok(lock) => return Ok(Some(lock)),
+                Err(error) => error,
+            },
+            Err(error) if error.is_not_found_in_store() => return Ok(None),
+            Err(error) => error,
+        };
+        if pause > Duration::from_secs(2) {
+            return Err(error);
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+}
+
+fn decode(vault: &Vault, identity: &Identity, id: Id, json: &[u8]) -> Result<LockInfo> {
+    let document: Document = serde_json::from_slice(json).map_err(|source| {
+        let name = vault.store.describe(&FileKind::Lock.name(&id));
+        Error::damaged_by(name, "is not a lock document", source)
+    })?;
+    let Document { time, exclusive, hostname, username, pid } = document;
+    let stale = is_stale(identity, time, &hostname, pid, Utc::now());
+    Ok(LockInfo { id, time, exclusive, hostname, username, pid, stale })
+}
+
+fn is_stale(
+    identity: &Identity,
+    time: DateTime<FixedOffset>,
+    hostname: &str,
+    pid: u32,
+    now: DateTime<Utc>,
+) -> bool {
+    now.signed_duration_since(time) > STALE_AFTER || identity.is_gone(hostname, pid)
+}
+
+/// The first lock, other than ours, that a lock of this mode cannot stand beside. Stale ones count:
+/// only `unlock` removes them.
+async fn conflict(
+    vault: &Vault,
+    identity: &Identity,
+    mode: Mode,
+    ours: Option<Id>,
+) -> Result<Option<LockInfo>> {
+    let others = list(vault, identity).await?;
+    Ok(others
+        .into_iter()
+        .filter(|lock| Some(lock.id) != ours)
+        .find(|lock| lock.exclusive || mode == Mode::Exclusive))
+}
+
+fn locked_by(lock: &LockInfo, waited: Duration) -> Error {
+    Error::Locked {
+        lock: lock.id.short(),
+        holder: format!("{}@{}, process {}", lock.username, lock.hostname, lock.pid),
+        since: lock.time.to_rfc3339(),
+        mode: if lock.exclusive { "exclusive" } else { "shared" },
+        waited_seconds: waited.as_secs(),
+    }
+}
+
+/// Deletes locks: the stale ones, or all.
+pub(crate) async fn remove(vault: &Vault, identity: &Identity, all: bool) -> Result<usize> {
+    let doomed: Vec<Id> = if all {
+        // Without reading them: a damaged lock must be removable.
+        vault.store.list(FileKind::Lock).await?.into_iter().map(|(id, _)| id).collect()
+    } else {
+        let locks = list(vault, identity).await?;
+        locks.into_iter().filter(|lock| lock.stale).map(|lock| lock.id).collect()
+    };
+    for id in &doomed {
+        vault.store.delete(&FileKind::Lock.name(id)).await?;
+    }
+    Ok(doomed.len())
+}
+
+/// The parts of [`Lock`]'s timing, together so that tests can shrink them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timing {
+    /// Between writing a lock and looking again for conflicts.
+    pub(crate) settle: Duration,
+    /// Between refreshes.
+    pub(crate) refresh: Duration,
+    /// After this long without a successful refresh we stop writing: well before others may call
+    /// the lock stale.
+    pub(crate) give_up: TimeDelta,
+    /// Until the second attempt at a conflicting lock; doubles up to `max_retry`.
+    pub(crate) first_retry: Duration,
+    pub(crate) max_retry: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            settle: Duration::from_millis(200),
+            refresh: Duration::from_secs(5 * 60),
+            give_up: TimeDelta::seconds(22 * 60 + 30),
+            first_retry: Duration::from_millis(500),
+            max_retry: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Everything needed to take a lock.
+#[derive(Clone, Debug)]
+pub(crate) struct Locker {
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) identity: Identity,
+    pub(crate) timing: Timing,
+    pub(crate) wait: Duration,
+}
+
+#[cfg(test)]
+mod tests;

@@ -18,19 +18,13 @@ use crate::key::Kdf;
 #[derive(Clone, Debug)]
 pub struct Resources {
     cpu: Arc<Semaphore>,
-    parallelism: usize,
 }
 
 impl Resources {
     /// Room for `parallelism` computations at a time (at least one).
     #[must_use]
     pub fn new(parallelism: usize) -> Self {
-        let parallelism = parallelism.max(1);
-        Self { cpu: Arc::new(Semaphore::new(parallelism)), parallelism }
-    }
-
-    pub(crate) fn parallelism(&self) -> usize {
-        self.parallelism
+        Self { cpu: Arc::new(Semaphore::new(parallelism.max(1))) }
     }
 
     /// Runs `work` on a blocking thread as soon as a processor is free.

@@ -1,30 +1,233 @@
-//! An open repository.
-use crate::error::Result;
-use crate::{BackupOptions, FileEntry, FileReader, Id, InitOptions, OpenOptions, Password, ReadOptions, Snapshot, SnapshotFilter, SnapshotRef, SnapshotWriter, Stats, Store, Version, LockInfo, UnlockScope, ForgetSummary, GroupBy, KeepPolicy};
-use crate::{check, prune};
+//! Making and opening a repository, and looking at its snapshots.
 
-/// An open repository; clones are cheap and share index and processors.
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use crate::chunker::Tables;
+use crate::config::{Config, Version};
+use crate::crypto::SealingKey;
+use crate::error::{Error, Result};
+use crate::id::Id;
+use crate::identity::Identity;
+use crate::key::{KeyFile, Password};
+use crate::lock::{Lock, Locker, Mode, Timing};
+use crate::options::{InitOptions, OpenOptions, Resources};
+use crate::shared_index::SharedIndex;
+use crate::snapshot::{Snapshot, SnapshotFilter, SnapshotRef};
+use crate::store::{CONFIG, FileKind, Store};
+use crate::vault::Vault;
+
+/// Snapshot files fetched at a time.
+const FETCHES: usize = 16;
+
+/// An open repository. Clones are cheap and share the index, so open a repository once and keep it.
 #[derive(Clone, Debug)]
-pub struct Repository {}
+pub struct Repository {
+    pub(crate) inner: Arc<Inner>,
+}
 
-#[allow(unused_variables, clippy::unused_async, clippy::todo, missing_docs, reason = "skeleton")]
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) config: Config,
+    pub(crate) tables: Arc<Tables>,
+    pub(crate) index: SharedIndex,
+    pub(crate) locker: Locker,
+    pub(crate) resources: Resources,
+    lock_reads: bool,
+}
+
 impl Repository {
-    pub async fn init(store: Store, password: &Password, init: &InitOptions, options: OpenOptions) -> Result<Self> { todo!() }
-    pub async fn open(store: Store, password: &Password, options: OpenOptions) -> Result<Self> { todo!() }
-    pub fn id(&self) -> Id { todo!() }
-    pub fn version(&self) -> Version { todo!() }
-    pub fn location(&self) -> &str { todo!() }
-    pub async fn backup(&self, options: BackupOptions) -> Result<SnapshotWriter> { todo!() }
-    pub async fn snapshots(&self, filter: &SnapshotFilter) -> Result<Vec<Snapshot>> { todo!() }
-    pub async fn snapshot(&self, wanted: &SnapshotRef, filter: &SnapshotFilter) -> Result<Snapshot> { todo!() }
-    pub async fn files(&self, snapshot: &Snapshot) -> Result<Vec<FileEntry>> { todo!() }
-    pub async fn read(&self, snapshot: &Snapshot, path: &str, options: ReadOptions) -> Result<FileReader> { todo!() }
-    pub async fn locks(&self) -> Result<Vec<LockInfo>> { todo!() }
-    pub async fn unlock(&self, scope: UnlockScope) -> Result<usize> { todo!() }
-    pub async fn delete_snapshots(&self, ids: &[Id]) -> Result<()> { todo!() }
-    pub async fn forget(&self, filter: &SnapshotFilter, group_by: GroupBy, policy: &KeepPolicy, dry_run: bool) -> Result<ForgetSummary> { todo!() }
-    pub async fn prune(&self, options: &prune::Options) -> Result<prune::Summary> { todo!() }
-    pub async fn check(&self, options: &check::Options) -> Result<check::Report> { todo!() }
-    pub async fn stats(&self) -> Result<Stats> { todo!() }
-    pub async fn wipe(self) -> Result<usize> { todo!() }
+    /// Makes a repository and opens it.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyInitialised`] if there is a `config` or any key: nothing is ever
+    /// initialised over. Errors of the store.
+    pub async fn init(
+        store: Store,
+        password: &Password,
+        init: &InitOptions,
+        options: OpenOptions,
+    ) -> Result<Self> {
+        let occupied =
+            |found: String| Error::AlreadyInitialised { location: store.location().into(), found };
+        if read_config(&store).await?.is_some() {
+            return Err(occupied(CONFIG.into()));
+        }
+        if let Some((key, _)) = store.list(FileKind::Key).await?.first() {
+            return Err(occupied(FileKind::Key.name(key)));
+        }
+        let config = Config::generate(init.version)?;
+        let master = SealingKey::generate()?;
+        let file = {
+            let (master, password) = (master.clone(), password.clone());
+            let (kdf, host, username) = (init.kdf, options.host.clone(), options.username.clone());
+            let create = move || KeyFile::create(&master, &password, kdf, &host, &username);
+            options.resources.compute("derive a key", create).await??.encode()?
+        };
+        let key_name = FileKind::Key.name(&Id::of(&file));
+        store.put(&key_name, file.into()).await?;
+        let sealed: Bytes = master.seal(&config.encode()?)?.into();
+        let written = async {
+            store.put(CONFIG, sealed.clone()).await?;
+            match store.get(CONFIG).await? {
+                found if found == sealed => Ok(()),
+                _ => Err(occupied(format!("{CONFIG}, written by somebody else meanwhile"))),
+            }
+        };
+        if let Err(error) = written.await {
+            // Else the orphaned key would keep the next attempt from succeeding.
+            if let Err(left) = store.delete(&key_name).await {
+                tracing::warn!(error = left.chain(), "a key of the failed init is left behind");
+            }
+            return Err(error);
+        }
+        Self::assemble(store, master, config, options)
+    }
+
+    /// Opens a repository, trying the password on every key.
+    ///
+    /// # Errors
+    /// [`Error::NoRepository`] only if the store says that there is no `config`;
+    /// [`Error::WrongPassword`] only if every key was read and none opened.
+    pub async fn open(store: Store, password: &Password, options: OpenOptions) -> Result<Self> {
+        let Some(sealed) = read_config(&store).await? else {
+            return Err(Error::NoRepository { location: store.location().into() });
+        };
+        let mut keys = store.list(FileKind::Key).await?;
+        keys.sort_unstable();
+        let mut unusable = None;
+        for (id, _) in &keys {
+            let name = FileKind::Key.name(id);
+            let json = store.get(&name).await?;
+            let described = store.describe(&name);
+            let password = password.clone();
+            let open = move || KeyFile::decode(&described, &json)?.open(&described, &password);
+            let master = match options.resources.compute("derive a key", open).await? {
+                Ok(Some(master)) => master,
+                Ok(None) => continue,
+                Err(error) => {
+                    unusable.get_or_insert(error);
+                    continue;
+                }
+            };
+            match Vault::open_config(&master, &store, &sealed) {
+                Ok(json) => return Self::assemble(store, master, Config::decode(&json)?, options),
+                // A key that is not this config's, left by an init that lost a race.
+                Err(error) => unusable = Some(error),
+            }
+        }
+        Err(unusable.unwrap_or_else(|| Error::WrongPassword {
+            location: store.location().into(),
+            keys: keys.len(),
+        }))
+    }
+
+    fn assemble(
+        store: Store,
+        key: SealingKey,
+        config: Config,
+        options: OpenOptions,
+    ) -> Result<Self> {
+        let OpenOptions { host, username, lock_wait, lock_reads, resources } = options;
+        let vault = Arc::new(Vault { store, key, version: config.version });
+        let locker = Locker {
+            vault: Arc::clone(&vault),
+            identity: Identity::new(&host, &username)?,
+            timing: Timing::default(),
+            wait: lock_wait,
+        };
+        let tables = Arc::new(Tables::new(config.polynomial));
+        let index = SharedIndex::default();
+        let inner = Inner { vault, config, tables, index, locker, resources, lock_reads };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The repository's own id, which survives moving it.
+    #[must_use]
+    pub fn id(&self) -> Id {
+        self.inner.config.id
+    }
+
+    /// The format version.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.inner.config.version
+    }
+
+    /// The place, for people.
+    #[must_use]
+    pub fn location(&self) -> &str {
+        self.inner.vault.store.location()
+    }
+
+    /// The snapshots that pass the filter, oldest first.
+    ///
+    /// # Errors
+    /// Errors of the store; [`Error::Damaged`] if any snapshot cannot be read, because an
+    /// incomplete list would mislead whoever prunes or restores by it.
+    pub async fn snapshots(&self, filter: &SnapshotFilter) -> Result<Vec<Snapshot>> {
+        let mut snapshots = self.inner.all_snapshots().await?;
+        snapshots.retain(|snapshot| filter.matches(snapshot));
+        Ok(snapshots)
+    }
+
+    /// The snapshot that is meant.
+    ///
+    /// # Errors
+    /// [`Error::NoSnapshot`], [`Error::AmbiguousSnapshot`], and those of
+    /// [`snapshots`](Self::snapshots).
+    pub async fn snapshot(
+        &self,
+        wanted: &SnapshotRef,
+        filter: &SnapshotFilter,
+    ) -> Result<Snapshot> {
+        wanted.pick(&self.inner.all_snapshots().await?, filter)
+    }
+}
+
+/// The config as it lies in the store. `None` only if the store says so.
+async fn read_config(store: &Store) -> Result<Option<Bytes>> {
+    match store.get(CONFIG).await {
+        Ok(sealed) => Ok(Some(sealed)),
+        Err(error) if error.is_not_found_in_store() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+impl Inner {
+    pub(crate) async fn refresh_index(&self) -> Result<()> {
+        self.index.refresh(&self.vault, &self.resources).await
+    }
+
+    /// A lock for an operation that writes nothing, unless the repository is read without.
+    pub(crate) async fn lock_for_reading(&self, mode: Mode) -> Result<Option<Lock>> {
+        if self.lock_reads { Ok(Some(Lock::acquire(&self.locker, mode).await?)) } else { Ok(None) }
+    }
+
+    /// Every snapshot, oldest first. One that is deleted while the list is read is left out.
+    pub(crate) async fn all_snapshots(&self) -> Result<Vec<Snapshot>> {
+        let listed = self.vault.store.list(FileKind::Snapshot).await?;
+        let mut snapshots: Vec<Snapshot> = stream::iter(listed)
+            .map(|(id, _)| self.load_snapshot(id))
+            .buffer_unordered(FETCHES)
+            .try_filter_map(|loaded| std::future::ready(Ok(loaded)))
+            .try_collect()
+            .await?;
+        snapshots.sort_by_key(|snapshot| (snapshot.time, snapshot.id));
+        Ok(snapshots)
+    }
+
+    pub(crate) async fn load_snapshot(&self, id: Id) -> Result<Option<Snapshot>> {
+        match self.vault.load(FileKind::Snapshot, &id).await {
+            Ok(json) => {
+                let name = self.vault.store.describe(&FileKind::Snapshot.name(&id));
+                Snapshot::decode(id, &name, &json).map(Some)
+            }
+            Err(error) if error.is_not_found_in_store() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
 }

@@ -158,8 +158,7 @@ impl SnapshotRef {
             Self::Prefix(prefix) => {
                 let mut matching =
                     snapshots.iter().filter(|s| s.id.to_string().starts_with(prefix.as_str()));
-                let first =
-                    matching.next().ok_or_else(|| missing(format!("the id {prefix}")))?;
+                let first = matching.next().ok_or_else(|| missing(format!("the id {prefix}")))?;
                 match matching.next() {
                     None => Ok(first.clone()),
                     Some(second) => Err(Error::AmbiguousSnapshot {
@@ -214,7 +213,8 @@ pub(crate) mod tests {
 
     #[test]
     fn prefixes_name_one_snapshot_or_fail() {
-        let all = vec![snapshot(0x12, "2026-01-01T00:00:00Z"), snapshot(0x13, "2026-01-01T00:00:00Z")];
+        let all =
+            vec![snapshot(0x12, "2026-01-01T00:00:00Z"), snapshot(0x13, "2026-01-01T00:00:00Z")];
         let filter = SnapshotFilter::default();
         let pick = |text: &str| text.parse::<SnapshotRef>().unwrap().pick(&all, &filter);
         assert_eq!(pick("12").unwrap().id, all[0].id);

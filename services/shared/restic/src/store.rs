@@ -159,9 +159,7 @@ impl Store {
         let folder = kind.folder();
         let mut found = Vec::new();
         let mut listing: BoxStream<'_, _> = self.objects.list(Some(&Path::from(folder)));
-        while let Some(meta) =
-            listing.try_next().await.map_err(self.failed("list", folder))?
-        {
+        while let Some(meta) = listing.try_next().await.map_err(self.failed("list", folder))? {
             if let Some(id) = meta.location.filename().and_then(|name| name.parse().ok()) {
                 found.push((id, meta.size));
             }

@@ -1,12 +1,47 @@
 //! Byte streams → one snapshot, in bounded memory.
-use bytes::Bytes;
+//!
+//! The order is the safety: packs, then the index, then (if our lock still stands, or everything we
+//! rely on is provably there) the snapshot file. Until that last write nothing refers to anything
+//! new, so giving up at any moment, by error, by drop or by a crash, leaves only what prune removes.
 
-use crate::error::Result;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::encode::Encoder;
+use crate::error::{Error, Kind, Result};
 use crate::id::Id;
+use crate::lock::{Continuity, Lock, Mode};
+use crate::options::BackupOptions;
+use crate::pack::BlobKind;
+use crate::packer::Packer;
+use crate::repository::{Inner, Repository};
+use crate::snapshot::Snapshot;
+use crate::store::FileKind;
+use crate::tree::{self, FileNode, Folder};
 
-/// A snapshot being written. Dropping it commits nothing.
+mod file;
+pub use file::{FileSummary, FileWriter};
+
+/// Content of chunks between the chunker and the packs, per snapshot, in KiB: with the chunks in the
+/// making (up to 12 MiB a file), the open packs and two uploads (48 MiB) a stream stays below about
+/// 80 MiB, whatever the size of its data.
+const CHUNK_BUDGET_KIB: usize = 16 * 1024;
+
+/// A snapshot being written.
+///
+/// Any number of files can be open at a time. [`commit`](Self::commit) makes the snapshot; dropping
+/// the writer, or the future of a commit, makes none and stops all work.
 #[derive(Debug)]
-pub struct SnapshotWriter {}
+pub struct SnapshotWriter {
+    session: Arc<Session>,
+    lock: Option<Lock>,
+    /// Stops the open files and their uploads when the writer goes.
+    _stop: DropGuard,
+}
 
 /// What a commit did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,30 +66,301 @@ pub struct BackupSummary {
     pub deduplicated_blobs: u64,
 }
 
-/// One finished file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileSummary {
-    /// Its path in the snapshot.
-    pub path: String,
-    /// Its length in bytes.
-    pub size: u64,
-    /// How many chunks it was cut into.
-    pub chunks: u64,
-}
-
-/// One file being written. Independent of others of the same snapshot.
+/// What the files of a snapshot share.
 #[derive(Debug)]
-pub struct FileWriter {}
-
-#[allow(unused_variables, clippy::unused_async, clippy::todo, missing_docs, reason = "skeleton")]
-impl SnapshotWriter {
-    pub fn file(&mut self, path: &str) -> Result<FileWriter> { todo!() }
-    pub async fn commit(self) -> Result<BackupSummary> { todo!() }
-    pub async fn abort(self) { todo!() }
+struct Session {
+    repository: Arc<Inner>,
+    options: BackupOptions,
+    encoder: Arc<Encoder>,
+    packer: Packer,
+    budget: Arc<Semaphore>,
+    stop: CancellationToken,
+    state: Mutex<State>,
 }
 
-#[allow(unused_variables, clippy::unused_async, clippy::todo, missing_docs, reason = "skeleton")]
-impl FileWriter {
-    pub async fn write(&mut self, bytes: Bytes) -> Result<()> { todo!() }
-    pub async fn finish(self) -> Result<FileSummary> { todo!() }
+#[derive(Debug, Default)]
+struct State {
+    /// Blobs that this snapshot has put into packs, or is about to.
+    claimed: HashSet<(BlobKind, Id)>,
+    /// Packs of others that hold blobs we did not write again.
+    relied_on: HashSet<Id>,
+    files: BTreeMap<String, Option<FileNode>>,
+    counts: Counts,
+    failure: Option<(String, Kind)>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    total_bytes: u64,
+    added: u64,
+    added_packed: u64,
+    data_blobs: u64,
+    tree_blobs: u64,
+    deduplicated: u64,
+}
+
+impl Repository {
+    /// Begins a snapshot: takes a shared lock and brings the index up to date.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if an exclusive lock stands too long; errors of the store.
+    pub async fn backup(&self, options: BackupOptions) -> Result<SnapshotWriter> {
+        let inner = Arc::clone(&self.inner);
+        let vault = &inner.vault;
+        let encoder =
+            Encoder::new(vault.key.clone(), vault.version, options.compression, options.verify)?;
+        let lock = Lock::acquire(&inner.locker, Mode::Shared).await?;
+        // Under the lock: what the index lists now, nobody removes before we are done.
+        inner.refresh_index().await?;
+        let packer =
+            Packer::new(Arc::clone(vault), inner.resources.clone(), lock.watch(), options.uploads);
+        let stop = CancellationToken::new();
+        let session = Session {
+            repository: inner,
+            options,
+            encoder,
+            packer,
+            budget: Arc::new(Semaphore::new(CHUNK_BUDGET_KIB)),
+            stop: stop.clone(),
+            state: Mutex::default(),
+        };
+        Ok(SnapshotWriter {
+            session: Arc::new(session),
+            lock: Some(lock),
+            _stop: stop.drop_guard(),
+        })
+    }
+}
+
+impl SnapshotWriter {
+    /// Begins a file at an absolute path. It must be finished before the commit.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a path that is taken or not plain.
+    pub fn file(&mut self, path: &str) -> Result<FileWriter> {
+        tree::check_path(path)?;
+        self.session.ensure_running()?;
+        let mut state = self.session.state.lock();
+        if state.files.contains_key(path) {
+            return Err(Error::invalid(format!("file {path}"), "is in the snapshot already"));
+        }
+        state.files.insert(path.into(), None);
+        drop(state);
+        Ok(FileWriter::new(Arc::clone(&self.session), path.into()))
+    }
+
+    /// Writes everything out, and the snapshot file last.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if a file is not finished or there is none; [`Error::LockLost`] or
+    /// [`Error::MissingPack`] if somebody removed our lock and data with it; errors of the store.
+    /// In every case no snapshot exists.
+    pub async fn commit(mut self) -> Result<BackupSummary> {
+        let Some(lock) = self.lock.take() else {
+            return Err(self.session.stopped());
+        };
+        let committed = self.session.commit(&lock).await;
+        lock.release().await;
+        committed
+    }
+
+    /// Gives up, and waits until the lock is released.
+    pub async fn abort(mut self) {
+        self.session.stop.cancel();
+        if let Some(lock) = self.lock.take() {
+            lock.release().await;
+        }
+    }
+}
+
+impl Session {
+    fn ensure_running(&self) -> Result<()> {
+        if self.stop.is_cancelled() { Err(self.stopped()) } else { Ok(()) }
+    }
+
+    fn stopped(&self) -> Error {
+        let failure = self.state.lock().failure.clone();
+        let (reason, kind) =
+            failure.unwrap_or_else(|| ("it was cancelled".into(), Kind::Cancelled));
+        Error::Stopped { reason, kind }
+    }
+
+    /// Notes the first failure and stops everything else of this snapshot.
+    fn fail(&self, error: &Error) {
+        self.state.lock().failure.get_or_insert_with(|| (error.chain(), error.kind()));
+        self.stop.cancel();
+    }
+
+    /// Stores a blob, unless it is there already, and gives its id.
+    async fn store_blob(self: &Arc<Self>, kind: BlobKind, content: Vec<u8>) -> Result<Id> {
+        let length = content.len() as u64;
+        let session = Arc::clone(self);
+        let (id, blob) = self
+            .repository
+            .resources
+            .compute("encode a blob", move || {
+                let id = Id::of(&content);
+                let blob = if session.claim(kind, id) {
+                    Some(session.encoder.encode(kind, &id, &content)?)
+                } else {
+                    None
+                };
+                Ok::<_, Error>((id, blob))
+            })
+            .await??;
+        let Some(blob) = blob else { return Ok(id) };
+        self.packer.add(kind, id, &blob).await?;
+        let mut state = self.state.lock();
+        let counts = &mut state.counts;
+        counts.added += length;
+        counts.added_packed += blob.sealed.len() as u64;
+        match kind {
+            BlobKind::Data => counts.data_blobs += 1,
+            BlobKind::Tree => counts.tree_blobs += 1,
+        }
+        Ok(id)
+    }
+
+    /// Whether this blob is ours to write: neither known to the index nor claimed before.
+    fn claim(&self, kind: BlobKind, id: Id) -> bool {
+        let known = self.repository.index.get(kind, &id);
+        let mut state = self.state.lock();
+        let new = match known {
+            Some(location) => {
+                state.relied_on.insert(location.pack);
+                false
+            }
+            None => state.claimed.insert((kind, id)),
+        };
+        if !new {
+            state.counts.deduplicated += 1;
+        }
+        new
+    }
+
+    async fn commit(self: &Arc<Self>, lock: &Lock) -> Result<BackupSummary> {
+        self.ensure_running()?;
+        let paths = self.paths()?;
+        let files = std::mem::take(&mut self.state.lock().files);
+        let file_count = files.len() as u64;
+        let tree = self.save_trees(files).await?;
+        let written = self.packer.finish().await?;
+        for (index, packs) in &written {
+            self.repository.index.add_file(*index, packs);
+        }
+        let ours = written.iter().flat_map(|(_, packs)| packs).map(|pack| (pack.id, pack.size()));
+        let snapshot = self.snapshot(tree, paths);
+        let json = snapshot.encode()?;
+
+        let id = match lock.continuity(&self.repository.locker).await? {
+            Continuity::Unbroken => self.save_snapshot(&json).await?,
+            Continuity::Broken => {
+                // Somebody removed our lock, so a prune may have run or be running. Lock again:
+                // that waits for a running one and keeps later ones out. Then trust only the store.
+                let again = Lock::acquire(&self.repository.locker, Mode::Shared).await?;
+                let saved = match self.confirm_packs(ours.collect()).await {
+                    Ok(()) => self.save_snapshot(&json).await,
+                    Err(error) => Err(error),
+                };
+                again.release().await;
+                saved?
+            }
+        };
+        let counts = self.state.lock().counts;
+        Ok(BackupSummary {
+            snapshot: id,
+            tree,
+            files: file_count,
+            total_bytes_processed: counts.total_bytes,
+            data_added: counts.added,
+            data_added_packed: counts.added_packed,
+            data_blobs: counts.data_blobs,
+            tree_blobs: counts.tree_blobs,
+            deduplicated_blobs: counts.deduplicated,
+        })
+    }
+
+    async fn save_snapshot(&self, json: &[u8]) -> Result<Id> {
+        self.repository.vault.save(FileKind::Snapshot, json).await
+    }
+
+    /// The paths the snapshot is listed under, once it is certain that all files are finished.
+    fn paths(&self) -> Result<Vec<String>> {
+        let state = self.state.lock();
+        if state.files.is_empty() {
+            return Err(Error::invalid("the snapshot", "has no file"));
+        }
+        if let Some((path, _)) = state.files.iter().find(|(_, file)| file.is_none()) {
+            return Err(Error::invalid(format!("file {path}"), "is not finished"));
+        }
+        if self.options.paths.is_empty() {
+            Ok(state.files.keys().cloned().collect())
+        } else {
+            Ok(self.options.paths.clone())
+        }
+    }
+
+    async fn save_trees(self: &Arc<Self>, files: BTreeMap<String, Option<FileNode>>) -> Result<Id> {
+        let mut root = Folder::default();
+        for (path, file) in files {
+            if let Some(file) = file {
+                root.insert(&path, file)?;
+            }
+        }
+        let mut trees = Vec::new();
+        let root = root.encode(self.options.time, &mut |json| {
+            let id = Id::of(&json);
+            trees.push(json);
+            id
+        })?;
+        for json in trees {
+            self.store_blob(BlobKind::Tree, json).await?;
+        }
+        Ok(root)
+    }
+
+    fn snapshot(&self, tree: Id, paths: Vec<String>) -> Snapshot {
+        let options = &self.options;
+        Snapshot {
+            id: tree,
+            time: options.time,
+            parent: None,
+            tree,
+            paths,
+            hostname: options.host.clone(),
+            username: options.username.clone(),
+            uid: 0,
+            gid: 0,
+            excludes: Vec::new(),
+            tags: options.tags.clone(),
+            original: None,
+            program_version: options.program_version.clone(),
+        }
+    }
+
+    /// Fails unless every pack this snapshot needs is in the store: those we wrote, with their sizes,
+    /// and those we found blobs in.
+    async fn confirm_packs(&self, ours: Vec<(Id, u64)>) -> Result<()> {
+        let listed = self.repository.vault.store.list(FileKind::Pack).await?;
+        let sizes: std::collections::HashMap<Id, u64> = listed.into_iter().collect();
+        let missing = |id: Id, problem: String| Error::MissingPack {
+            id,
+            needed_by: "the new snapshot (its lock was removed by others meanwhile)".into(),
+            problem,
+        };
+        for (id, size) in ours {
+            match sizes.get(&id) {
+                Some(found) if *found == size => {}
+                Some(found) => {
+                    return Err(missing(id, format!("has {found} bytes instead of {size}")));
+                }
+                None => return Err(missing(id, "is missing".into())),
+            }
+        }
+        let relied_on = self.state.lock().relied_on.clone();
+        match relied_on.into_iter().find(|id| !sizes.contains_key(id)) {
+            Some(id) => Err(missing(id, "is missing".into())),
+            None => Ok(()),
+        }
+    }
 }

@@ -1,0 +1,166 @@
+//! Locks on a real directory, with shrunken times.
+
+use std::path::Path;
+
+use super::*;
+use crate::Kind;
+use crate::config::Version;
+use crate::crypto::SealingKey;
+use crate::store::Store;
+
+struct Place {
+    _folder: tempfile::TempDir,
+    vault: Arc<Vault>,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::local(folder.path()).unwrap();
+        let key = SealingKey::generate().unwrap();
+        let vault = Arc::new(Vault { store, key, version: Version::V2 });
+        Self { _folder: folder, vault }
+    }
+
+    fn locker(&self) -> Locker {
+        Locker {
+            vault: Arc::clone(&self.vault),
+            identity: Identity::new("test", "tester").unwrap(),
+            timing: Timing {
+                settle: Duration::from_millis(5),
+                refresh: Duration::from_millis(30),
+                first_retry: Duration::from_millis(10),
+                max_retry: Duration::from_millis(50),
+                ..Timing::default()
+            },
+            wait: Duration::ZERO,
+        }
+    }
+
+    async fn ids(&self) -> Vec<Id> {
+        let listed = self.vault.store.list(FileKind::Lock).await.unwrap();
+        listed.into_iter().map(|(id, _)| id).collect()
+    }
+
+    async fn until(&self, what: &str, condition: impl Fn(&[Id]) -> bool) -> Vec<Id> {
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        loop {
+            let ids = self.ids().await;
+            if condition(&ids) {
+                return ids;
+            }
+            assert!(std::time::Instant::now() < deadline, "{what}: {ids:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn shared_locks_get_along_and_exclusive_ones_do_not() {
+    let place = Place::new();
+    let locker = place.locker();
+    let first = Lock::acquire(&locker, Mode::Shared).await.unwrap();
+    let second = Lock::acquire(&place.locker(), Mode::Shared).await.unwrap();
+    let error = Lock::acquire(&locker, Mode::Exclusive).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Locked);
+    assert!(error.to_string().contains("tester@test-"), "{error}");
+    first.release().await;
+    second.release().await;
+    assert_eq!(place.ids().await, []);
+
+    let exclusive = Lock::acquire(&locker, Mode::Exclusive).await.unwrap();
+    for mode in [Mode::Shared, Mode::Exclusive] {
+        assert_eq!(Lock::acquire(&locker, mode).await.unwrap_err().kind(), Kind::Locked);
+    }
+    let mut patient = place.locker();
+    patient.wait = Duration::from_secs(10);
+    let waiting = tokio::spawn(async move { Lock::acquire(&patient, Mode::Shared).await });
+    exclusive.release().await;
+    waiting.await.unwrap().unwrap().release().await;
+    assert_eq!(place.ids().await, []);
+}
+
+#[tokio::test]
+async fn a_lock_is_refreshed_and_goes_with_its_holder() {
+    let place = Place::new();
+    let lock = Lock::acquire(&place.locker(), Mode::Shared).await.unwrap();
+    let first = place.ids().await;
+    place.until("refresh", |ids| ids.len() == 1 && ids != first).await;
+    assert_eq!(lock.continuity(&place.locker()).await.unwrap(), Continuity::Unbroken);
+    drop(lock);
+    place.until("deletion after drop", <[_]>::is_empty).await;
+}
+
+#[tokio::test]
+async fn dropping_the_wait_leaves_no_lock() {
+    let place = Place::new();
+    let mut locker = place.locker();
+    locker.timing.settle = Duration::from_secs(3600);
+    let waiting = tokio::spawn(async move { Lock::acquire(&locker, Mode::Exclusive).await });
+    place.until("the lock being written", |ids| ids.len() == 1).await;
+    waiting.abort();
+    place.until("deletion", <[_]>::is_empty).await;
+}
+
+#[tokio::test]
+async fn a_removed_lock_is_noticed_even_after_a_refresh() {
+    let place = Place::new();
+    let locker = place.locker();
+    let lock = Lock::acquire(&locker, Mode::Shared).await.unwrap();
+    remove(&place.vault, &locker.identity, true).await.unwrap();
+    place.until("the refresh's new file", |ids| ids.len() == 1).await;
+    assert_eq!(lock.continuity(&locker).await.unwrap(), Continuity::Broken);
+    lock.release().await;
+    assert_eq!(place.ids().await, []);
+}
+
+#[tokio::test]
+async fn a_lock_that_cannot_be_refreshed_is_lost() {
+    let place = Place::new();
+    let mut locker = place.locker();
+    locker.timing.give_up = TimeDelta::milliseconds(80);
+    let lock = Lock::acquire(&locker, Mode::Shared).await.unwrap();
+    // A file where the folder should be: no lock can be written any more.
+    let folder = Path::new(place.vault.store.location()).join("locks");
+    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::write(&folder, b"").unwrap();
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    let error = loop {
+        match lock.watch().ensure_held() {
+            Err(error) => break error,
+            Ok(()) => assert!(std::time::Instant::now() < deadline),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert_eq!(error.kind(), Kind::Locked, "{error}");
+}
+
+#[tokio::test]
+async fn unlock_removes_the_stale_or_all_and_empty_files_do_not_count() {
+    let place = Place::new();
+    let locker = place.locker();
+    let old = format!(
+        r#"{{"time":"2020-01-01T00:00:00Z","exclusive":true,"hostname":"h","username":"u","pid":1,"uid":5}}"#
+    );
+    place.vault.save(FileKind::Lock, old.as_bytes()).await.unwrap();
+    place.vault.store.put(&FileKind::Lock.name(&Id::of(b"")), bytes::Bytes::new()).await.unwrap();
+    // Stale locks stand until they are removed.
+    assert_eq!(Lock::acquire(&locker, Mode::Shared).await.unwrap_err().kind(), Kind::Locked);
+    let ours = write(&place.vault, &locker.identity, Mode::Shared).await.unwrap();
+    let stale: Vec<bool> =
+        list(&place.vault, &locker.identity).await.unwrap().iter().map(|l| l.stale).collect();
+    assert_eq!((stale.len(), stale.iter().filter(|s| **s).count()), (2, 1));
+    assert_eq!(remove(&place.vault, &locker.identity, false).await.unwrap(), 1);
+    assert!(place.ids().await.contains(&ours));
+    assert_eq!(remove(&place.vault, &locker.identity, true).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_damaged_lock_is_an_error_that_names_it() {
+    let place = Place::new();
+    let name = FileKind::Lock.name(&Id::of(b"x"));
+    place.vault.store.put(&name, bytes::Bytes::from_static(b"junk")).await.unwrap();
+    let error = Lock::acquire(&place.locker(), Mode::Shared).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Corrupt);
+    assert!(error.to_string().contains(&name), "{error}");
+}

@@ -1,0 +1,272 @@
+//! The layout of a pack: sealed blobs one after the other, a sealed header, its length.
+//!
+//! Pure: bytes in, structs out. Offsets and lengths are those of sealed blobs.
+
+use bytes::Bytes;
+
+use crate::crypto::{OVERHEAD, SealingKey};
+use crate::error::{Error, Result};
+use crate::id::Id;
+
+/// Packs are closed before they grow past this, unless a single blob is larger.
+pub(crate) const TARGET_LEN: usize = 16 * 1024 * 1024;
+/// The header's length, little endian, ends a pack.
+const LENGTH_LEN: usize = 4;
+/// type, length, id
+const PLAIN_ENTRY: usize = 1 + 4 + 32;
+/// type, length, uncompressed length, id
+const COMPRESSED_ENTRY: usize = PLAIN_ENTRY + 4;
+
+/// What a blob holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum BlobKind {
+    Data,
+    Tree,
+}
+
+impl BlobKind {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Tree => "tree",
+        }
+    }
+}
+
+/// A blob's place in its pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PackedBlob {
+    pub(crate) kind: BlobKind,
+    pub(crate) id: Id,
+    pub(crate) offset: u32,
+    /// Sealed length.
+    pub(crate) length: u32,
+    /// The length before compression; `None` if the blob is not compressed.
+    pub(crate) raw_length: Option<u32>,
+}
+
+impl PackedBlob {
+    fn end(&self) -> u64 {
+        u64::from(self.offset) + u64::from(self.length)
+    }
+}
+
+/// The content length of a blob with these lengths.
+pub(crate) fn content_length(length: u32, raw_length: Option<u32>) -> u64 {
+    match raw_length {
+        Some(raw) => u64::from(raw),
+        None => u64::from(length).saturating_sub(OVERHEAD as u64),
+    }
+}
+
+/// A pack and all it holds, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct IndexedPack {
+    pub(crate) id: Id,
+    pub(crate) blobs: Vec<PackedBlob>,
+}
+
+impl IndexedPack {
+    /// The size the pack's object must have.
+    pub(crate) fn size(&self) -> u64 {
+        size_of(&self.blobs)
+    }
+}
+
+/// The size of a pack with these blobs and no others.
+pub(crate) fn size_of(blobs: &[PackedBlob]) -> u64 {
+    let content: u64 = blobs.iter().map(|blob| u64::from(blob.length)).sum();
+    content + (header_len(blobs) + LENGTH_LEN) as u64
+}
+
+/// The length of the sealed header of these blobs.
+pub(crate) fn header_len(blobs: &[PackedBlob]) -> usize {
+    let entries = blobs.iter().map(|blob| match blob.raw_length {
+        Some(_) => COMPRESSED_ENTRY,
+        None => PLAIN_ENTRY,
+    });
+    entries.sum::<usize>() + OVERHEAD
+}
+
+/// A pack being filled.
+#[derive(Debug, Default)]
+pub(crate) struct PackBuilder {
+    content: Vec<u8>,
+    blobs: Vec<PackedBlob>,
+}
+
+/// A finished pack, ready to be stored under its id.
+#[derive(Debug)]
+pub(crate) struct SealedPack {
+    pub(crate) pack: IndexedPack,
+    pub(crate) content: Bytes,
+}
+
+impl PackBuilder {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.blobs.is_empty()
+    }
+
+    /// Whether a blob of this sealed length still fits below the target size.
+    pub(crate) fn has_room_for(&self, length: usize) -> bool {
+        self.content.len() + length + header_len(&self.blobs) + COMPRESSED_ENTRY + LENGTH_LEN
+            <= TARGET_LEN
+    }
+
+    pub(crate) fn add(
+        &mut self,
+        kind: BlobKind,
+        id: Id,
+        sealed: &[u8],
+        raw_length: Option<u32>,
+    ) -> Result<()> {
+        let too_long = |source| Error::internal("fill a pack", source);
+        let offset = u32::try_from(self.content.len()).map_err(too_long)?;
+        let length = u32::try_from(sealed.len()).map_err(too_long)?;
+        if self.content.capacity() == 0 {
+            self.content.reserve_exact(TARGET_LEN.min(sealed.len() * 64));
+        }
+        self.content.extend_from_slice(sealed);
+        self.blobs.push(PackedBlob { kind, id, offset, length, raw_length });
+        Ok(())
+    }
+
+    /// Appends the header and hashes the whole: some milliseconds of work.
+    pub(crate) fn seal(self, key: &SealingKey) -> Result<SealedPack> {
+        let Self { mut content, blobs } = self;
+        let header = key.seal(&encode_header(&blobs))?;
+        let length = u32::try_from(header.len()).map_err(|e| Error::internal("seal a pack", e))?;
+        content.extend_from_slice(&header);
+        content.extend_from_slice(&length.to_le_bytes());
+        let content = Bytes::from(content);
+        Ok(SealedPack { pack: IndexedPack { id: Id::of(&content), blobs }, content })
+    }
+}
+
+fn encode_header(blobs: &[PackedBlob]) -> Vec<u8> {
+    let mut header = Vec::with_capacity(header_len(blobs));
+    for blob in blobs {
+        header.push(match (blob.kind, blob.raw_length) {
+            (BlobKind::Data, None) => 0,
+            (BlobKind::Tree, None) => 1,
+            (BlobKind::Data, Some(_)) => 2,
+            (BlobKind::Tree, Some(_)) => 3,
+        });
+        header.extend_from_slice(&blob.length.to_le_bytes());
+        if let Some(raw) = blob.raw_length {
+            header.extend_from_slice(&raw.to_le_bytes());
+        }
+        header.extend_from_slice(blob.id.as_bytes());
+    }
+    header
+}
+
+/// Why a header cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum HeaderError {
+    #[error("the pack is too short for a header")]
+    TooShort,
+    #[error("the header cannot be opened")]
+    Forged,
+    #[error("the header ends within an entry")]
+    Ragged,
+    #[error("the header has an entry of the unknown type {0}")]
+    UnknownType(u8),
+    #[error("the header's blobs do not fill the pack")]
+    WrongSize,
+}
+
+/// Reads the header of a whole pack.
+pub(crate) fn read_header(key: &SealingKey, pack: &[u8]) -> Result<Vec<PackedBlob>, HeaderError> {
+    let (rest, length) = pack.split_last_chunk::<LENGTH_LEN>().ok_or(HeaderError::TooShort)?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| HeaderError::TooShort)?;
+    let start = rest.len().checked_sub(length).ok_or(HeaderError::TooShort)?;
+    let header = key.open(&rest[start..]).map_err(|_| HeaderError::Forged)?;
+    let blobs = decode_header(&header)?;
+    if blobs.last().map_or(0, PackedBlob::end) != start as u64 {
+        return Err(HeaderError::WrongSize);
+    }
+    Ok(blobs)
+}
+
+fn decode_header(mut header: &[u8]) -> Result<Vec<PackedBlob>, HeaderError> {
+    fn take<'a, const N: usize>(header: &mut &'a [u8]) -> Result<&'a [u8; N], HeaderError> {
+        let (taken, rest) = header.split_first_chunk::<N>().ok_or(HeaderError::Ragged)?;
+        *header = rest;
+        Ok(taken)
+    }
+    let mut blobs = Vec::new();
+    let mut offset = 0_u32;
+    while !header.is_empty() {
+        let [kind] = *take::<1>(&mut header)?;
+        let (kind, compressed) = match kind {
+            0 => (BlobKind::Data, false),
+            1 => (BlobKind::Tree, false),
+            2 => (BlobKind::Data, true),
+            3 => (BlobKind::Tree, true),
+            other => return Err(HeaderError::UnknownType(other)),
+        };
+        let length = u32::from_le_bytes(*take(&mut header)?);
+        let raw_length =
+            if compressed { Some(u32::from_le_bytes(*take(&mut header)?)) } else { None };
+        let id = Id::from_bytes(*take(&mut header)?);
+        blobs.push(PackedBlob { kind, id, offset, length, raw_length });
+        offset = offset.checked_add(length).ok_or(HeaderError::WrongSize)?;
+    }
+    Ok(blobs)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn build(key: &SealingKey, blobs: &[(bool, Option<u32>, Vec<u8>)]) -> SealedPack {
+        let mut builder = PackBuilder::default();
+        for (tree, raw, content) in blobs {
+            let kind = if *tree { BlobKind::Tree } else { BlobKind::Data };
+            builder.add(kind, Id::of(content), content, *raw).unwrap();
+        }
+        builder.seal(key).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn header_round_trip(blobs: Vec<(bool, Option<u32>, Vec<u8>)>) {
+            let key = SealingKey::generate().unwrap();
+            let sealed = build(&key, &blobs);
+            prop_assert_eq!(sealed.pack.size(), sealed.content.len() as u64);
+            prop_assert_eq!(sealed.pack.id, Id::of(&sealed.content));
+            prop_assert_eq!(read_header(&key, &sealed.content).unwrap(), sealed.pack.blobs);
+        }
+
+        #[test]
+        fn no_input_makes_the_decoder_panic(header: Vec<u8>, pack: Vec<u8>) {
+            let _ = decode_header(&header);
+            prop_assert!(read_header(&SealingKey::generate().unwrap(), &pack).is_err());
+        }
+    }
+
+    #[test]
+    fn damage_is_noticed() {
+        let key = SealingKey::generate().unwrap();
+        let sealed = build(&key, &[(false, None, vec![1; 100]), (true, Some(9), vec![2; 50])]);
+        let content = sealed.content.to_vec();
+        let cut = &content[1..];
+        assert_eq!(read_header(&key, cut), Err(HeaderError::WrongSize));
+        assert_eq!(read_header(&key, &content[..3]), Err(HeaderError::TooShort));
+        let mut flipped = content.clone();
+        flipped[160] ^= 1;
+        assert_eq!(read_header(&key, &flipped), Err(HeaderError::Forged));
+    }
+
+    #[test]
+    fn packs_are_closed_at_the_target() {
+        let mut builder = PackBuilder::default();
+        assert!(builder.has_room_for(8 << 20));
+        builder.add(BlobKind::Data, Id::of(b"a"), &vec![0; 9 << 20], None).unwrap();
+        assert!(builder.has_room_for(6 << 20));
+        assert!(!builder.has_room_for(7 << 20));
+    }
+}

@@ -1,0 +1,71 @@
+//! Sealed documents: config, index, snapshots and locks as whole objects.
+//!
+//! A document is JSON; in format version 2 it is preceded by a byte 0x02 and compressed, the config
+//! apart. Its object is named by the SHA-256 of the sealed bytes, which is checked on every read.
+
+use bytes::Bytes;
+
+use crate::config::Version;
+use crate::crypto::SealingKey;
+use crate::error::{Error, Result};
+use crate::id::Id;
+use crate::store::{CONFIG, FileKind, Store};
+
+/// Marks a compressed document; plain ones begin with `{` or `[`.
+const COMPRESSED: u8 = 2;
+
+/// A store, the key of the repository in it, and its version.
+#[derive(Debug)]
+pub(crate) struct Vault {
+    pub(crate) store: Store,
+    pub(crate) key: SealingKey,
+    pub(crate) version: Version,
+}
+
+impl Vault {
+    /// Reads and opens a document.
+    pub(crate) async fn load(&self, kind: FileKind, id: &Id) -> Result<Vec<u8>> {
+        let name = kind.name(id);
+        let sealed = self.store.get(&name).await?;
+        if Id::of(&sealed) != *id {
+            let problem = "its content does not have the SHA-256 that is its name";
+            return Err(Error::damaged(self.store.describe(&name), problem));
+        }
+        let plain = self
+            .key
+            .open(&sealed)
+            .map_err(|e| Error::damaged_by(self.store.describe(&name), "cannot be opened", e))?;
+        decompress(plain)
+            .map_err(|e| Error::damaged_by(self.store.describe(&name), "cannot be unpacked", e))
+    }
+
+    /// Seals and writes a document.
+    pub(crate) async fn save(&self, kind: FileKind, json: &[u8]) -> Result<Id> {
+        let sealed = match self.version {
+            Version::V1 => self.key.seal(json)?,
+            Version::V2 => {
+                let mut plain = vec![COMPRESSED];
+                let packed = zstd::bulk::compress(json, 3)
+                    .map_err(|source| Error::internal("compress a document", source))?;
+                plain.extend_from_slice(&packed);
+                self.key.seal(&plain)?
+            }
+        };
+        let id = Id::of(&sealed);
+        self.store.put(&kind.name(&id), sealed.into()).await?;
+        Ok(id)
+    }
+
+    /// Opens the config, which is sealed but never compressed and has no id.
+    pub(crate) fn open_config(key: &SealingKey, store: &Store, sealed: &Bytes) -> Result<Vec<u8>> {
+        key.open(sealed)
+            .map_err(|e| Error::damaged_by(store.describe(CONFIG), "cannot be opened", e))
+    }
+}
+
+fn decompress(plain: Vec<u8>) -> std::io::Result<Vec<u8>> {
+    match plain.split_first() {
+        Some((&COMPRESSED, packed)) => zstd::stream::decode_all(packed),
+        _ => Ok(plain),
+    }
+}

@@ -1,0 +1,199 @@
+//! One file of a snapshot being written: chunks are cut while the caller fetches more bytes, and
+//! encoded while the next ones are cut.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::Session;
+use crate::chunker::Chunker;
+use crate::error::{Error, Result};
+use crate::id::Id;
+use crate::pack::BlobKind;
+use crate::tree::FileNode;
+
+/// Input is handed to the chunker in batches of about this size: large enough that the hand-over
+/// costs nothing, small enough for memory.
+const BATCH: usize = 2 * 1024 * 1024;
+
+/// One finished file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileSummary {
+    /// Its path in the snapshot.
+    pub path: String,
+    /// Its length in bytes.
+    pub size: u64,
+    /// How many chunks it was cut into.
+    pub chunks: u64,
+}
+
+/// One file being written. Independent of others of the same snapshot; several can be filled at the
+/// same time, from different tasks. Dropped unfinished, it keeps its snapshot from being committed.
+#[derive(Debug)]
+pub struct FileWriter {
+    session: Arc<Session>,
+    path: String,
+    size: u64,
+    batch: Vec<Bytes>,
+    batched: usize,
+    /// `None` only while a call is under way; found so, an earlier call was dropped half way.
+    chunker: Option<Cutting>,
+    /// Chunks being encoded and packed, in the file's order.
+    pending: VecDeque<AbortOnDropHandle<Result<Id>>>,
+    content: Vec<Id>,
+}
+
+#[derive(Debug)]
+enum Cutting {
+    Idle(Chunker),
+    Running(AbortOnDropHandle<Result<(Chunker, Vec<Vec<u8>>)>>),
+}
+
+impl FileWriter {
+    pub(super) fn new(session: Arc<Session>, path: String) -> Self {
+        let chunker = Chunker::new(Arc::clone(&session.repository.tables));
+        Self {
+            session,
+            path,
+            size: 0,
+            batch: Vec::new(),
+            batched: 0,
+            chunker: Some(Cutting::Idle(chunker)),
+            pending: VecDeque::new(),
+            content: Vec::new(),
+        }
+    }
+
+    /// Appends bytes. Waits while the snapshot's memory budget is used up: that is the back-pressure.
+    ///
+    /// A dropped call leaves the file unusable, since it is unknown how much of it was taken; all
+    /// later calls fail.
+    ///
+    /// # Errors
+    /// The failure of anything behind it: encoding, uploading, the lock. The first failure stops
+    /// the whole snapshot.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
+        self.session.ensure_running()?;
+        self.size += bytes.len() as u64;
+        self.batched += bytes.len();
+        if !bytes.is_empty() {
+            self.batch.push(bytes);
+        }
+        if self.batched < BATCH {
+            return Ok(());
+        }
+        self.guarded(async |file| file.cut_batch().await).await
+    }
+
+    /// Ends the file and waits until its chunks are in packs.
+    ///
+    /// # Errors
+    /// As for [`write`](Self::write).
+    pub async fn finish(mut self) -> Result<FileSummary> {
+        self.session.ensure_running()?;
+        self.guarded(async |file| file.drain().await).await?;
+        let content = std::mem::take(&mut self.content);
+        let chunks = content.len() as u64;
+        let mut state = self.session.state.lock();
+        state.counts.total_bytes += self.size;
+        state.files.insert(self.path.clone(), Some(FileNode { size: self.size, content }));
+        drop(state);
+        Ok(FileSummary { path: self.path, size: self.size, chunks })
+    }
+
+    /// Runs a step; its failure, or the stop of the snapshot, ends everything.
+    async fn guarded(&mut self, step: impl AsyncFnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let session = Arc::clone(&self.session);
+        let result = tokio::select! {
+            biased;
+            () = session.stop.cancelled() => Err(session.stopped()),
+            result = step(self) => result,
+        };
+        if let Err(error) = &result {
+            session.fail(error);
+        }
+        result
+    }
+
+    /// Sends the batch to the chunker, after the previous one's chunks are on their way.
+    async fn cut_batch(&mut self) -> Result<()> {
+        let mut chunker = self.idle_chunker().await?;
+        let batch = std::mem::take(&mut self.batch);
+        self.batched = 0;
+        let resources = self.session.repository.resources.clone();
+        let cutting = tokio::spawn(async move {
+            let cut = move || {
+                let mut chunks = Vec::new();
+                for bytes in batch {
+                    chunker.push(&bytes, &mut chunks);
+                }
+                (chunker, chunks)
+            };
+            resources.compute("cut chunks", cut).await
+        });
+        self.chunker = Some(Cutting::Running(AbortOnDropHandle::new(cutting)));
+        Ok(())
+    }
+
+    async fn idle_chunker(&mut self) -> Result<Chunker> {
+        match self.chunker.take() {
+            Some(Cutting::Idle(chunker)) => Ok(chunker),
+            Some(Cutting::Running(cutting)) => {
+                let (chunker, chunks) =
+                    cutting.await.map_err(|died| Error::internal("cut chunks", died))??;
+                for chunk in chunks {
+                    self.dispatch(chunk).await?;
+                }
+                Ok(chunker)
+            }
+            None => {
+                let problem = "an earlier write was abandoned half way";
+                Err(Error::invalid(format!("file {}", self.path), problem))
+            }
+        }
+    }
+
+    async fn drain(&mut self) -> Result<()> {
+        self.cut_batch().await?;
+        let chunker = self.idle_chunker().await?;
+        if let Some(rest) = chunker.finish() {
+            self.dispatch(rest).await?;
+        }
+        while let Some(done) = self.pending.pop_front() {
+            self.content.push(joined(done).await?);
+        }
+        Ok(())
+    }
+
+    /// Has a chunk encoded and packed by a task of its own, as soon as the budget allows.
+    async fn dispatch(&mut self, chunk: Vec<u8>) -> Result<()> {
+        while self.pending.front().is_some_and(AbortOnDropHandle::is_finished) {
+            if let Some(done) = self.pending.pop_front() {
+                self.content.push(joined(done).await?);
+            }
+        }
+        let cost = u32::try_from(chunk.len().div_ceil(1024))
+            .map_err(|e| Error::internal("budget a chunk", e))?;
+        let permit = Arc::clone(&self.session.budget)
+            .acquire_many_owned(cost)
+            .await
+            .map_err(|closed| Error::internal("budget a chunk", closed))?;
+        let session = Arc::clone(&self.session);
+        let task = tokio::spawn(async move {
+            let stored = session.store_blob(BlobKind::Data, chunk).await;
+            drop(permit);
+            if let Err(error) = &stored {
+                session.fail(error);
+            }
+            stored
+        });
+        self.pending.push_back(AbortOnDropHandle::new(task));
+        Ok(())
+    }
+}
+
+async fn joined(task: AbortOnDropHandle<Result<Id>>) -> Result<Id> {
+    task.await.map_err(|died| Error::internal("store a chunk", died))?
+}
