@@ -8,3 +8,4 @@ pub mod redis_server;
 pub mod report;
 pub mod restic_program;
 pub mod wait;
+pub mod world;

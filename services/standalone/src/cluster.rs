@@ -1,0 +1,433 @@
+//! `coffer up`: the API server, the Job runner and the five services in one process, on one data directory.
+//!
+//! ```text
+//!  data dir ─▶ API server ─▶ CRDs, Functions, Tasks, roles ─▶ services (as their service accounts) ─▶ Job runner ─▶ ready
+//! ```
+//!
+//! Nothing here is special to one machine but the addresses: every service is built by the same two functions as in its own
+//! process, speaks TLS with certificates of one authority, and has the rights that the installation's roles give it.
+//! What a crash leaves behind (a Job whose process is gone) the Job runner and the orchestrator settle after the restart.
+
+mod layout;
+mod objects;
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use coffer_runtime::{
+    Runtime, Shutdown,
+    authority::Authority,
+    grant::{Signer, Verifier},
+    tls::TlsOptions,
+};
+use tokio::{net::TcpListener, task::JoinSet};
+
+use crate::{
+    apiserver::{self, ApiServer},
+    job_runner::{self, ImageMap, Program},
+};
+use layout::Layout;
+pub use layout::Ports;
+
+/// How long the services may take to finish what they are doing.
+const DRAIN: Duration = Duration::from_secs(20);
+/// Images that the worker program stands for.
+const WORKER_IMAGES: &str = "ghcr.io/coffer-backup/*";
+
+/// What `coffer up` is told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// Where everything listens.
+    pub ip: IpAddr,
+    /// On which ports; 0 for the one of the last run, or any.
+    pub ports: Ports,
+    /// The program that runs as worker, with the arguments that make it one.
+    pub worker: Program,
+    /// Further images and the programs that stand for them.
+    pub images: Vec<(String, Program)>,
+    /// Jobs at a time; the others wait.
+    pub max_jobs: usize,
+    /// How long an image without a program may keep a session waiting.
+    pub start_grace: Duration,
+}
+
+impl Options {
+    /// On loopback, any ports, with this program as worker.
+    #[must_use]
+    pub fn new(data_dir: PathBuf, worker: Program) -> Self {
+        Self {
+            data_dir,
+            ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            ports: Ports::default(),
+            worker,
+            images: vec![],
+            max_jobs: 4,
+            start_grace: Duration::ZERO,
+        }
+    }
+}
+
+/// Why the system does not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The data directory.
+    #[error("use the data directory {}", path.display())]
+    DataDir {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// An address.
+    #[error("listen on {address}")]
+    Listen {
+        /// Which.
+        address: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The API server.
+    #[error("start the API server")]
+    ApiServer(#[from] apiserver::Error),
+    /// The certificates.
+    #[error("make the services' certificates")]
+    Certificates(#[from] coffer_runtime::authority::Error),
+    /// The key of the grants.
+    #[error("make the key of session grants")]
+    Grants(#[from] coffer_runtime::grant::KeyError),
+    /// An object that we ship is broken.
+    #[error("read an object that Coffer ships")]
+    Shipped {
+        /// How.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The API server does not say what it knows.
+    #[error("ask the API server for its kinds")]
+    Discover {
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// An object that we ship is refused.
+    #[error("apply {kind} {name}")]
+    Apply {
+        /// Its kind.
+        kind: String,
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A service does not start, or ended with an error.
+    #[error("run the {service}")]
+    Service {
+        /// Which.
+        service: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Where everything listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoints {
+    /// The Kubernetes API, `https://…`.
+    pub api: String,
+    /// gRPC of the orchestrator.
+    pub orchestrator: String,
+    /// gRPC of the catalog.
+    pub catalog: String,
+    /// gRPC of the storage-gateway.
+    pub storage_gateway: String,
+    /// gRPC of the metrics-gateway.
+    pub metrics_gateway: String,
+    /// Pushes and scrapes, `http://…`.
+    pub pushgateway: String,
+    /// The kubeconfig.
+    pub kubeconfig: PathBuf,
+}
+
+/// A running system.
+pub struct Cluster {
+    /// Where everything listens.
+    pub endpoints: Endpoints,
+    layout: Layout,
+    api: ApiServer,
+    shutdown: Shutdown,
+    tasks: JoinSet<Result<(), Error>>,
+}
+
+/// Runs until `stop`, telling `ready` where everything listens.
+///
+/// # Errors
+/// When it does not start, or a service ends by itself.
+pub async fn run(options: Options, stop: impl Future<Output = ()>, ready: impl FnOnce(&Endpoints)) -> Result<(), Error> {
+    let mut cluster = Cluster::start(options).await?;
+    ready(&cluster.endpoints);
+    let ended = tokio::select! {
+        () = stop => Ok(()),
+        ended = cluster.failed() => Err(ended),
+    };
+    cluster.stop().await;
+    ended
+}
+
+impl Cluster {
+    /// Starts everything; it is ready when this returns.
+    ///
+    /// # Errors
+    /// When any part does not start.
+    pub async fn start(options: Options) -> Result<Self, Error> {
+        let on_dir = |source| Error::DataDir { path: options.data_dir.clone(), source };
+        let layout = Layout::create(&options.data_dir).map_err(on_dir)?;
+        let _ = std::fs::remove_file(layout.ready());
+        let addresses = Addresses::choose(options.ip, options.ports.or(layout.remembered_ports()))?;
+        layout.remember_ports(&addresses.ports()).map_err(on_dir)?;
+
+        let names = vec![options.ip.to_string(), "localhost".to_owned()];
+        let api = ApiServer::open(&layout.root, apiserver::Options { names: names.clone() }).await?;
+        let listener = TcpListener::bind(addresses.api).await;
+        let listener = listener.map_err(|source| Error::Listen { address: addresses.api.to_string(), source })?;
+        let kubeconfig = api.write_kubeconfig(addresses.api)?;
+
+        let authority = Authority::load_or_create(&layout.authority())?;
+        let endpoints = addresses.endpoints(kubeconfig);
+        objects::apply(&api.client(), endpoints.published(authority.certificate())).await?;
+
+        let shutdown = Shutdown::new();
+        let mut tasks = JoinSet::new();
+        let serving = (api.clone(), shutdown.clone());
+        tasks.spawn(async move { Ok(serving.0.serve(listener, serving.1.triggered()).await?) });
+        let services = Services { options: &options, layout: &layout, api: &api, authority: &authority, names: &names };
+        services.spawn(&addresses, &endpoints, &shutdown, &mut tasks).await?;
+
+        let runner = job_runner::Options {
+            client: api.client(),
+            data_dir: layout.root.clone(),
+            images: images(&options),
+            shutdown: shutdown.token(),
+            max_parallel: options.max_jobs,
+        };
+        tasks.spawn(async move { job_runner::run(runner).await.map_err(|source| service("Job runner", source)) });
+        std::fs::write(layout.ready(), "").map_err(on_dir)?;
+        Ok(Self { endpoints, layout, api, shutdown, tasks })
+    }
+
+    /// A client of the API server, as administrator.
+    #[must_use]
+    pub fn client(&self) -> kube::Client {
+        self.api.client()
+    }
+
+    /// Waits until a part ends, which none does by itself unless something is wrong.
+    async fn failed(&mut self) -> Error {
+        match self.tasks.join_next().await {
+            Some(Ok(Err(error))) => error,
+            Some(Ok(Ok(()))) => service("system", "a part ended by itself"),
+            Some(Err(panic)) => service("system", panic),
+            None => service("system", "nothing runs"),
+        }
+    }
+
+    /// Stops everything: the services finish what they are doing, workers are stopped, the data directory is closed.
+    pub async fn stop(mut self) {
+        let _ = std::fs::remove_file(self.layout.ready());
+        self.shutdown.trigger();
+        let all = async {
+            while let Some(ended) = self.tasks.join_next().await {
+                match ended {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::error!(error = coffer_runtime::fault::chain(&error), "ended with an error"),
+                    Err(panic) => tracing::error!(%panic, "a part panicked"),
+                }
+            }
+        };
+        if tokio::time::timeout(DRAIN, all).await.is_err() {
+            tracing::warn!("some parts did not end in time and are cut off");
+            self.tasks.abort_all();
+        }
+        self.api.close().await;
+    }
+}
+
+/// The services, about to be started.
+struct Services<'a> {
+    options: &'a Options,
+    layout: &'a Layout,
+    api: &'a ApiServer,
+    authority: &'a Authority,
+    names: &'a [String],
+}
+
+impl Services<'_> {
+    /// Certificates of a service.
+    fn tls(&self, name: &str) -> Result<TlsOptions, Error> {
+        let names: Vec<_> = self.names.iter().map(String::as_str).collect();
+        Ok(self.authority.options(name, &names)?)
+    }
+
+    /// A client with the service's own rights.
+    fn client(&self, service: &str) -> kube::Client {
+        self.api.client_as(objects::NAMESPACE, &format!("coffer-{service}"))
+    }
+
+    async fn spawn(
+        &self,
+        addresses: &Addresses,
+        endpoints: &Endpoints,
+        shutdown: &Shutdown,
+        tasks: &mut JoinSet<Result<(), Error>>,
+    ) -> Result<(), Error> {
+        let signer = Signer::load_or_create(&self.layout.grant_key())?;
+        let verifier = Verifier::from_pem(signer.public_key())?;
+        // Each has its own metrics and readiness, and all end together.
+        let runtime = || Runtime { shutdown: shutdown.clone(), ..Runtime::new() };
+
+        let config = coffer_catalog::Config { listen: addresses.catalog, tls: Some(self.tls("catalog")?) };
+        let app = coffer_catalog::build(config, self.client("catalog"), &runtime()).await;
+        let app = app.map_err(|source| service("catalog", source))?;
+        tasks.spawn(async move { app.run().await.map_err(|source| service("catalog", source)) });
+
+        let config = coffer_metrics_gateway::Config {
+            http_listen: addresses.pushgateway,
+            grpc_listen: addresses.metrics_gateway,
+            tls: Some(self.tls("metrics-gateway")?),
+            grants: Some(verifier.clone()),
+            persistence_file: Some(self.layout.metrics()),
+            ..coffer_metrics_gateway::Config::local()
+        };
+        let app = coffer_metrics_gateway::build(config, &runtime()).await;
+        let app = app.map_err(|source| service("metrics-gateway", source))?;
+        tasks.spawn(async move { app.run().await.map_err(|source| service("metrics-gateway", source)) });
+
+        let config = coffer_storage_gateway::Config {
+            listen: addresses.storage_gateway,
+            tls: Some(self.tls("storage-gateway")?),
+            verifier: Some(verifier.clone()),
+            client: self.client("storage-gateway"),
+            volumes: coffer_storage_gateway::LocalVolumes::Under(self.layout.volumes()),
+            ..coffer_storage_gateway::Config::new(self.client("storage-gateway"))
+        };
+        let app = coffer_storage_gateway::build(config, &runtime()).await;
+        let app = app.map_err(|source| service("storage-gateway", source))?;
+        tasks.spawn(async move { app.run().await.map_err(|source| service("storage-gateway", source)) });
+
+        let config = coffer_orchestrator::Config {
+            listen: addresses.orchestrator,
+            tls: Some(self.tls("orchestrator")?),
+            signer,
+            catalog: endpoints.catalog.clone(),
+            storage_gateway: endpoints.storage_gateway.clone(),
+            metrics_gateway: endpoints.metrics_gateway.clone(),
+            settings: coffer_orchestrator::Settings {
+                start_grace: self.options.start_grace,
+                endpoints: coffer_api::session::Endpoints {
+                    storage_gateway: endpoints.storage_gateway.clone(),
+                    orchestrator: endpoints.orchestrator.clone(),
+                    metrics_gateway: endpoints.metrics_gateway.clone(),
+                    ca: Some(self.authority.certificate().to_owned()),
+                },
+                pushgateway_url: endpoints.pushgateway.clone(),
+                ..coffer_orchestrator::Settings::default()
+            },
+        };
+        let app = coffer_orchestrator::build(config, self.client("orchestrator"), &runtime()).await;
+        let app = app.map_err(|source| service("orchestrator", source))?;
+        tasks.spawn(async move { app.run().await.map_err(|source| service("orchestrator", source)) });
+        Ok(())
+    }
+}
+
+fn images(options: &Options) -> ImageMap {
+    let mut images = ImageMap::default();
+    for (pattern, program) in &options.images {
+        images = images.with(pattern.clone(), program.clone());
+    }
+    images.with(WORKER_IMAGES, options.worker.clone())
+}
+
+fn service(service: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::Service { service, source: source.into() }
+}
+
+/// An address for each thing that listens.
+#[derive(Clone, Copy, Debug)]
+struct Addresses {
+    api: SocketAddr,
+    orchestrator: SocketAddr,
+    catalog: SocketAddr,
+    storage_gateway: SocketAddr,
+    metrics_gateway: SocketAddr,
+    pushgateway: SocketAddr,
+}
+
+impl Addresses {
+    fn choose(ip: IpAddr, ports: Ports) -> Result<Self, Error> {
+        let at = |port| {
+            layout::address(ip, port).map_err(|source| Error::Listen { address: format!("{ip}:{port}"), source })
+        };
+        let Ports { api, orchestrator, catalog, storage_gateway, metrics_gateway, pushgateway } = ports;
+        Ok(Self {
+            api: at(api)?,
+            orchestrator: at(orchestrator)?,
+            catalog: at(catalog)?,
+            storage_gateway: at(storage_gateway)?,
+            metrics_gateway: at(metrics_gateway)?,
+            pushgateway: at(pushgateway)?,
+        })
+    }
+
+    const fn ports(&self) -> Ports {
+        Ports {
+            api: self.api.port(),
+            orchestrator: self.orchestrator.port(),
+            catalog: self.catalog.port(),
+            storage_gateway: self.storage_gateway.port(),
+            metrics_gateway: self.metrics_gateway.port(),
+            pushgateway: self.pushgateway.port(),
+        }
+    }
+
+    fn endpoints(&self, kubeconfig: PathBuf) -> Endpoints {
+        let https = |address: SocketAddr| format!("https://{address}");
+        Endpoints {
+            api: https(self.api),
+            orchestrator: https(self.orchestrator),
+            catalog: https(self.catalog),
+            storage_gateway: https(self.storage_gateway),
+            metrics_gateway: https(self.metrics_gateway),
+            pushgateway: format!("http://{}", self.pushgateway),
+            kubeconfig,
+        }
+    }
+}
+
+impl Endpoints {
+    /// As the ConfigMap has them that clients read.
+    fn published(&self, ca: &str) -> BTreeMap<String, String> {
+        let Self { api: _, orchestrator, catalog, storage_gateway, metrics_gateway, pushgateway, kubeconfig: _ } = self;
+        [
+            ("orchestrator", orchestrator.as_str()),
+            ("catalog", catalog),
+            ("storage-gateway", storage_gateway),
+            ("metrics-gateway", metrics_gateway),
+            ("pushgateway", pushgateway),
+            ("ca.crt", ca),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+    }
+}

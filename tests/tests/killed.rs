@@ -1,0 +1,165 @@
+//! What is killed in the midst of its work: Redis, the worker, Coffer itself. The session settles as Failed with the true
+//! reason, nothing partial is listed, and the next session succeeds.
+
+use std::{process::Command, time::Duration};
+
+use anyhow::{Context as _, Result};
+use coffer_api::{
+    BackupSession,
+    backup_session::{SessionPhase, TargetPhase},
+    restore_session::RestorePhase,
+};
+use coffer_tests::{
+    dataset, wait,
+    world::{World, restore_session},
+};
+use kube::api::DeleteParams;
+
+const COFFER: &str = env!("CARGO_BIN_EXE_coffer-under-test");
+
+/// A world whose Redis holds enough that a session takes a while, and one good snapshot of less.
+async fn slow_world() -> Result<World> {
+    let world = World::start(COFFER).await?;
+    world.redis.command::<()>(&["SET", "a", "1"]).await?;
+    world.apply_basics()?;
+    let status = world.back_up("good", "orders").await?;
+    assert_eq!(status.phase, Some(SessionPhase::Succeeded), "{status:#?}");
+    // The server sleeps between keys of an RDB: the dump then takes seconds, whatever the machine.
+    dataset::load(&world.redis.client()?, &dataset::Spec::small()).await?;
+    world.redis.command::<()>(&["CONFIG", "SET", "rdb-key-save-delay", "2000"]).await?;
+    Ok(world)
+}
+
+/// Waits until the session's worker runs, and returns its process id.
+async fn worker(world: &World) -> Result<u32> {
+    wait::until("a worker runs", Duration::from_secs(30), async || Ok(worker_of(world.coffer.pid()))).await
+}
+
+fn worker_of(coffer: u32) -> Option<u32> {
+    let children = format!("/proc/{coffer}/task");
+    let tasks = std::fs::read_dir(children).ok()?.flatten();
+    let read = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("children")).ok();
+    tasks.filter_map(read).flat_map(|t| t.split_whitespace().filter_map(|p| p.parse().ok()).collect::<Vec<u32>>()).next()
+}
+
+/// Waits until the server has begun to write a dump.
+async fn dumping(world: &World) -> Result<()> {
+    wait::until("the server dumps", Duration::from_secs(30), async || {
+        let info: String = world.redis.command(&["INFO", "persistence"]).await?;
+        Ok(info.contains("rdb_bgsave_in_progress:1").then_some(()))
+    })
+    .await
+}
+
+async fn only_the_good_one_is_listed_and_the_next_succeeds(world: &World) -> Result<()> {
+    assert_eq!(world.restic().snapshots()?.len(), 1);
+    world.restic().run(&["check", "--read-data"])?;
+    world.redis.command::<()>(&["CONFIG", "SET", "rdb-key-save-delay", "0"]).await?;
+    let status = world.back_up("next", "orders").await?;
+    assert_eq!(status.phase, Some(SessionPhase::Succeeded), "{status:#?}");
+    assert_eq!(world.restic().snapshots()?.len(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn redis_in_mid_dump() -> Result<()> {
+    let mut world = slow_world().await?;
+    world.create_backup_session("bad", "orders").await?;
+    dumping(&world).await?;
+    world.redis.kill();
+    let status = world.settled("bad").await?;
+    assert_eq!(status.phase, Some(SessionPhase::Failed), "{status:#?}");
+    assert_eq!(status.targets[0].phase, Some(TargetPhase::Failed));
+    let error = status.targets[0].stats[0].error.clone().context("no error")?;
+    assert!(error.contains(&world.redis.port.to_string()), "{error}");
+    let described = world.describe("backupsession", "bad")?;
+    assert!(described.contains("connection"), "{described}");
+    world.redis.restart().await?;
+    world.redis.command::<()>(&["SET", "b", "2"]).await?;
+    only_the_good_one_is_listed_and_the_next_succeeds(&world).await
+}
+
+#[tokio::test]
+async fn the_worker_in_mid_dump() -> Result<()> {
+    let world = slow_world().await?;
+    world.create_backup_session("bad", "orders").await?;
+    dumping(&world).await?;
+    let pid = worker(&world).await?;
+    assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status()?.success());
+    let status = world.settled("bad").await?;
+    assert_eq!(status.phase, Some(SessionPhase::Failed), "{status:#?}");
+    let described = world.describe("backupsession", "bad")?;
+    assert!(described.contains("137") || described.contains("SIGKILL") || described.contains("signal 9"), "{described}");
+    only_the_good_one_is_listed_and_the_next_succeeds(&world).await
+}
+
+#[tokio::test]
+async fn the_whole_of_coffer_in_mid_dump() -> Result<()> {
+    let mut world = slow_world().await?;
+    world.create_backup_session("bad", "orders").await?;
+    dumping(&world).await?;
+    world.restart_coffer().await?;
+    let status = world.settled("bad").await?;
+    assert_eq!(status.phase, Some(SessionPhase::Failed), "{status:#?}");
+    // The dead gateway's lock is in the way of nothing that comes after.
+    only_the_good_one_is_listed_and_the_next_succeeds(&world).await
+}
+
+#[tokio::test]
+async fn redis_in_mid_restore() -> Result<()> {
+    let mut world = World::start(COFFER).await?;
+    dataset::load(&world.redis.client()?, &dataset::Spec::small()).await?;
+    world.apply_basics()?;
+    world.back_up("good", "orders").await?;
+    world.redis.command::<()>(&["FLUSHALL"]).await?;
+    // Nothing is answered until the server is gone, so the restore cannot win the race.
+    world.redis.command::<()>(&["CLIENT", "PAUSE", "60000", "WRITE"]).await?;
+    world.apply(&restore_session("bad", "orders", "latest", ""))?;
+    worker(&world).await?;
+    wait::until("the worker is connected", Duration::from_secs(30), async || {
+        let clients: String = world.redis.command(&["CLIENT", "LIST"]).await?;
+        Ok(clients.lines().any(|c| c.contains("cmd=restore") || c.contains("cmd=function")).then_some(()))
+    })
+    .await?;
+    world.redis.kill();
+    let done = |s: &coffer_api::RestoreSession| s.status.as_ref().and_then(|s| s.phase).is_some_and(RestorePhase::is_final);
+    let session = world.until("bad", "is final", done).await?;
+    let status = session.status.context("no status")?;
+    assert_eq!(status.phase, Some(RestorePhase::Failed), "{status:#?}");
+    let error = status.stats[0].error.clone().context("no error")?;
+    assert!(error.contains(&world.redis.port.to_string()), "{error}");
+    world.redis.restart().await?;
+    let again = world.restore("again", "orders", "latest").await?;
+    assert_eq!(again.phase, Some(RestorePhase::Succeeded), "{again:#?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deadline_stops_the_job() -> Result<()> {
+    let world = slow_world().await?;
+    let yaml = coffer_tests::world::configuration("orders", "0 0 1 1 *", "  timeOut: 2s");
+    world.apply(&yaml)?;
+    world.create_backup_session("late", "orders").await?;
+    let status = world.settled("late").await?;
+    assert_eq!(status.phase, Some(SessionPhase::Failed), "{status:#?}");
+    assert!(coffer_api::condition::DEADLINE_EXCEEDED.holds(&status.conditions), "{status:#?}");
+    wait::until("the worker is gone", Duration::from_secs(30), async || {
+        Ok(worker_of(world.coffer.pid()).is_none().then_some(()))
+    })
+    .await?;
+    world.apply(&coffer_tests::world::configuration("orders", "0 0 1 1 *", ""))?;
+    only_the_good_one_is_listed_and_the_next_succeeds(&world).await
+}
+
+#[tokio::test]
+async fn deleting_a_running_session_stops_its_worker() -> Result<()> {
+    let world = slow_world().await?;
+    world.create_backup_session("gone", "orders").await?;
+    dumping(&world).await?;
+    world.api::<BackupSession>().delete("gone", &DeleteParams::default()).await?;
+    wait::until("the worker is gone", Duration::from_secs(30), async || {
+        Ok(worker_of(world.coffer.pid()).is_none().then_some(()))
+    })
+    .await?;
+    only_the_good_one_is_listed_and_the_next_succeeds(&world).await
+}
