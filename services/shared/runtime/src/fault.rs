@@ -146,7 +146,7 @@ pub fn class_of(status: &Status) -> Class {
 }
 
 /// An error and its causes in one line: `read pack 3f2a: get object: connection refused`. A cause that the text before it
-/// already ends with is left out, since not every library keeps causes out of its messages.
+/// already contains is left out, since not every library keeps causes out of its messages.
 #[must_use]
 pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
@@ -185,7 +185,7 @@ fn write_chain<E: Error + ?Sized>(error: &E, mut write: impl FnMut(&str)) {
 }
 
 fn push_cause(text: &mut String, cause: &str) {
-    if !text.ends_with(cause) {
+    if !text.contains(cause) {
         let _ = write!(text, ": {cause}");
     }
 }

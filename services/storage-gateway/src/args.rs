@@ -1,0 +1,78 @@
+//! Flags and environment, and the configuration made of them.
+
+use crate::Config;
+use crate::place::LocalVolumes;
+use anyhow::Context as _;
+use clap::Parser;
+use coffer_runtime::args::{CommonArgs, GrantArgs, ListenArgs, TlsArgs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Memory is the limit: about 80 MiB a stream.
+pub(crate) const MAX_STREAMS: usize = 16;
+/// A prune of a large repository takes minutes; its callers set deadlines of their own.
+pub(crate) const LOCK_WAIT: Duration = Duration::from_secs(120);
+
+/// Writes and reads restic repositories for Coffer.
+#[derive(Debug, Parser)]
+#[command(name = "coffer-storage-gateway", version)]
+pub struct Args {
+    /// Logs and probes.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Where to serve.
+    #[command(flatten)]
+    pub listen: ListenArgs,
+    /// Certificates.
+    #[command(flatten)]
+    pub tls: TlsArgs,
+    /// Grants.
+    #[command(flatten)]
+    pub grants: GrantArgs,
+    /// The volumes of `local` Repositories are mounted here at their mountPath
+    #[arg(long, env = "COFFER_LOCAL_MOUNTED", conflicts_with = "local_root")]
+    pub local_mounted: bool,
+    /// Directory of volumes for `local` Repositories without a cluster: <DIR>/<namespace>/<claim>; a hostPath is used as is
+    #[arg(long, env = "COFFER_LOCAL_ROOT", value_name = "DIR")]
+    pub local_root: Option<PathBuf>,
+    /// Backups and restores at a time; each needs about 80 MiB of memory
+    #[arg(long, env = "COFFER_MAX_STREAMS", default_value_t = MAX_STREAMS)]
+    pub max_streams: usize,
+    /// How long an operation waits for another program's lock on the repository
+    #[arg(long, env = "COFFER_LOCK_WAIT", default_value = "2m", value_parser = humantime::parse_duration)]
+    pub lock_wait: Duration,
+    /// Name of this machine in the repositories' lock files
+    #[arg(long, env = "HOSTNAME", default_value = "coffer")]
+    pub host: String,
+}
+
+impl AsRef<CommonArgs> for Args {
+    fn as_ref(&self) -> &CommonArgs {
+        &self.common
+    }
+}
+
+impl Args {
+    /// The configuration, with a client for the cluster that the environment names.
+    ///
+    /// # Errors
+    /// When there is no cluster, or the public key of the grants is unusable.
+    pub async fn into_config(self) -> anyhow::Result<Config> {
+        let client = kube::Client::try_default().await.context("connect to the Kubernetes API")?;
+        let volumes = match (self.local_root, self.local_mounted) {
+            (Some(root), _) => LocalVolumes::Under(root),
+            (None, true) => LocalVolumes::Mounted,
+            (None, false) => LocalVolumes::None,
+        };
+        Ok(Config {
+            listen: self.listen.listen,
+            tls: self.tls.options(),
+            verifier: self.grants.verifier()?,
+            client,
+            volumes,
+            max_streams: self.max_streams,
+            lock_wait: self.lock_wait,
+            host: self.host,
+        })
+    }
+}

@@ -1,0 +1,100 @@
+//! Reads a Repository and its Secret from the cluster: the only place here that talks to the Kubernetes API.
+
+use crate::place::{self, LocalVolumes, Place};
+use coffer_api::Repository;
+use coffer_runtime::fault::{Class, Fault};
+use coffer_runtime::grant::RepositoryRef;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::Api;
+
+/// A Repository's backend cannot be known.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such Repository.
+    #[error("there is no Repository {repository}; create it, or correct the name")]
+    NoRepositoryObject {
+        /// Which.
+        repository: RepositoryRef,
+    },
+    /// There is no such Secret.
+    #[error(
+        "the storage Secret {namespace}/{secret} of Repository {repository} does not exist; create it with RESTIC_PASSWORD \
+         and the backend's credentials"
+    )]
+    NoSecret {
+        /// Whose.
+        repository: RepositoryRef,
+        /// Where.
+        namespace: String,
+        /// Which.
+        secret: String,
+    },
+    /// The cluster does not let us read it.
+    #[error("read {subject}")]
+    Read {
+        /// Which object.
+        subject: String,
+        /// Why not.
+        #[source]
+        source: kube::Error,
+    },
+    /// What they say makes no backend.
+    #[error(transparent)]
+    Place(#[from] place::Error),
+}
+
+impl Fault for Error {
+    fn class(&self) -> Class {
+        match self {
+            Self::NoRepositoryObject { .. } | Self::NoSecret { .. } => Class::NotFound,
+            // Ours is the ServiceAccount that may not: for the caller the gateway is out of order.
+            Self::Read { .. } => Class::Unavailable,
+            Self::Place(error) => error.class(),
+        }
+    }
+}
+
+/// Reads what a [`Place`] is made of.
+#[derive(Clone)]
+pub struct Reader {
+    client: kube::Client,
+    volumes: LocalVolumes,
+}
+
+impl Reader {
+    /// Reads through this client.
+    #[must_use]
+    pub fn new(client: kube::Client, volumes: LocalVolumes) -> Self {
+        Self { client, volumes }
+    }
+
+    /// Where the Repository is, as of now. Nothing is cached: a rotated credential counts from the next call on.
+    ///
+    /// # Errors
+    /// When one of the objects is missing or cannot be read, or they make no backend that this version supports.
+    pub async fn place(&self, reference: &RepositoryRef) -> Result<Place, Error> {
+        let namespace = reference.namespace.as_str();
+        let repositories: Api<Repository> = Api::namespaced(self.client.clone(), namespace);
+        let repository = repositories
+            .get_opt(&reference.name)
+            .await
+            .map_err(|source| Error::Read { subject: format!("Repository {reference}"), source })?
+            .ok_or_else(|| Error::NoRepositoryObject { repository: reference.clone() })?;
+        let name = place::secret_name(reference, &repository.spec.backend)?;
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        let secret = secrets
+            .get_opt(name)
+            .await
+            .map_err(|source| Error::Read {
+                subject: format!("Secret {namespace}/{name}"),
+                source,
+            })?
+            .ok_or_else(|| Error::NoSecret {
+                repository: reference.clone(),
+                namespace: namespace.to_owned(),
+                secret: name.to_owned(),
+            })?;
+        let data = secret.data.unwrap_or_default();
+        Ok(Place::resolve(reference, &repository.spec.backend, &data, &self.volumes)?)
+    }
+}

@@ -1,0 +1,312 @@
+//! Between the contract and the domain. Whatever arrives is checked here; what leaves is only renamed.
+
+use crate::{backup, maintain, restore};
+use chrono::{DateTime, Utc};
+use coffer_api::manifest::{Database, FileSum, Manifest, Server};
+use coffer_proto::storage::v1 as proto;
+use coffer_restic as restic;
+use coffer_runtime::grant::RepositoryRef;
+use coffer_runtime::grpc::CHUNK_BYTES;
+use prost_types::Timestamp;
+use tonic::Status;
+
+/// The Repository that a request is about.
+pub(crate) fn repository(reference: Option<proto::RepositoryRef>) -> Result<RepositoryRef, Status> {
+    let proto::RepositoryRef { namespace, name } = reference.unwrap_or_default();
+    if namespace.is_empty() || name.is_empty() {
+        return Err(Status::invalid_argument("repository needs a namespace and a name"));
+    }
+    Ok(RepositoryRef { namespace, name })
+}
+
+/// The first message of a backup.
+pub(crate) fn backup_header(
+    message: Option<proto::BackupRequest>,
+) -> Result<backup::Header, backup::Error> {
+    use proto::backup_request::Message;
+    let bad = |problem: &str| backup::Error::BadHeader { problem: problem.to_owned() };
+    let Some(Message::Header(header)) = message.and_then(|request| request.message) else {
+        return Err(backup::Error::NoHeader);
+    };
+    let proto::BackupHeader { repository: at, host, paths, tags, time, no_verify } = header;
+    let time = time.map(|time| moment(&time).ok_or_else(|| bad("its time is out of range")));
+    Ok(backup::Header {
+        repository: repository(at).map_err(|status| bad(status.message()))?,
+        host,
+        paths,
+        tags,
+        time: time.transpose()?.map(|time| time.fixed_offset()),
+        verify: !no_verify,
+    })
+}
+
+/// A later message of a backup.
+pub(crate) fn backup_message(
+    message: Result<proto::BackupRequest, Status>,
+) -> Result<backup::Message, backup::Error> {
+    use proto::backup_request::Message;
+    let bad = |problem: &str| backup::Error::BadStream { problem: problem.to_owned() };
+    let request = message.map_err(|source| backup::Error::Cut { bytes: 0, source })?;
+    match request.message {
+        Some(Message::Chunk(proto::Chunk { file, data })) => {
+            let file = usize::try_from(file).map_err(|_| bad("a file's index is too large"))?;
+            Ok(backup::Message::Chunk { file, data })
+        }
+        Some(Message::Finish(proto::BackupFinish { manifest })) => {
+            let manifest = manifest.ok_or_else(|| bad("finish has no manifest"))?;
+            manifest_in(manifest).map(backup::Message::Finish)
+        }
+        Some(Message::Header(_)) => Err(bad("a second header")),
+        None => Err(bad("an empty message")),
+    }
+}
+
+fn manifest_in(manifest: proto::Manifest) -> Result<Manifest, backup::Error> {
+    let bad = |problem: &str| backup::Error::BadStream { problem: problem.to_owned() };
+    let proto::Manifest {
+        method,
+        files,
+        databases,
+        server,
+        started,
+        finished,
+        counted,
+        rdb_version,
+        functions,
+    } = manifest;
+    let time = |time: Option<Timestamp>, name: &str| {
+        time.as_ref()
+            .and_then(moment)
+            .ok_or_else(|| bad(&format!("the manifest's {name} is missing or out of range")))
+    };
+    let files = files.into_iter().map(|file| {
+        let proto::FileSum { path, bytes, sha256 } = file;
+        FileSum { path, bytes, sha256: hex::encode(sha256) }
+    });
+    let databases = databases.into_iter().map(|database| {
+        let proto::Database { index, keys, expiring } = database;
+        Database { index, keys: keys.into_iter().collect(), expiring }
+    });
+    let proto::Server { software, version, run_id, replication_id, replication_offset } =
+        server.unwrap_or_default();
+    Ok(Manifest {
+        version: 1,
+        method,
+        files: files.collect(),
+        databases: databases.collect(),
+        server: Server { software, version, run_id, replication_id, replication_offset },
+        started: time(started, "start")?,
+        finished: time(finished, "end")?,
+        counted,
+        rdb_version,
+        functions,
+    })
+}
+
+fn manifest_out(manifest: Manifest) -> proto::Manifest {
+    let Manifest {
+        version: _,
+        method,
+        files,
+        databases,
+        server,
+        started,
+        finished,
+        counted,
+        rdb_version,
+        functions,
+    } = manifest;
+    let files = files.into_iter().map(|file| {
+        let FileSum { path, bytes, sha256 } = file;
+        // Text that is no hex makes an empty sum, which no reader takes for a match.
+        proto::FileSum { path, bytes, sha256: hex::decode(sha256).unwrap_or_default().into() }
+    });
+    let databases = databases.into_iter().map(|database| {
+        let Database { index, keys, expiring } = database;
+        proto::Database { index, keys: keys.into_iter().collect(), expiring }
+    });
+    let Server { software, version, run_id, replication_id, replication_offset } = server;
+    proto::Manifest {
+        method,
+        files: files.collect(),
+        databases: databases.collect(),
+        server: Some(proto::Server {
+            software,
+            version,
+            run_id,
+            replication_id,
+            replication_offset,
+        }),
+        started: Some(timestamp(&started)),
+        finished: Some(timestamp(&finished)),
+        counted,
+        rdb_version,
+        functions,
+    }
+}
+
+pub(crate) fn backup_response(summary: backup::Summary) -> proto::BackupResponse {
+    let backup::Summary { written, data_bytes, repository_created, took } = summary;
+    proto::BackupResponse {
+        snapshot_id: written.snapshot.to_string(),
+        tree_id: written.tree.to_string(),
+        total_bytes: data_bytes,
+        data_added: written.data_added,
+        data_added_packed: written.data_added_packed,
+        files_new: written.files,
+        repository_created,
+        duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+pub(crate) fn restore_request(request: proto::RestoreRequest) -> Result<restore::Request, Status> {
+    let proto::RestoreRequest { repository: at, snapshot, host, path, offset, length } = request;
+    if snapshot.is_empty() {
+        return Err(Status::invalid_argument("snapshot is empty; say latest or an id"));
+    }
+    Ok(restore::Request {
+        repository: repository(at)?,
+        snapshot,
+        host: Some(host).filter(|host| !host.is_empty()),
+        path: Some(path).filter(|path| !path.is_empty()),
+        offset,
+        length: Some(length).filter(|length| *length > 0),
+    })
+}
+
+pub(crate) fn restore_header(header: restore::Header) -> proto::RestoreResponse {
+    let restore::Header { snapshot: which, files, path, size, manifest } = header;
+    answer(proto::restore_response::Message::Header(proto::RestoreHeader {
+        snapshot: Some(snapshot(which, files)),
+        path,
+        size,
+        manifest: manifest.map(manifest_out),
+    }))
+}
+
+pub(crate) fn restore_message(message: restore::Message) -> proto::RestoreResponse {
+    answer(match message {
+        restore::Message::Chunk(data) => {
+            debug_assert!(data.len() <= CHUNK_BYTES);
+            proto::restore_response::Message::Chunk(data)
+        }
+        restore::Message::Finish { bytes, sha256 } => {
+            let sha256 = sha256.to_vec().into();
+            proto::restore_response::Message::Finish(proto::RestoreFinish { bytes, sha256 })
+        }
+    })
+}
+
+fn answer(message: proto::restore_response::Message) -> proto::RestoreResponse {
+    proto::RestoreResponse { message: Some(message) }
+}
+
+pub(crate) fn snapshot(
+    snapshot: restic::Snapshot,
+    files: Vec<restic::FileEntry>,
+) -> proto::Snapshot {
+    let restic::Snapshot {
+        id,
+        time,
+        tree,
+        paths,
+        hostname,
+        username,
+        uid,
+        gid,
+        tags,
+        program_version,
+        parent: _,
+        excludes: _,
+        original: _,
+    } = snapshot;
+    let files = files.into_iter().map(|file| {
+        let restic::FileEntry { path, size, mtime: _ } = file;
+        proto::SnapshotFile { path, size }
+    });
+    proto::Snapshot {
+        id: id.to_string(),
+        time: Some(timestamp(&time)),
+        tree: tree.to_string(),
+        paths,
+        hostname,
+        username,
+        uid,
+        gid,
+        tags,
+        program_version,
+        files: files.collect(),
+    }
+}
+
+pub(crate) fn filter(host: String, path: String, tags: Vec<String>) -> restic::SnapshotFilter {
+    let given = |text: String| Some(text).filter(|text| !text.is_empty()).into_iter().collect();
+    restic::SnapshotFilter { hosts: given(host), paths: given(path), tags }
+}
+
+pub(crate) fn keep_policy(policy: Option<proto::KeepPolicy>) -> Result<restic::KeepPolicy, Status> {
+    let proto::KeepPolicy { last, hourly, daily, weekly, monthly, yearly, tags } =
+        policy.unwrap_or_default();
+    // As restic reads --keep-tag: a comma joins tags that must all be there.
+    let tags: Vec<Vec<String>> =
+        tags.iter().map(|tags| tags.split(',').map(str::to_owned).collect()).collect();
+    let counts = [last, hourly, daily, weekly, monthly, yearly];
+    if tags.is_empty() && counts.iter().all(|count| *count == 0) {
+        return Err(Status::invalid_argument(
+            "the retention policy has no keep rule; set one of keepLast, keepHourly, keepDaily, keepWeekly, keepMonthly, \
+             keepYearly, keepTags",
+        ));
+    }
+    Ok(restic::KeepPolicy { last, hourly, daily, weekly, monthly, yearly, tags })
+}
+
+pub(crate) fn forget_response(summary: restic::ForgetSummary) -> proto::ForgetResponse {
+    let restic::ForgetSummary { groups, removed } = summary;
+    let kept = groups.iter().flat_map(|group| &group.keep);
+    proto::ForgetResponse {
+        kept: kept.map(|kept| kept.snapshot.id.to_string()).collect(),
+        removed: removed.iter().map(ToString::to_string).collect(),
+    }
+}
+
+pub(crate) fn prune_response(summary: &restic::prune::Summary) -> proto::PruneResponse {
+    let summary = proto::PruneSummary {
+        packs_deleted: summary.packs_deleted,
+        packs_repacked: summary.packs_repacked,
+        bytes_freed: summary.bytes_deleted.saturating_sub(summary.bytes_repacked),
+        bytes_unused: summary.bytes_unused,
+    };
+    proto::PruneResponse { message: Some(proto::prune_response::Message::Summary(summary)) }
+}
+
+pub(crate) fn check_response(report: &restic::check::Report) -> proto::CheckResponse {
+    let summary = proto::CheckSummary {
+        errors: report.problems.iter().map(ToString::to_string).collect(),
+        snapshots: report.snapshots,
+        packs: report.packs,
+        bytes_read: report.bytes_read,
+    };
+    proto::CheckResponse { message: Some(proto::check_response::Message::Summary(summary)) }
+}
+
+pub(crate) fn stats_response(stats: maintain::Stats) -> proto::StatsResponse {
+    let maintain::Stats { counted, packs, id, version } = stats;
+    proto::StatsResponse {
+        snapshots: counted.snapshots,
+        total_size: counted.raw_size,
+        blobs: counted.blobs,
+        packs,
+        repository_id: id.to_string(),
+        version: version.number(),
+    }
+}
+
+fn moment(time: &Timestamp) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp(time.seconds, u32::try_from(time.nanos).ok()?)
+}
+
+fn timestamp(time: &DateTime<impl chrono::TimeZone>) -> Timestamp {
+    // A leap second has more nanoseconds than a timestamp may.
+    let nanos = time.timestamp_subsec_nanos().min(999_999_999);
+    Timestamp { seconds: time.timestamp(), nanos: i32::try_from(nanos).unwrap_or_default() }
+}

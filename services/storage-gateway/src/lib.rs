@@ -1,0 +1,133 @@
+//! The storage-gateway: writes and reads restic repositories for the workers, and looks after them for the orchestrator.
+//! It is the only process that holds storage credentials, and it holds them only as long as it uses them.
+//!
+//! ```text
+//!  server ── who calls, may they ──▶ backup    bytes ─▶ snapshot, committed by `finish` alone
+//!    │                               restore   snapshot ─▶ bytes, verified
+//!    │                               maintain  forget, prune, check …
+//!    │                                  │
+//!    │                            repositories  open handles, one per location
+//!    │                                  │
+//!  convert (proto ↔ domain)          place      a Repository and its Secret, resolved (pure)
+//!                                       │
+//!                                    backend    reads both from the cluster
+//! ```
+//!
+//! Reading order: [`place`], [`repositories`], [`backup`], [`restore`], [`server`].
+
+pub mod args;
+pub mod backend;
+pub mod backup;
+mod convert;
+pub mod maintain;
+pub mod metrics;
+pub mod place;
+pub mod repositories;
+pub mod restore;
+mod server;
+
+use coffer_runtime::auth::Gate;
+use coffer_runtime::grant::Verifier;
+use coffer_runtime::tls::TlsOptions;
+use coffer_runtime::{Runtime, grpc};
+use place::LocalVolumes;
+use repositories::Repositories;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The service, by its certificate, that may call `Repositories` without a user's rights.
+pub const TRUSTED_SERVICE: &str = "orchestrator";
+
+/// What the service works with.
+pub struct Config {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Certificates; plain HTTP/2 without.
+    pub tls: Option<TlsOptions>,
+    /// Verifies the workers' grants.
+    pub verifier: Verifier,
+    /// Reads Repositories and Secrets, reviews tokens.
+    pub client: kube::Client,
+    /// What `local` backends mean here.
+    pub volumes: LocalVolumes,
+    /// Backups and restores at a time. Each needs about 80 MiB.
+    pub max_streams: usize,
+    /// How long an operation waits for another's lock on the repository.
+    pub lock_wait: Duration,
+    /// The name of this machine or pod in lock files.
+    pub host: String,
+}
+
+impl Config {
+    /// The defaults of the program's flags.
+    #[must_use]
+    pub fn new(listen: SocketAddr, verifier: Verifier, client: kube::Client) -> Self {
+        Self {
+            listen,
+            tls: None,
+            verifier,
+            client,
+            volumes: LocalVolumes::None,
+            max_streams: args::MAX_STREAMS,
+            lock_wait: args::LOCK_WAIT,
+            host: "coffer".to_owned(),
+        }
+    }
+}
+
+/// The service, bound to its address.
+pub struct App {
+    server: grpc::Server,
+    runtime: Runtime,
+}
+
+/// Binds the service.
+///
+/// # Errors
+/// When the address cannot be bound or the certificates are unusable.
+pub async fn build(config: Config, runtime: &Runtime) -> Result<App, grpc::Error> {
+    let Config { listen, tls, verifier, client, volumes, max_streams, lock_wait, host } = config;
+    let gate = Gate::builder(runtime.clock.clone())
+        .grants(verifier)
+        .service(TRUSTED_SERVICE)
+        .cluster(client.clone())
+        .build();
+    let repositories = Repositories::new(backend::Reader::new(client, volumes), lock_wait, host);
+    let metrics = metrics::Metrics::new(&runtime.registry);
+    let services = Arc::new(server::Services {
+        gate,
+        repositories,
+        metrics,
+        streams: Arc::new(tokio::sync::Semaphore::new(max_streams)),
+        max_streams,
+        clock: runtime.clock.clone(),
+    });
+    let server = grpc::Server::bind(listen, tls.as_ref(), grpc::Limits::default())
+        .await?
+        .reflection(coffer_proto::DESCRIPTORS);
+    Ok(App { server: server::register(server, services), runtime: runtime.clone() })
+}
+
+impl App {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// Its address as `coffer_runtime::grpc::connect` takes it.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        self.server.endpoint()
+    }
+
+    /// Serves until the runtime's shutdown, then drains.
+    ///
+    /// # Errors
+    /// When serving fails for good.
+    pub async fn run(self) -> Result<(), grpc::Error> {
+        tracing::info!(address = %self.address(), "the storage-gateway listens");
+        self.server.serve(&self.runtime).await
+    }
+}

@@ -1,0 +1,116 @@
+//! An `s3` backend: the same bucket and prefix that restic would make of `s3:<endpoint>/<bucket>/<prefix>`.
+
+use super::{Bytes, Error, Keys};
+use coffer_api::backend::S3;
+use url::Url;
+
+const ACCESS_KEY: &str = "AWS_ACCESS_KEY_ID";
+const SECRET_KEY: &str = "AWS_SECRET_ACCESS_KEY";
+const CA: &str = "CA_CERT_DATA";
+
+/// A resolved bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bucket {
+    /// Scheme, host and port.
+    pub endpoint: String,
+    /// Whether the endpoint is Amazon's, whose regions have hosts of their own.
+    pub amazon: bool,
+    /// The bucket.
+    pub bucket: String,
+    /// Path of the repository in it, without slashes at its ends; may be empty.
+    pub prefix: String,
+    /// The region, if it is known.
+    pub region: Option<String>,
+    /// Key id and secret key; without them the machine's own identity is used, as Stash does.
+    pub credentials: Option<(String, Bytes)>,
+    /// Certificates to trust beside the system's, PEM.
+    pub ca: Option<String>,
+    /// Accept any certificate. Only where the Repository asks for it.
+    pub insecure: bool,
+}
+
+impl Bucket {
+    pub(super) fn resolve(keys: &Keys<'_>, spec: &S3) -> Result<Self, Error> {
+        let field = |field, problem: &str| Error::BadField {
+            repository: keys.repository.clone(),
+            field,
+            problem: problem.to_owned(),
+        };
+        let text = spec.endpoint.trim();
+        // restic takes an endpoint without a scheme as https.
+        let text = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
+        let bad_endpoint = |problem| field("spec.backend.s3.endpoint", problem);
+        let url = Url::parse(&text)
+            .map_err(|_| bad_endpoint("it is neither a host like s3.amazonaws.com nor a URL"))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(bad_endpoint("its scheme is neither http nor https"));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(bad_endpoint("credentials belong in the storage Secret"));
+        }
+        let Some(host) = url.host_str().filter(|host| !host.is_empty()) else {
+            return Err(bad_endpoint("it has no host"));
+        };
+        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        let endpoint = format!("{}://{host}{port}", url.scheme());
+
+        // restic cuts the whole URL: the first part of its path is the bucket, wherever it was written.
+        let path = clean(&format!("{}/{}/{}", url.path(), spec.bucket, spec.prefix));
+        let mut path = path.into_iter();
+        let bucket = path.next();
+        let Some(bucket) = bucket.filter(|_| !spec.bucket.trim_matches('/').is_empty()) else {
+            return Err(field("spec.backend.s3.bucket", "it is empty"));
+        };
+        let prefix = path.collect::<Vec<_>>().join("/");
+
+        let amazon = host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn");
+        let region = Some(spec.region.clone()).filter(|region| !region.is_empty());
+        let region = region.or_else(|| amazon.then(|| region_of(host)).flatten());
+        let credentials = match (keys.text(ACCESS_KEY)?, keys.get(SECRET_KEY)) {
+            (Some(id), Some(secret)) => {
+                if std::str::from_utf8(secret).is_err() {
+                    return Err(keys.bad(SECRET_KEY, "it is not UTF-8 text"));
+                }
+                Some((id.to_owned(), Bytes(secret.to_vec())))
+            }
+            (None, None) => None,
+            (Some(_), None) => return Err(keys.missing(SECRET_KEY)),
+            (None, Some(_)) => return Err(keys.missing(ACCESS_KEY)),
+        };
+        let ca = keys.text(CA)?.map(str::to_owned);
+        if ca.as_deref().is_some_and(|ca| !ca.contains("-----BEGIN CERTIFICATE-----")) {
+            return Err(keys.bad(CA, "it holds no PEM certificate"));
+        }
+        let insecure = spec.insecure_tls;
+        Ok(Self { endpoint, amazon, bucket, prefix, region, credentials, ca, insecure })
+    }
+
+    /// The place in restic's words.
+    pub(super) fn location(&self) -> String {
+        let Self { endpoint, bucket, prefix, .. } = self;
+        format!("s3:{endpoint}/{bucket}/{prefix}").trim_end_matches('/').to_owned()
+    }
+}
+
+/// Go's `path.Clean`, as parts.
+fn clean(path: &str) -> Vec<String> {
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part.to_owned()),
+        }
+    }
+    parts
+}
+
+/// `s3.eu-central-1.amazonaws.com` and `s3-eu-west-1.amazonaws.com` name their region; `s3.amazonaws.com` names none.
+fn region_of(host: &str) -> Option<String> {
+    let labels = host.split('.').rev().skip_while(|label| matches!(*label, "cn" | "com"));
+    let region = labels.skip_while(|label| *label == "amazonaws").next()?;
+    let region = region.strip_prefix("s3-").unwrap_or(region);
+    (region != "s3" && region.contains('-')).then(|| region.to_owned())
+}

@@ -1,0 +1,334 @@
+//! Open repositories: one handle for each location, so that the password is derived once and all streams share one index.
+//!
+//! Repository and Secret are read for every operation, and a handle serves only while they resolve to the very same
+//! place. Before a handle is used again its `config` is looked at: a repository that was deleted or replaced meanwhile
+//! must not receive packs that no key opens.
+
+use crate::backend::{self, Reader};
+use crate::place::{Backend, Connection, Place};
+use coffer_restic as restic;
+use coffer_runtime::fault::{Class, Fault};
+use coffer_runtime::grant::RepositoryRef;
+use futures::StreamExt as _;
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStoreExt as _};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Handles that are kept open. An index of a million blobs takes some 60 MiB; beyond this many the least recently used
+/// one is closed.
+const MOST_HANDLES: usize = 32;
+const CONFIG: &str = "config";
+/// What a repository consists of, beside its config.
+const FOLDERS: [&str; 4] = ["keys", "snapshots", "index", "data"];
+
+/// A repository cannot be opened, or an operation on it failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The Repository or its Secret is not usable.
+    #[error(transparent)]
+    Backend(#[from] backend::Error),
+    /// The engine failed. The cause is part of the text, since the remedy has to come after it.
+    #[error("{act} Repository {repository} at {location}: {cause}{remedy}")]
+    Engine {
+        /// What was attempted, as a verb.
+        act: &'static str,
+        /// The Repository.
+        repository: RepositoryRef,
+        /// Where it is.
+        location: String,
+        /// The engine's error with its causes.
+        cause: String,
+        /// What to do, or nothing.
+        remedy: String,
+        /// The engine's class.
+        kind: restic::Kind,
+    },
+    /// There are a repository's files, but no config: something was lost, and a new one would bury it.
+    #[error(
+        "the place of Repository {repository}, {location}, holds {found} but no config; restore the config or use another \
+         place, it is not initialised over what is there"
+    )]
+    Remains {
+        /// The Repository.
+        repository: RepositoryRef,
+        /// Where it is.
+        location: String,
+        /// An object that is there.
+        found: String,
+    },
+}
+
+impl Fault for Error {
+    fn class(&self) -> Class {
+        match self {
+            Self::Backend(error) => error.class(),
+            Self::Engine { kind, .. } => class(*kind),
+            Self::Remains { .. } => Class::Corrupt,
+        }
+    }
+}
+
+/// The class of an engine's failure.
+#[must_use]
+pub fn class(kind: restic::Kind) -> Class {
+    match kind {
+        restic::Kind::NotFound | restic::Kind::NoRepository => Class::NotFound,
+        // Wrong in the same way until somebody corrects the Secret.
+        restic::Kind::WrongPassword | restic::Kind::Invalid => Class::Invalid,
+        restic::Kind::Locked => Class::Conflict,
+        restic::Kind::Denied => Class::Denied,
+        restic::Kind::Unavailable => Class::Unavailable,
+        restic::Kind::Corrupt => Class::Corrupt,
+        restic::Kind::Exhausted => Class::Exhausted,
+        restic::Kind::Cancelled => Class::Cancelled,
+        // The enum is open; a class that is new to us is treated like a bug.
+        _ => Class::Internal,
+    }
+}
+
+/// What to do where there is no repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// Fail.
+    Refuse,
+    /// Make one, if the place holds nothing of one.
+    Create,
+}
+
+/// A repository in use. Keeps working for as long as it is held, even if its handle is closed.
+#[derive(Clone)]
+pub struct Opened {
+    /// The engine's handle.
+    pub repository: restic::Repository,
+    /// Where it is.
+    pub place: Arc<Place>,
+    /// Its object store.
+    pub connection: Connection,
+    /// True if this very call made it.
+    pub created: bool,
+    config: Stamp,
+}
+
+/// What tells one config from another that took its place.
+type Stamp = (Option<String>, chrono::DateTime<chrono::Utc>, u64);
+
+struct Handle {
+    place: Arc<Place>,
+    used: AtomicU64,
+    /// Held while opening, so that ten callers derive one key and only one of them makes a repository.
+    opened: tokio::sync::Mutex<Option<Opened>>,
+}
+
+/// The open repositories of this process.
+pub struct Repositories {
+    reader: Reader,
+    options: restic::OpenOptions,
+    handles: Mutex<HashMap<String, Arc<Handle>>>,
+    uses: AtomicU64,
+}
+
+impl Repositories {
+    /// None open yet. `host` is written into lock files.
+    #[must_use]
+    pub fn new(reader: Reader, lock_wait: Duration, host: String) -> Self {
+        let options = restic::OpenOptions { host, lock_wait, ..restic::OpenOptions::default() };
+        Self { reader, options, handles: Mutex::default(), uses: AtomicU64::new(0) }
+    }
+
+    /// Opens a repository, or hands out the open one.
+    ///
+    /// # Errors
+    /// When the Repository, its Secret, the place or the password is not usable, or there is no repository and `missing`
+    /// refuses to make one.
+    pub async fn open(&self, reference: &RepositoryRef, missing: Missing) -> Result<Opened, Error> {
+        let place = self.reader.place(reference).await?;
+        let handle = self.handle(place);
+        let mut opened = handle.opened.lock().await;
+        let place = &handle.place;
+        let connection = match opened.as_ref() {
+            Some(opened) => opened.connection.clone(),
+            None => {
+                let create = missing == Missing::Create;
+                place.connect(create).await.map_err(backend::Error::from)?
+            }
+        };
+        let config = look(place, &connection).await?;
+        let created = match (opened.as_ref(), config) {
+            (Some(opened), Some(config)) if opened.config == config => return Ok(opened.clone()),
+            (_, Some(_)) => false,
+            // The engine says that there is none; it is asked to, for one wording.
+            (_, None) if missing == Missing::Refuse => false,
+            (_, None) => {
+                refuse_remains(place, &connection).await?;
+                true
+            }
+        };
+        *opened = None;
+        // A directory that vanished has to be made again.
+        let connection = if created {
+            place.connect(true).await.map_err(backend::Error::from)?
+        } else {
+            connection
+        };
+        let repository = self.open_engine(place, &connection, created).await?;
+        if created {
+            tracing::info!(repository = %reference, location = place.location(), "made a repository");
+        }
+        let config = look(place, &connection).await?.unwrap_or_default();
+        let place = place.clone();
+        let fresh = Opened { repository, place, connection, created, config };
+        *opened = Some(Opened { created: false, ..fresh.clone() });
+        Ok(fresh)
+    }
+
+    /// Closes the handle of a repository that is gone.
+    pub fn forget(&self, opened: &Opened) {
+        self.handles.lock().remove(&opened.place.location());
+    }
+
+    async fn open_engine(
+        &self,
+        place: &Place,
+        connection: &Connection,
+        create: bool,
+    ) -> Result<restic::Repository, Error> {
+        let store = restic::Store::new(connection.objects.clone(), place.location());
+        let password = restic::Password::new(place.password.reveal());
+        let options = self.options.clone();
+        if create {
+            let init = restic::InitOptions::default();
+            restic::Repository::init(store, &password, &init, options)
+                .await
+                .map_err(place.failed("initialise"))
+        } else {
+            restic::Repository::open(store, &password, options).await.map_err(place.failed("open"))
+        }
+    }
+
+    /// The handle for this very place; one for the same location with other credentials is replaced.
+    fn handle(&self, place: Place) -> Arc<Handle> {
+        let used = self.uses.fetch_add(1, Ordering::Relaxed);
+        let mut handles = self.handles.lock();
+        let location = place.location();
+        if let Some(handle) = handles.get(&location)
+            && *handle.place == place
+        {
+            handle.used.store(used, Ordering::Relaxed);
+            return handle.clone();
+        }
+        if handles.len() >= MOST_HANDLES && !handles.contains_key(&location) {
+            let oldest =
+                handles.iter().min_by_key(|(_, handle)| handle.used.load(Ordering::Relaxed));
+            if let Some(location) = oldest.map(|(location, _)| location.clone()) {
+                handles.remove(&location);
+            }
+        }
+        let handle = Arc::new(Handle {
+            place: Arc::new(place),
+            used: AtomicU64::new(used),
+            opened: tokio::sync::Mutex::default(),
+        });
+        handles.insert(location, handle.clone());
+        handle
+    }
+}
+
+impl Place {
+    /// Turns an engine's error into ours, with the words of this place.
+    pub fn failed(&self, act: &'static str) -> impl FnOnce(restic::Error) -> Error {
+        let (repository, location) = (self.repository.clone(), self.location());
+        let remedy =
+            |kind| self.remedy(kind).map(|remedy| format!("; {remedy}")).unwrap_or_default();
+        let remedies = [
+            restic::Kind::WrongPassword,
+            restic::Kind::NoRepository,
+            restic::Kind::Denied,
+            restic::Kind::Unavailable,
+            restic::Kind::Exhausted,
+        ]
+        .map(|kind| (kind, remedy(kind)));
+        move |error| {
+            let kind = error.kind();
+            let remedy = remedies.into_iter().find(|(known, _)| *known == kind);
+            let remedy = remedy.map(|(_, remedy)| remedy).unwrap_or_default();
+            Error::Engine { act, repository, location, cause: error.chain(), remedy, kind }
+        }
+    }
+
+    fn remedy(&self, kind: restic::Kind) -> Option<String> {
+        let secret = &self.secret;
+        match (kind, &self.backend) {
+            (restic::Kind::WrongPassword, _) if self.password_ends_in_line_break() => Some(format!(
+                "RESTIC_PASSWORD in Secret {secret} ends in a line break, which counts as part of the password"
+            )),
+            (restic::Kind::NoRepository, _) => {
+                Some("the first backup makes it; was one ever taken there?".to_owned())
+            }
+            (restic::Kind::Denied, Backend::S3(bucket)) => Some(format!(
+                "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in Secret {secret}, and that they may list, read, write \
+                 and delete in bucket {}",
+                bucket.bucket
+            )),
+            (restic::Kind::Denied, Backend::Local(_)) => Some(
+                "make the directory writable for the storage-gateway's user, and its volume not read-only"
+                    .to_owned(),
+            ),
+            (restic::Kind::Unavailable, Backend::S3(bucket)) => {
+                Some(format!("check the endpoint {} and the network to it", bucket.endpoint))
+            }
+            (restic::Kind::Exhausted, _) => {
+                Some("free some space; nothing that was there is harmed".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    fn store_failed(
+        &self,
+        operation: &'static str,
+        path: &str,
+        source: object_store::Error,
+    ) -> Error {
+        let path = format!("{path} in {}", self.location());
+        let no_bucket = matches!(source, object_store::Error::NotFound { .. })
+            || format!("{source:?}").contains("NoSuchBucket");
+        let error = if no_bucket {
+            restic::Error::NoBucket { operation, path, source }
+        } else {
+            restic::Error::Store { operation, path, source }
+        };
+        self.failed("reach")(error)
+    }
+}
+
+/// The config, if there is one. Only a clear "no such object" counts as none.
+async fn look(place: &Place, connection: &Connection) -> Result<Option<Stamp>, Error> {
+    let stamp = |meta: ObjectMeta| (meta.e_tag, meta.last_modified, meta.size);
+    match connection.probe.head(&Path::from(CONFIG)).await {
+        Ok(meta) => Ok(Some(stamp(meta))),
+        Err(object_store::Error::NotFound { .. }) => Ok(None),
+        Err(source) => Err(place.store_failed("look up", CONFIG, source)),
+    }
+}
+
+/// Fails if there is anything of a repository. Also tells a missing bucket from an empty one, which a HEAD cannot.
+async fn refuse_remains(place: &Place, connection: &Connection) -> Result<(), Error> {
+    for folder in FOLDERS {
+        match connection.probe.list(Some(&Path::from(folder))).next().await {
+            None => {}
+            Some(Ok(found)) => {
+                return Err(Error::Remains {
+                    repository: place.repository.clone(),
+                    location: place.location(),
+                    found: found.location.to_string(),
+                });
+            }
+            Some(Err(source)) => return Err(place.store_failed("list", folder, source)),
+        }
+    }
+    Ok(())
+}

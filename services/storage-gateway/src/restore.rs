@@ -1,0 +1,288 @@
+//! A file of a snapshot becomes a stream of bytes. Every blob is verified before its bytes leave, and the whole against
+//! the manifest's sum where there is one. Dropping the stream stops the work and releases the lock.
+
+use crate::metrics;
+use crate::repositories::{self, Missing, Opened, Repositories};
+use bytes::Bytes;
+use coffer_api::manifest::{self, Manifest};
+use coffer_restic as restic;
+use coffer_runtime::fault::{Class, Fault};
+use coffer_runtime::grant::RepositoryRef;
+use coffer_runtime::grpc::CHUNK_BYTES;
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, TryStreamExt as _};
+use sha2::{Digest as _, Sha256};
+
+/// A manifest of sixteen databases has some 5 KiB.
+const LARGEST_MANIFEST: u64 = 4 * 1024 * 1024;
+
+/// A restore that could not begin or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The repository is not usable, or the engine failed.
+    #[error(transparent)]
+    Repository(#[from] repositories::Error),
+    /// No path is given, and the snapshot has no single data file.
+    #[error("snapshot {snapshot} of Repository {repository} has {found}; name the file to restore")]
+    WhichFile {
+        /// Where.
+        repository: RepositoryRef,
+        /// Which.
+        snapshot: String,
+        /// Its files.
+        found: String,
+    },
+    /// The part begins behind the end.
+    #[error("offset {offset} is behind the end of {path}, which has {size} bytes")]
+    BadRange {
+        /// The file.
+        path: String,
+        /// What was asked for.
+        offset: u64,
+        /// Its size.
+        size: u64,
+    },
+    /// `/manifest.json` is not what we write there.
+    #[error("the manifest of snapshot {snapshot} of Repository {repository} cannot be read")]
+    BadManifest {
+        /// Where.
+        repository: RepositoryRef,
+        /// Which.
+        snapshot: String,
+        /// Why not.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// What was read differs from what was backed up.
+    #[error("{path} of snapshot {snapshot} of Repository {repository} is damaged: {problem}")]
+    Differs {
+        /// Where.
+        repository: RepositoryRef,
+        /// Which.
+        snapshot: String,
+        /// The file.
+        path: String,
+        /// The two values.
+        problem: String,
+    },
+}
+
+impl Fault for Error {
+    fn class(&self) -> Class {
+        match self {
+            Self::Repository(error) => error.class(),
+            Self::WhichFile { .. } | Self::BadRange { .. } => Class::Invalid,
+            Self::BadManifest { .. } | Self::Differs { .. } => Class::Corrupt,
+        }
+    }
+}
+
+/// What to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Where.
+    pub repository: RepositoryRef,
+    /// `latest`, an id, or the beginning of one.
+    pub snapshot: String,
+    /// With `latest`: only of this host.
+    pub host: Option<String>,
+    /// The file; none for the snapshot's only data file.
+    pub path: Option<String>,
+    /// The first byte.
+    pub offset: u64,
+    /// How many bytes; none for all the rest.
+    pub length: Option<u64>,
+}
+
+/// What is known before the first byte.
+#[derive(Debug, Clone)]
+pub struct Header {
+    /// The snapshot.
+    pub snapshot: restic::Snapshot,
+    /// Its files.
+    pub files: Vec<restic::FileEntry>,
+    /// The file that is read.
+    pub path: String,
+    /// All of its bytes, whatever part is read.
+    pub size: u64,
+    /// What the dump holds; none for snapshots that Coffer did not make.
+    pub manifest: Option<Manifest>,
+}
+
+/// A piece of the answer.
+#[derive(Debug)]
+pub enum Message {
+    /// At most [`CHUNK_BYTES`].
+    Chunk(Bytes),
+    /// The end: bytes sent, and their SHA-256.
+    Finish {
+        /// Bytes sent.
+        bytes: u64,
+        /// Their SHA-256.
+        sha256: [u8; 32],
+    },
+}
+
+/// Begins to read. The stream ends with [`Message::Finish`], or with an error.
+///
+/// # Errors
+/// When there is no such snapshot or file, or the repository is not usable.
+pub async fn run(
+    repositories: &Repositories,
+    request: Request,
+    figures: metrics::Stream,
+) -> Result<(Header, BoxStream<'static, Result<Message, Error>>), Error> {
+    let opened = repositories.open(&request.repository, Missing::Refuse).await?;
+    let failed = || opened.place.failed("restore from");
+    let wanted = request.snapshot.parse::<restic::SnapshotRef>().map_err(failed())?;
+    let filter = restic::SnapshotFilter {
+        hosts: request.host.clone().into_iter().collect(),
+        ..restic::SnapshotFilter::default()
+    };
+    let snapshot = opened.repository.snapshot(&wanted, &filter).await.map_err(failed())?;
+    let files = opened.repository.files(&snapshot).await.map_err(failed())?;
+    let path = match &request.path {
+        Some(path) => path.clone(),
+        None => only_data_file(&request, &snapshot, &files)?,
+    };
+    let size = files.iter().find(|file| file.path == path).map_or(0, |file| file.size);
+    if request.offset > size {
+        return Err(Error::BadRange { path, offset: request.offset, size });
+    }
+    let manifest = read_manifest(&opened, &request, &snapshot, &files).await?;
+    let options = restic::ReadOptions {
+        offset: request.offset,
+        length: request.length,
+        ..restic::ReadOptions::default()
+    };
+    let reader = opened.repository.read(&snapshot, &path, options).await.map_err(failed())?;
+    let whole = reader.len() == size;
+    let promised = manifest.as_ref().filter(|_| whole).and_then(|manifest| {
+        manifest.files.iter().find(|file| file.path == path).map(|file| file.sha256.clone())
+    });
+    let header = Header { snapshot, files, path, size, manifest };
+    let state = Reading {
+        left: reader.len(),
+        reader,
+        chunk: Bytes::new(),
+        sum: Sha256::new(),
+        sent: 0,
+        finished: false,
+        promised,
+        opened,
+        snapshot: header.snapshot.id.short(),
+        path: header.path.clone(),
+        figures,
+    };
+    let messages = futures::stream::try_unfold(state, |mut state| async move {
+        Ok(state.next().await?.map(|message| (message, state)))
+    });
+    Ok((header, messages.boxed()))
+}
+
+struct Reading {
+    reader: restic::FileReader,
+    left: u64,
+    chunk: Bytes,
+    sum: Sha256,
+    sent: u64,
+    finished: bool,
+    promised: Option<String>,
+    opened: Opened,
+    snapshot: String,
+    path: String,
+    figures: metrics::Stream,
+}
+
+impl Reading {
+    async fn next(&mut self) -> Result<Option<Message>, Error> {
+        if self.finished {
+            return Ok(None);
+        }
+        while self.chunk.is_empty() {
+            match self.reader.try_next().await {
+                Ok(Some(bytes)) => self.chunk = bytes,
+                Ok(None) => return self.finish().map(Some),
+                Err(error) => {
+                    let error = Error::from(self.opened.place.failed("restore from")(error));
+                    self.figures.failed(error.class());
+                    return Err(error);
+                }
+            }
+        }
+        let data = self.chunk.split_to(self.chunk.len().min(CHUNK_BYTES));
+        self.sum.update(&data);
+        self.sent += data.len() as u64;
+        self.figures.add(data.len());
+        Ok(Some(Message::Chunk(data)))
+    }
+
+    fn finish(&mut self) -> Result<Message, Error> {
+        self.finished = true;
+        let sha256: [u8; 32] = self.sum.clone().finalize().into();
+        let problem = if self.sent != self.left {
+            Some(format!("{} bytes were read, {} were expected", self.sent, self.left))
+        } else {
+            let arrived = hex::encode(sha256);
+            let promised = self.promised.as_ref().filter(|promised| **promised != arrived);
+            promised
+                .map(|promised| format!("its sha256 is {arrived}, the manifest says {promised}"))
+        };
+        if let Some(problem) = problem {
+            self.figures.failed(Class::Corrupt);
+            return Err(Error::Differs {
+                repository: self.opened.place.repository.clone(),
+                snapshot: self.snapshot.clone(),
+                path: self.path.clone(),
+                problem,
+            });
+        }
+        Ok(Message::Finish { bytes: self.sent, sha256 })
+    }
+}
+
+fn only_data_file(
+    request: &Request,
+    snapshot: &restic::Snapshot,
+    files: &[restic::FileEntry],
+) -> Result<String, Error> {
+    let data: Vec<_> = files
+        .iter()
+        .map(|file| file.path.as_str())
+        .filter(|path| *path != manifest::PATH)
+        .collect();
+    match data.as_slice() {
+        [path] => Ok((*path).to_owned()),
+        several => Err(Error::WhichFile {
+            repository: request.repository.clone(),
+            snapshot: snapshot.id.short(),
+            found: match several.len() {
+                0 => "no data file".to_owned(),
+                count => format!("{count} files ({}, …)", several[..count.min(5)].join(", ")),
+            },
+        }),
+    }
+}
+
+async fn read_manifest(
+    opened: &Opened,
+    request: &Request,
+    snapshot: &restic::Snapshot,
+    files: &[restic::FileEntry],
+) -> Result<Option<Manifest>, Error> {
+    let manifest = files.iter().find(|file| file.path == manifest::PATH);
+    if manifest.is_none_or(|file| file.size > LARGEST_MANIFEST) {
+        return Ok(None);
+    }
+    let failed = || opened.place.failed("read the manifest from");
+    let options = restic::ReadOptions::default();
+    let reader =
+        opened.repository.read(snapshot, manifest::PATH, options).await.map_err(failed())?;
+    let pieces: Vec<Bytes> = reader.try_collect().await.map_err(failed())?;
+    let json = pieces.concat();
+    serde_json::from_slice(&json).map(Some).map_err(|source| Error::BadManifest {
+        repository: request.repository.clone(),
+        snapshot: snapshot.id.short(),
+        source,
+    })
+}

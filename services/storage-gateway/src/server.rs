@@ -1,0 +1,107 @@
+//! The gRPC side: who calls, may they, and then the work. No rule about repositories lives here.
+
+mod repositories;
+mod snapshots;
+
+use crate::metrics::{self, Metrics};
+use crate::repositories::Repositories;
+use coffer_proto::storage::v1::repositories_server::RepositoriesServer;
+use coffer_proto::storage::v1::snapshots_server::SnapshotsServer;
+use coffer_runtime::Clock;
+use coffer_runtime::auth::{Access, Caller, Gate};
+use coffer_runtime::fault::{self, Fault};
+use coffer_runtime::grant::{Grant, Operation, RepositoryRef};
+use coffer_runtime::grpc;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::{Request, Status};
+
+/// What the handlers share.
+pub(crate) struct Services {
+    pub(crate) gate: Gate,
+    pub(crate) repositories: Repositories,
+    pub(crate) metrics: Metrics,
+    pub(crate) streams: Arc<Semaphore>,
+    pub(crate) max_streams: usize,
+    pub(crate) clock: Clock,
+}
+
+/// Both contracts on one state.
+#[derive(Clone)]
+struct Server(Arc<Services>);
+
+/// Adds the contracts to a gRPC server.
+pub(crate) fn register(server: grpc::Server, services: Arc<Services>) -> grpc::Server {
+    let handlers = Server(services);
+    server
+        .add_service(SnapshotsServer::new(handlers.clone()))
+        .add_service(RepositoriesServer::new(handlers))
+}
+
+impl Services {
+    /// The grant of a worker; nobody else may stream.
+    fn worker<T>(
+        &self,
+        request: &Request<T>,
+    ) -> impl Future<Output = Result<Grant, Status>> + use<T> {
+        let caller = self.gate.caller(request);
+        async { worker_grant(caller.await?) }
+    }
+
+    /// Checks that the caller may do `verb` to the Repository.
+    async fn authorize(
+        &self,
+        caller: &Caller,
+        verb: &'static str,
+        repository: &RepositoryRef,
+    ) -> Result<(), Status> {
+        let access = Access {
+            group: "stash.appscode.com",
+            resource: "repositories",
+            verb,
+            namespace: repository.namespace.clone(),
+            name: Some(repository.name.clone()),
+        };
+        self.gate.authorize(caller, &access).await
+    }
+
+    fn covered(
+        &self,
+        grant: &Grant,
+        at: &RepositoryRef,
+        operation: Operation,
+    ) -> Result<(), Status> {
+        grant
+            .covers(at, operation)
+            .map_err(|refused| Status::permission_denied(refused.to_string()))
+    }
+
+    /// Room for one more stream. Refused at once when there is none: a worker can tell its session why it waits.
+    fn admit(
+        &self,
+        operation: &'static str,
+    ) -> Result<(OwnedSemaphorePermit, metrics::Stream), Status> {
+        let permit = self.streams.clone().try_acquire_owned().map_err(|_| {
+            Status::resource_exhausted(format!(
+                "{} backups and restores are running, which is this storage-gateway's limit (--max-streams); try again later",
+                self.max_streams
+            ))
+        })?;
+        Ok((permit, self.metrics.stream(operation)))
+    }
+
+    /// The status of a failure, which is counted.
+    fn refuse(&self, operation: &'static str, fault: &impl Fault) -> Status {
+        self.metrics.failed(operation, fault.class());
+        fault::to_status(fault)
+    }
+}
+
+fn worker_grant(caller: Caller) -> Result<Grant, Status> {
+    match caller {
+        Caller::Worker(grant) => Ok(grant),
+        Caller::Service(_) | Caller::User(_) => Err(Status::permission_denied(
+            "only a session's worker may stream a snapshot; start a session (coffer backup, coffer restore)",
+        )),
+    }
+}

@@ -1,0 +1,61 @@
+//! `coffer.storage.v1.Snapshots`: the workers' streams.
+
+use super::Server;
+use crate::{backup, convert, restore};
+use coffer_proto::storage::v1::snapshots_server::Snapshots;
+use coffer_proto::storage::v1::{BackupRequest, BackupResponse, RestoreRequest, RestoreResponse};
+use coffer_runtime::fault;
+use coffer_runtime::grant::Operation;
+use futures::stream::BoxStream;
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use tonic::{Request, Response, Status, Streaming, async_trait};
+
+const BACKUP: &str = "backup";
+const RESTORE: &str = "restore";
+
+#[async_trait]
+impl Snapshots for Server {
+    type RestoreStream = BoxStream<'static, Result<RestoreResponse, Status>>;
+
+    async fn backup(
+        &self,
+        request: Request<Streaming<BackupRequest>>,
+    ) -> Result<Response<BackupResponse>, Status> {
+        let services = &self.0;
+        let grant = services.worker(&request).await?;
+        let (_permit, figures) = services.admit(BACKUP)?;
+        let mut messages = request.into_inner();
+        let header = convert::backup_header(messages.message().await?)
+            .map_err(|error| services.refuse(BACKUP, &error))?;
+        services.covered(&grant, &header.repository, Operation::Backup)?;
+        let messages = messages.map(convert::backup_message);
+        // Boxed, for it holds a whole backup's state.
+        let run = backup::run(&services.repositories, header, messages, &services.clock, &figures);
+        let summary = run.boxed().await.map_err(|error| services.refuse(BACKUP, &error))?;
+        Ok(Response::new(convert::backup_response(summary)))
+    }
+
+    async fn restore(
+        &self,
+        request: Request<RestoreRequest>,
+    ) -> Result<Response<Self::RestoreStream>, Status> {
+        let services = &self.0;
+        let grant = services.worker(&request).await?;
+        let request = convert::restore_request(request.into_inner())?;
+        services.covered(&grant, &request.repository, Operation::Restore)?;
+        grant
+            .covers_snapshot(&request.snapshot)
+            .map_err(|refused| Status::permission_denied(refused.to_string()))?;
+        let (permit, figures) = services.admit(RESTORE)?;
+        let run = restore::run(&services.repositories, request, figures);
+        let (header, messages) =
+            run.boxed().await.map_err(|error| services.refuse(RESTORE, &error))?;
+        let header = futures::stream::once(async { Ok(convert::restore_header(header)) });
+        let messages = messages.map_ok(convert::restore_message).map_err(move |error| {
+            // Given back when the stream ends, and the closure with it.
+            let _ = &permit;
+            fault::to_status(&error)
+        });
+        Ok(Response::new(header.chain(messages).boxed()))
+    }
+}
