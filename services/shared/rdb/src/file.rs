@@ -85,6 +85,11 @@ impl Parser {
         self.at
     }
 
+    /// The checksum of everything up to [`Self::at`].
+    pub(crate) const fn crc(&self) -> Crc64 {
+        self.crc
+    }
+
     pub(crate) const fn has_ended(&self) -> bool {
         matches!(self.state, State::Ended)
     }

@@ -3,6 +3,7 @@
 //! This is what watches over a dump while the bytes go elsewhere: a value of half a gigabyte passes
 //! through it in a few dozen bytes of memory.
 
+use crate::crc64::Crc64;
 use crate::error::Error;
 use crate::file::{Item, Parsed, Parser};
 use crate::strings;
@@ -181,7 +182,14 @@ impl Walk {
         self.parser.has_ended()
     }
 
-    /// Bytes read so far.
+    /// The checksum of the bytes up to [`Self::position`], also after an error: with it, whoever cannot
+    /// walk on can still tell at the end whether the bytes are whole.
+    #[must_use]
+    pub const fn checksum(&self) -> Crc64 {
+        self.parser.crc()
+    }
+
+    /// Bytes read so far; after an error, those before what could not be read.
     #[must_use]
     pub const fn position(&self) -> u64 {
         self.parser.at()

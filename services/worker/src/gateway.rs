@@ -1,0 +1,242 @@
+//! The storage-gateway as the worker uses it: one snapshot up, or one down. The only file, with `convert`,
+//! that knows the messages of its contract.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use coffer_api::session::Session;
+use coffer_proto::storage::v1 as proto;
+use coffer_proto::storage::v1::snapshots_client::SnapshotsClient;
+use coffer_runtime::Secret;
+use coffer_runtime::fault::{Class, class_of};
+use coffer_runtime::grpc::{self, Authorized, MAX_MESSAGE_BYTES};
+use coffer_runtime::tls::TlsOptions;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::{Response, Status, Streaming};
+
+use crate::error::Error;
+
+/// Messages on their way to the gateway beside those in HTTP/2's window: 4 MiB of dump.
+const QUEUE: usize = 4;
+/// How long an upload is watched for a refusal before the Redis is made to fork: a gateway that is full
+/// or not there says so within a round trip, one that takes the snapshot says nothing until its end.
+const REFUSAL_GRACE: Duration = Duration::from_millis(300);
+
+const UPLOAD: &str = "write a snapshot to";
+const DOWNLOAD: &str = "read the snapshot from";
+
+/// A channel with the session's grant to one of the services.
+pub(crate) fn channel(
+    session: &Session,
+    service: &'static str,
+    endpoint: &str,
+) -> Result<Authorized, Error> {
+    let unusable = |source| Error::Channel { service, source };
+    let tls = session.endpoints.ca.as_ref().map(|ca| TlsOptions::new(None, Some(ca.clone())));
+    let channel = grpc::connect(endpoint, tls.as_ref()).map_err(unusable)?;
+    grpc::with_token(channel, Some(&Secret::new(session.grant.reveal()))).map_err(unusable)
+}
+
+/// The gateway, and the repository that is meant.
+#[derive(Clone)]
+pub(crate) struct Gateway {
+    snapshots: SnapshotsClient<Authorized>,
+    repository: proto::RepositoryRef,
+}
+
+impl Gateway {
+    pub(crate) fn new(session: &Session) -> Result<Self, Error> {
+        let channel = channel(session, "storage-gateway", &session.endpoints.storage_gateway)?;
+        Ok(Self {
+            snapshots: SnapshotsClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES),
+            repository: proto::RepositoryRef {
+                namespace: session.repository.namespace.clone(),
+                name: session.repository.name.clone(),
+            },
+        })
+    }
+
+    /// Opens an upload and watches for a refusal.
+    pub(crate) async fn upload(&self, header: proto::BackupHeader) -> Result<Upload, Error> {
+        let header = proto::BackupHeader { repository: Some(self.repository.clone()), ..header };
+        let (messages, queue) = mpsc::channel(QUEUE);
+        let mut client = self.snapshots.clone();
+        let call = async move { client.backup(ReceiverStream::new(queue)).await };
+        let mut upload = Upload {
+            messages: Some(messages),
+            response: Some(AbortOnDropHandle::new(tokio::spawn(call))),
+            repository: self.name(),
+        };
+        upload.send(proto::backup_request::Message::Header(header)).await?;
+        upload.watch(REFUSAL_GRACE).await?;
+        Ok(upload)
+    }
+
+    /// Opens a download; the first message is there when this returns.
+    pub(crate) async fn download(&self, request: proto::RestoreRequest) -> Result<Download, Error> {
+        let request =
+            proto::RestoreRequest { repository: Some(self.repository.clone()), ..request };
+        let repository = self.name();
+        let failed = |status| failed(DOWNLOAD, &repository, status);
+        let mut client = self.snapshots.clone();
+        let mut stream = client.restore(request).await.map_err(&failed)?.into_inner();
+        let first = stream.message().await.map_err(&failed)?;
+        match first.and_then(|first| first.message) {
+            Some(proto::restore_response::Message::Header(header)) => {
+                Ok(Download { stream, header, repository })
+            }
+            _ => Err(Error::Contract {
+                act: DOWNLOAD,
+                repository,
+                problem: "the storage-gateway did not begin with the header".to_owned(),
+            }),
+        }
+    }
+
+    fn name(&self) -> String {
+        format!("{}/{}", self.repository.namespace, self.repository.name)
+    }
+}
+
+fn failed(act: &'static str, repository: &str, status: Status) -> Error {
+    Error::Gateway { act, repository: repository.to_owned(), source: Box::new(status) }
+}
+
+/// Whether the gateway may take the same call later, provided that it has received no data.
+pub(crate) fn may_be_repeated(error: &Error) -> bool {
+    match error {
+        Error::Gateway { source, .. } => {
+            matches!(class_of(source), Class::Unavailable | Class::Exhausted)
+        }
+        _ => false,
+    }
+}
+
+/// A snapshot on its way up. Dropped before [`Upload::finish`], it commits nothing.
+pub(crate) struct Upload {
+    messages: Option<mpsc::Sender<proto::BackupRequest>>,
+    response: Option<Call>,
+    repository: String,
+}
+
+type Call = AbortOnDropHandle<Result<Response<proto::BackupResponse>, Status>>;
+
+impl Upload {
+    /// Sends a piece of the first file.
+    pub(crate) async fn chunk(&mut self, data: Bytes) -> Result<(), Error> {
+        let chunk = proto::Chunk { file: 0, data };
+        self.send(proto::backup_request::Message::Chunk(chunk)).await
+    }
+
+    async fn send(&mut self, message: proto::backup_request::Message) -> Result<(), Error> {
+        let request = proto::BackupRequest { message: Some(message) };
+        let sent = match &self.messages {
+            Some(messages) => messages.send(request).await.is_ok(),
+            None => false,
+        };
+        if sent { Ok(()) } else { Err(self.ended().await) }
+    }
+
+    /// Fails if the gateway answers within that time: before the end, it can only be a refusal.
+    async fn watch(&mut self, span: Duration) -> Result<(), Error> {
+        let Some(response) = &mut self.response else { return Err(self.ended().await) };
+        match timeout(span, response).await {
+            Err(_) => Ok(()),
+            Ok(answer) => {
+                self.response = None;
+                Err(self.refusal(answer))
+            }
+        }
+    }
+
+    /// Fails if the gateway has answered already.
+    pub(crate) async fn check(&mut self) -> Result<(), Error> {
+        self.watch(Duration::ZERO).await
+    }
+
+    /// Why the gateway does not take any more.
+    async fn ended(&mut self) -> Error {
+        self.messages = None;
+        match self.response.take() {
+            Some(response) => {
+                let answer = response.await;
+                self.refusal(answer)
+            }
+            None => self.contract("the storage-gateway ended the call"),
+        }
+    }
+
+    fn refusal(
+        &self,
+        answer: Result<Result<Response<proto::BackupResponse>, Status>, tokio::task::JoinError>,
+    ) -> Error {
+        match answer {
+            Ok(Err(status)) => failed(UPLOAD, &self.repository, status),
+            Ok(Ok(_)) => self.contract("the storage-gateway answered before the end of the data"),
+            Err(_) => self.contract("the call was aborted"),
+        }
+    }
+
+    fn contract(&self, problem: &str) -> Error {
+        Error::Contract {
+            act: UPLOAD,
+            repository: self.repository.clone(),
+            problem: problem.to_owned(),
+        }
+    }
+
+    /// Says that the data is complete, and waits for the commit.
+    pub(crate) async fn finish(
+        mut self,
+        manifest: proto::Manifest,
+    ) -> Result<proto::BackupResponse, Error> {
+        let finish = proto::BackupFinish { manifest: Some(manifest) };
+        self.send(proto::backup_request::Message::Finish(finish)).await?;
+        self.messages = None;
+        let Some(response) = self.response.take() else { return Err(self.ended().await) };
+        match response.await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            answer => Err(self.refusal(answer)),
+        }
+    }
+}
+
+/// A file of a snapshot on its way down.
+pub(crate) struct Download {
+    stream: Streaming<proto::RestoreResponse>,
+    pub(crate) header: proto::RestoreHeader,
+    repository: String,
+}
+
+/// A part of a download behind its header.
+pub(crate) enum Part {
+    Chunk(Bytes),
+    Finish(proto::RestoreFinish),
+}
+
+impl Download {
+    /// The next part. A stream that ends without its `finish` is an error.
+    pub(crate) async fn next(&mut self) -> Result<Part, Error> {
+        let message = self.stream.message().await;
+        let message = message.map_err(|status| failed(DOWNLOAD, &self.repository, status))?;
+        match message.and_then(|message| message.message) {
+            Some(proto::restore_response::Message::Chunk(data)) => Ok(Part::Chunk(data)),
+            Some(proto::restore_response::Message::Finish(finish)) => Ok(Part::Finish(finish)),
+            Some(proto::restore_response::Message::Header(_)) => {
+                Err(self.contract("the storage-gateway sent a second header"))
+            }
+            None => Err(self.contract("the storage-gateway ended the data without its finish")),
+        }
+    }
+
+    fn contract(&self, problem: &str) -> Error {
+        Error::Contract {
+            act: DOWNLOAD,
+            repository: self.repository.clone(),
+            problem: problem.to_owned(),
+        }
+    }
+}

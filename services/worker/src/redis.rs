@@ -1,0 +1,24 @@
+//! The Redis side of the worker: reach a server, receive its dump, load one into it.
+//!
+//! Everything speaks RESP2 over one socket through [`Client`]; only `replicate` leaves the protocol, once
+//! the server starts sending its RDB. No Redis client crate: the bulk paths need the raw socket, and the
+//! messages about TLS, rights and passwords need to know what exactly the server said first.
+
+mod client;
+mod connect;
+mod error;
+mod frame;
+mod load;
+mod replay;
+mod replicate;
+mod seen;
+mod server;
+mod tls;
+
+pub use client::Client;
+pub use connect::connect;
+pub use error::Error;
+pub use load::{Loader, Tally};
+pub use replay::Replay;
+pub use replicate::{Received, Replication};
+pub use server::Server;

@@ -1,0 +1,147 @@
+//! One connection that speaks RESP2: a question, an answer.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use coffer_rdb::resp::{self, Reply, ReplyReader};
+use coffer_rdb::strings::printable;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::{Error, tls};
+
+/// No answer to a question of this worker is larger: `INFO` is a few kilobytes.
+const LARGEST_REPLY_BYTES: u64 = 16 * 1024 * 1024;
+
+/// A socket, with or without TLS.
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
+
+/// A connection to a Redis.
+pub struct Client {
+    socket: Box<dyn Socket>,
+    replies: ReplyReader,
+    address: String,
+    /// How long nothing may move before the server counts as hung.
+    idle: Duration,
+    /// Nothing was read yet: what the first bytes look like tells which protocol is spoken.
+    fresh: bool,
+}
+
+impl Client {
+    pub(crate) fn new(socket: Box<dyn Socket>, address: String, idle: Duration) -> Self {
+        let replies = ReplyReader::new(LARGEST_REPLY_BYTES);
+        Self { socket, replies, address, idle, fresh: true }
+    }
+
+    /// Host and port, for messages.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Sends a command and waits for the answer, which may be an error reply.
+    ///
+    /// # Errors
+    /// When the connection fails or what answers is no Redis.
+    pub async fn ask(&mut self, arguments: &[&[u8]]) -> Result<Reply, Error> {
+        let mut command = BytesMut::new();
+        resp::write_command(&mut command, arguments);
+        let sent = async {
+            self.socket.write_all(&command).await?;
+            self.socket.flush().await
+        };
+        let sent = tokio::time::timeout(self.idle, sent).await;
+        match sent {
+            Err(_) => return Err(self.stalled()),
+            // The answer that explains a refused write may be there to read.
+            Ok(Err(failure)) if !self.fresh => return Err(self.lost(failure)),
+            Ok(_) => {}
+        }
+        self.answer().await
+    }
+
+    async fn answer(&mut self) -> Result<Reply, Error> {
+        loop {
+            let next = self.replies.next();
+            if let Some(reply) =
+                next.map_err(|source| Error::NotRedis { address: self.address.clone(), source })?
+            {
+                self.fresh = false;
+                return Ok(reply);
+            }
+            let read = self.socket.read_buf(self.replies.buffer());
+            match tokio::time::timeout(self.idle, read).await {
+                Err(_) => return Err(self.stalled()),
+                Ok(Err(failure)) => return Err(self.lost(failure)),
+                Ok(Ok(0)) => return Err(self.lost(io::ErrorKind::UnexpectedEof.into())),
+                Ok(Ok(_)) => {}
+            }
+            // 21 opens a TLS alert, which is how a TLS server answers plain text.
+            if self.fresh && self.replies.buffer().first() == Some(&21) {
+                return Err(Error::ExpectsTls { address: self.address.clone() });
+            }
+        }
+    }
+
+    /// Like [`Self::ask`], but an error reply is an error.
+    ///
+    /// # Errors
+    /// Also when the server refuses the command.
+    pub async fn run(&mut self, arguments: &[&[u8]]) -> Result<Reply, Error> {
+        match self.ask(arguments).await? {
+            Reply::Error(reply) => Err(self.refused(arguments, &reply)),
+            reply => Ok(reply),
+        }
+    }
+
+    /// Like [`Self::run`] for commands that answer with text.
+    ///
+    /// # Errors
+    /// Also when the answer is none.
+    pub async fn text(&mut self, arguments: &[&[u8]]) -> Result<String, Error> {
+        match self.run(arguments).await? {
+            Reply::Bulk(Some(text)) | Reply::Status(text) => {
+                Ok(String::from_utf8_lossy(&text).into_owned())
+            }
+            other => Err(Error::Answer {
+                address: self.address.clone(),
+                command: name_of(arguments),
+                reply: printable(format!("{other:?}").as_bytes(), 100),
+            }),
+        }
+    }
+
+    pub(crate) fn refused(&self, arguments: &[&[u8]], reply: &[u8]) -> Error {
+        Error::from_reply(&self.address, &name_of(arguments), reply)
+    }
+
+    fn lost(&self, failure: io::Error) -> Error {
+        let address = self.address.clone();
+        let mut failure = failure;
+        if failure.get_ref().is_some() {
+            // Formatting is the only way to keep the text: an io::Error cannot be cloned.
+            let text = failure.to_string();
+            let kind = failure.kind();
+            match tls::explain(&address, failure) {
+                Some(explained) => return explained,
+                None => failure = io::Error::new(kind, text),
+            }
+        }
+        Error::Lost { address, act: "talk to", source: failure }
+    }
+
+    fn stalled(&self) -> Error {
+        Error::Stalled { address: self.address.clone(), act: "talk to", idle: self.idle }
+    }
+
+    /// Leaves the protocol: the socket, what was received and not read, the address, the idle limit.
+    pub(crate) fn into_parts(self) -> (Box<dyn Socket>, BytesMut, String, Duration) {
+        (self.socket, self.replies.into_rest(), self.address, self.idle)
+    }
+}
+
+/// The command's name for messages, never its arguments: they may hold a password or data.
+fn name_of(arguments: &[&[u8]]) -> String {
+    arguments.first().map(|name| printable(name, 40)).unwrap_or_default()
+}

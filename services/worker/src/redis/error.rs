@@ -1,0 +1,293 @@
+//! What goes wrong with a Redis. Each message names the server, the cause and what to do about it, since
+//! it ends as the only line that a user sees in `kubectl describe`.
+
+use std::io;
+use std::time::Duration;
+
+use coffer_rdb::strings::printable;
+use coffer_runtime::fault::{Class, Fault};
+
+/// A failure at the Redis.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nobody answered for as long as we were to wait.
+    #[error(
+        "reach Redis at {address}: no answer within {}; check that it runs, its Service, port and network policies",
+        seconds(waited)
+    )]
+    Unreachable {
+        /// Host and port.
+        address: String,
+        /// How long.
+        waited: Duration,
+        /// The last attempt.
+        #[source]
+        source: io::Error,
+    },
+    /// It answers, but is not ready to serve.
+    #[error("wait for Redis at {address}: still not ready after {}: {reply}", seconds(waited))]
+    NotReady {
+        /// Host and port.
+        address: String,
+        /// How long.
+        waited: Duration,
+        /// What it said: `LOADING …`, `NOMASTERLINK …`.
+        reply: String,
+    },
+    /// The password or user is wrong, or missing.
+    #[error(
+        "log in to Redis at {address} as {user}: {reply}; check the keys `password` and `username` of the AppBinding's Secret, and its secretTransforms"
+    )]
+    Password {
+        /// Host and port.
+        address: String,
+        /// The user.
+        user: String,
+        /// What it said.
+        reply: String,
+    },
+    /// The user lacks rights.
+    #[error("run {command} on Redis at {address}: {reply}; grant the user `{grant}` (ACL SETUSER)")]
+    Permission {
+        /// Host and port.
+        address: String,
+        /// The command.
+        command: String,
+        /// What it said.
+        reply: String,
+        /// The rules that make it work.
+        grant: &'static str,
+    },
+    /// The TLS handshake failed.
+    #[error("open TLS to Redis at {address}: {hint}")]
+    Tls {
+        /// Host and port.
+        address: String,
+        /// What it means.
+        hint: &'static str,
+        /// What the library says.
+        #[source]
+        source: io::Error,
+    },
+    /// The given certificates or key cannot be used.
+    #[error("prepare TLS to Redis: {what}")]
+    TlsMaterial {
+        /// Which part.
+        what: String,
+    },
+    /// We speak TLS and the server does not.
+    #[error(
+        "open TLS to Redis at {address}: the server does not speak TLS on this port; remove clientConfig.caBundle from the AppBinding, or name the TLS port"
+    )]
+    SpeaksPlain {
+        /// Host and port.
+        address: String,
+    },
+    /// The server speaks TLS and we do not.
+    #[error(
+        "talk to Redis at {address}: the server expects TLS; set clientConfig.caBundle of the AppBinding to its CA"
+    )]
+    ExpectsTls {
+        /// Host and port.
+        address: String,
+    },
+    /// What answers is not a Redis.
+    #[error("talk to Redis at {address}: what answers there does not speak the Redis protocol")]
+    NotRedis {
+        /// Host and port.
+        address: String,
+        /// What came instead.
+        #[source]
+        source: coffer_rdb::resp::Error,
+    },
+    /// A command was answered with an error.
+    #[error("run {command} on Redis at {address}: {reply}")]
+    Refused {
+        /// Host and port.
+        address: String,
+        /// The command.
+        command: String,
+        /// What it said.
+        reply: String,
+    },
+    /// A command was answered with something that it cannot mean.
+    #[error("run {command} on Redis at {address}: unexpected answer {reply}")]
+    Answer {
+        /// Host and port.
+        address: String,
+        /// The command.
+        command: String,
+        /// What it said.
+        reply: String,
+    },
+    /// The connection ended before the work was done.
+    #[error("{act} Redis at {address}: the connection was lost")]
+    Lost {
+        /// Host and port.
+        address: String,
+        /// What was being done: `receive the dump from`.
+        act: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Nothing moved for too long.
+    #[error(
+        "{act} Redis at {address}: nothing moved for {}; the server or the network hangs",
+        seconds(idle)
+    )]
+    Stalled {
+        /// Host and port.
+        address: String,
+        /// What was being done.
+        act: &'static str,
+        /// How long.
+        idle: Duration,
+    },
+    /// The dump that was received is not whole.
+    #[error("receive the dump from Redis at {address}: {what}")]
+    Dump {
+        /// Host and port.
+        address: String,
+        /// What is wrong with it.
+        what: String,
+        /// The reader's finding.
+        #[source]
+        source: Option<coffer_rdb::Error>,
+    },
+    /// A part of Redis Cluster.
+    #[error(
+        "Redis at {address} runs in cluster mode, which this version of Coffer cannot {act} yet; no data was touched"
+    )]
+    Cluster {
+        /// Host and port.
+        address: String,
+        /// `back up` or `restore into`.
+        act: &'static str,
+    },
+    /// A replica cannot be written to.
+    #[error(
+        "restore into Redis at {address}: it is a read-only replica of {master}; point the AppBinding at the master"
+    )]
+    Replica {
+        /// Host and port.
+        address: String,
+        /// Host and port of its master.
+        master: String,
+    },
+    /// A key could not be written.
+    #[error(
+        "restore key {key} ({what}) of database {database} into Redis at {address}: {reply}{remedy}"
+    )]
+    Key {
+        /// Host and port.
+        address: String,
+        /// The key, made printable and cut.
+        key: String,
+        /// Its type.
+        what: String,
+        /// The database.
+        database: u64,
+        /// What the server said.
+        reply: String,
+        /// What to do, after a semicolon; empty where nothing is known.
+        remedy: &'static str,
+    },
+    /// The target cannot hold what the snapshot holds.
+    #[error("restore {what} into Redis at {address}: {why}")]
+    Unsupported {
+        /// Host and port.
+        address: String,
+        /// The object.
+        what: String,
+        /// Why not, and what to do.
+        why: String,
+    },
+    /// The snapshot's data cannot be read.
+    #[error("read {path} of the snapshot")]
+    Rdb {
+        /// The file in the snapshot.
+        path: String,
+        /// What is wrong with it.
+        #[source]
+        source: coffer_rdb::Error,
+    },
+    /// The same for a RESP dump.
+    #[error("read {path} of the snapshot")]
+    Resp {
+        /// The file in the snapshot.
+        path: String,
+        /// What is wrong with it.
+        #[source]
+        source: coffer_rdb::resp::Error,
+    },
+    /// A RESP dump holds a command that no dump of Stash holds.
+    #[error("read {path} of the snapshot: refuse to replay the command {command} at byte {at}")]
+    Command {
+        /// The file in the snapshot.
+        path: String,
+        /// Its name.
+        command: String,
+        /// Where it is.
+        at: u64,
+    },
+}
+
+impl Fault for Error {
+    fn class(&self) -> Class {
+        match self {
+            Self::Unreachable { .. } | Self::NotReady { .. } | Self::Lost { .. } => {
+                Class::Unavailable
+            }
+            Self::Stalled { .. } => Class::DeadlineExceeded,
+            Self::Password { .. } => Class::Unauthenticated,
+            Self::Permission { .. } => Class::Denied,
+            Self::Tls { .. }
+            | Self::TlsMaterial { .. }
+            | Self::SpeaksPlain { .. }
+            | Self::ExpectsTls { .. }
+            | Self::NotRedis { .. }
+            | Self::Command { .. }
+            | Self::Replica { .. } => Class::Invalid,
+            Self::Cluster { .. } | Self::Unsupported { .. } => Class::Unimplemented,
+            Self::Dump { .. } | Self::Rdb { .. } | Self::Resp { .. } => Class::Corrupt,
+            Self::Refused { .. } | Self::Answer { .. } | Self::Key { .. } => Class::Conflict,
+        }
+    }
+}
+
+impl Error {
+    /// Sorts an error reply to a command.
+    pub(crate) fn from_reply(address: &str, command: &str, reply: &[u8]) -> Self {
+        let (address, command) = (address.to_owned(), command.to_owned());
+        let text = printable(reply, 300);
+        match first_word(reply) {
+            "NOPERM" => {
+                let grant = grant_for(&command);
+                Self::Permission { address, command, reply: text, grant }
+            }
+            "WRONGPASS" | "NOAUTH" => {
+                Self::Password { address, user: "the default user".to_owned(), reply: text }
+            }
+            _ => Self::Refused { address, command, reply: text },
+        }
+    }
+}
+
+/// The code that an error reply begins with.
+pub(crate) fn first_word(reply: &[u8]) -> &str {
+    let end = reply.iter().position(|byte| *byte == b' ').unwrap_or(reply.len());
+    std::str::from_utf8(&reply[..end]).unwrap_or_default()
+}
+
+/// The least rules for the work that a command belongs to.
+fn grant_for(command: &str) -> &'static str {
+    match command {
+        "PSYNC" | "REPLCONF" | "INFO" | "PING" => "+psync +replconf +ping +info",
+        _ => "~* +@write +@read +restore +select +ping +info +dbsize +exists +function|load",
+    }
+}
+
+fn seconds(span: &Duration) -> String {
+    format!("{} s", span.as_secs())
+}

@@ -1,0 +1,169 @@
+//! Reads the answers of a load, in the order of the commands, and counts.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use coffer_rdb::resp::{Reply, ReplyReader};
+use coffer_rdb::strings::printable;
+use coffer_rdb::value::Kind;
+use tokio::io::{AsyncReadExt, ReadHalf};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::LOADING;
+use crate::redis::Error;
+use crate::redis::client::Socket;
+use crate::redis::error::first_word;
+
+/// Answers are short: no command of a load returns data.
+const LARGEST_REPLY_BYTES: u64 = 64 * 1024;
+/// How much of a key is shown.
+const SHOWN: usize = 80;
+
+/// What a load did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Keys written, by type.
+    pub restored: BTreeMap<Kind, u64>,
+    /// Keys among them that were there before.
+    pub replaced: u64,
+    /// Whether `replaced` could be counted: the user may lack the right to ask.
+    pub replaced_known: bool,
+    /// Keys left out since their time had passed.
+    pub expired: u64,
+}
+
+impl Tally {
+    /// All keys written.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.restored.values().sum()
+    }
+}
+
+/// A command on its way.
+pub(super) struct Sent {
+    pub(super) expect: Expect,
+    /// Given back with the answer.
+    pub(super) room: OwnedSemaphorePermit,
+}
+
+/// What an answer is for.
+pub(super) enum Expect {
+    /// A key is written.
+    Key { key: Bytes, database: u64, kind: Kind, what: Cow<'static, str> },
+    /// A key that is counted already gets more.
+    More { key: Bytes, database: u64, what: Cow<'static, str> },
+    /// Whether a key was there: 1.
+    Existed,
+    /// Somebody waits for it.
+    Reply(oneshot::Sender<Reply>),
+}
+
+pub(super) struct Answers {
+    socket: ReadHalf<Box<dyn Socket>>,
+    replies: ReplyReader,
+    sent: mpsc::Receiver<Sent>,
+    address: String,
+    idle: Duration,
+    written: Arc<AtomicU64>,
+}
+
+impl Answers {
+    pub(super) fn new(
+        socket: ReadHalf<Box<dyn Socket>>,
+        rest: BytesMut,
+        sent: mpsc::Receiver<Sent>,
+        address: String,
+        idle: Duration,
+        written: Arc<AtomicU64>,
+    ) -> Self {
+        let mut replies = ReplyReader::new(LARGEST_REPLY_BYTES);
+        replies.buffer().extend_from_slice(&rest);
+        Self { socket, replies, sent, address, idle, written }
+    }
+
+    /// Reads until every command is answered, or one is refused.
+    pub(super) async fn read_all(mut self) -> Result<Tally, Error> {
+        let mut tally = Tally::default();
+        while let Some(Sent { expect, room }) = self.sent.recv().await {
+            let reply = self.reply().await?;
+            drop(room);
+            match (expect, reply) {
+                (Expect::Reply(waiting), reply) => {
+                    // Nobody waits any more when the load was given up.
+                    let _ = waiting.send(reply);
+                }
+                (
+                    Expect::Key { key, database, what, .. } | Expect::More { key, database, what },
+                    Reply::Error(reply),
+                ) => {
+                    return Err(self.key_refused(&key, database, what, &reply));
+                }
+                (Expect::Existed, Reply::Error(reply)) => {
+                    return Err(Error::from_reply(&self.address, "EXISTS or DEL", &reply));
+                }
+                (Expect::Key { kind, .. }, _) => {
+                    *tally.restored.entry(kind).or_default() += 1;
+                    self.written.fetch_add(1, Ordering::Relaxed);
+                }
+                (Expect::Existed, Reply::Integer(existed)) => {
+                    tally.replaced += u64::try_from(existed).unwrap_or(0);
+                }
+                (Expect::More { .. } | Expect::Existed, _) => {}
+            }
+        }
+        Ok(tally)
+    }
+
+    async fn reply(&mut self) -> Result<Reply, Error> {
+        let lost = |source| Error::Lost { address: self.address.clone(), act: LOADING, source };
+        loop {
+            let reply = self.replies.next();
+            let not_redis = |source| Error::NotRedis { address: self.address.clone(), source };
+            if let Some(reply) = reply.map_err(not_redis)? {
+                return Ok(reply);
+            }
+            match timeout(self.idle, self.socket.read_buf(self.replies.buffer())).await {
+                Ok(Ok(0)) => return Err(lost(io::ErrorKind::UnexpectedEof.into())),
+                Ok(Ok(_)) => {}
+                Ok(Err(source)) => return Err(lost(source)),
+                Err(_) => {
+                    return Err(Error::Stalled {
+                        address: self.address.clone(),
+                        act: LOADING,
+                        idle: self.idle,
+                    });
+                }
+            }
+        }
+    }
+
+    fn key_refused(
+        &self,
+        key: &[u8],
+        database: u64,
+        what: Cow<'static, str>,
+        reply: &[u8],
+    ) -> Error {
+        let text = printable(reply, 300);
+        let remedy = match first_word(reply) {
+            "NOPERM" => return Error::from_reply(&self.address, "RESTORE", reply),
+            "OOM" => "; raise maxmemory or restore into a larger server",
+            "READONLY" => "; point the AppBinding at the master",
+            "MISCONF" => "; the server refuses writes until it can save again",
+            _ if text.contains("Bad data format") => {
+                "; a module or a newer server is needed to hold it"
+            }
+            _ if text.contains("version or checksum") => "; the server is older than the snapshot",
+            _ => "",
+        };
+        let (address, key) = (self.address.clone(), printable(key, SHOWN));
+        Error::Key { address, key, what: what.into_owned(), database, reply: text, remedy }
+    }
+}
