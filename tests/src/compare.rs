@@ -81,7 +81,9 @@ pub async fn fingerprint(client: &redis::Client) -> Result<Fingerprint> {
     let mut reader = read::Reader::new(client).await?;
     let mut keys = BTreeMap::new();
     for database in reader.databases().await? {
-        for (key, entry) in reader.database(database).await.with_context(|| format!("read database {database}"))? {
+        for (key, entry) in
+            reader.database(database).await.with_context(|| format!("read database {database}"))?
+        {
             keys.insert((database, key), entry);
         }
     }
@@ -110,12 +112,15 @@ impl Differences {
 /// Compares two fingerprints key by key.
 #[must_use]
 pub fn compare(before: &Fingerprint, after: &Fingerprint) -> Differences {
-    let name = |(database, key): &(u32, Vec<u8>)| format!("db{database} \"{}\"", key.escape_ascii());
+    let name =
+        |(database, key): &(u32, Vec<u8>)| format!("db{database} \"{}\"", key.escape_ascii());
     let mut differences = Differences::default();
     for (key, old) in &before.keys {
         match after.keys.get(key) {
             None => differences.lost.push(format!("{} ({})", name(key), old.kind)),
-            Some(new) if old != new => differences.changed.push(format!("{}: {}", name(key), why(old, new))),
+            Some(new) if old != new => {
+                differences.changed.push(format!("{}: {}", name(key), why(old, new)))
+            }
             Some(_) => {}
         }
     }
@@ -124,7 +129,9 @@ pub fn compare(before: &Fingerprint, after: &Fingerprint) -> Differences {
     for (library, code) in &before.functions {
         match after.functions.get(library) {
             None => differences.lost.push(format!("function library {library:?}")),
-            Some(other) if other != code => differences.changed.push(format!("function library {library:?}: its code")),
+            Some(other) if other != code => {
+                differences.changed.push(format!("function library {library:?}: its code"))
+            }
             Some(_) => {}
         }
     }
@@ -145,10 +152,15 @@ fn why(old: &Entry, new: &Entry) -> String {
         reasons.push(format!("another {}", old.kind));
     }
     if old.rest != new.rest {
-        let what = if old.kind == "hash" { "fields expire at other times" } else { "other groups, consumers, pending entries or ids" };
+        let what = if old.kind == "hash" {
+            "fields expire at other times"
+        } else {
+            "other groups, consumers, pending entries or ids"
+        };
         reasons.push(what.to_owned());
     }
-    let time = |expires: Option<i64>| expires.map_or_else(|| "never".to_owned(), |at| format!("at {at}"));
+    let time =
+        |expires: Option<i64>| expires.map_or_else(|| "never".to_owned(), |at| format!("at {at}"));
     if old.expires != new.expires {
         reasons.push(format!("expired {}, expires {}", time(old.expires), time(new.expires)));
     }

@@ -92,7 +92,11 @@ pub async fn load(client: &redis::Client, spec: &Spec) -> Result<Summary> {
         held += redis::cmd("DBSIZE").query_async::<usize>(&mut loader.connection).await?;
     }
     let summary = loader.summary;
-    ensure!(held == summary.total(), "{} keys were loaded, the server holds {held}", summary.total());
+    ensure!(
+        held == summary.total(),
+        "{} keys were loaded, the server holds {held}",
+        summary.total()
+    );
     Ok(summary)
 }
 

@@ -30,12 +30,17 @@ impl Reader {
         let mut command = redis::cmd("COMMAND");
         command.arg("INFO").arg("HPEXPIRETIME").arg("FUNCTION");
         let known: Vec<Value> = command.query_async(&mut connection).await?;
-        let knows = |place: usize| known.get(place).is_some_and(|value| !matches!(value, Value::Nil) && *value != Value::Array(vec![]));
+        let knows = |place: usize| {
+            known
+                .get(place)
+                .is_some_and(|value| !matches!(value, Value::Nil) && *value != Value::Array(vec![]))
+        };
         Ok(Self { fields_expire: knows(0), functions: knows(1), connection })
     }
 
     pub(super) async fn databases(&mut self) -> Result<Vec<u32>> {
-        let info: String = redis::cmd("INFO").arg("keyspace").query_async(&mut self.connection).await?;
+        let info: String =
+            redis::cmd("INFO").arg("keyspace").query_async(&mut self.connection).await?;
         let numbers = info.lines().filter_map(|line| line.strip_prefix("db")?.split_once(':'));
         Ok(numbers.map(|(number, _)| number.parse()).collect::<Result<_, _>>()?)
     }
@@ -45,8 +50,11 @@ impl Reader {
         if !self.functions {
             return Ok(libraries);
         }
-        let list: Vec<Value> =
-            redis::cmd("FUNCTION").arg("LIST").arg("WITHCODE").query_async(&mut self.connection).await?;
+        let list: Vec<Value> = redis::cmd("FUNCTION")
+            .arg("LIST")
+            .arg("WITHCODE")
+            .query_async(&mut self.connection)
+            .await?;
         for library in list {
             let fields: BTreeMap<String, Value> = redis::from_redis_value(library)?;
             let name = fields.get("library_name").context("a function library without a name")?;
@@ -74,7 +82,11 @@ impl Reader {
         }
     }
 
-    async fn batch(&mut self, keys: Vec<Vec<u8>>, entries: &mut BTreeMap<Vec<u8>, Entry>) -> Result<()> {
+    async fn batch(
+        &mut self,
+        keys: Vec<Vec<u8>>,
+        entries: &mut BTreeMap<Vec<u8>, Entry>,
+    ) -> Result<()> {
         let mut facts = Pipeline::new();
         for key in &keys {
             facts.cmd("TYPE").arg(key).cmd("PEXPIRETIME").arg(key);
@@ -101,7 +113,8 @@ impl Reader {
     }
 
     async fn field_times(&mut self, key: &[u8]) -> Result<u64> {
-        let mut fields: Vec<Vec<u8>> = redis::cmd("HKEYS").arg(key).query_async(&mut self.connection).await?;
+        let mut fields: Vec<Vec<u8>> =
+            redis::cmd("HKEYS").arg(key).query_async(&mut self.connection).await?;
         fields.sort_unstable();
         let mut times = redis::cmd("HPEXPIRETIME");
         times.arg(key).arg("FIELDS").arg(fields.len()).arg(&fields);
@@ -139,10 +152,16 @@ fn entry(kind: String, value: Value) -> Result<Entry> {
         ("hash", value) => {
             let pairs = pairs(value)?;
             let size = pairs.len();
-            (size, digest_sorted(pairs.into_iter().map(|(f, v)| Value::Array(vec![f, v])).collect()), 0)
+            (
+                size,
+                digest_sorted(pairs.into_iter().map(|(f, v)| Value::Array(vec![f, v])).collect()),
+                0,
+            )
         }
         ("stream", value) => stream(value)?,
-        ("string" | "list" | "zset" | "set", value) => bail!("the server answered {value:?} for a {kind}"),
+        ("string" | "list" | "zset" | "set", value) => {
+            bail!("the server answered {value:?} for a {kind}")
+        }
         (_, value) => (0, digest(&value), 0),
     };
     Ok(Entry { kind, size, value, rest, expires: None })

@@ -6,7 +6,8 @@ use anyhow::Result;
 use super::{Loader, Spec, command};
 
 /// Library for [`Spec::functions`].
-const LIBRARY: &str = "#!lua name=coffer_demo\nredis.register_function('coffer_answer', function() return 42 end)\n";
+const LIBRARY: &str =
+    "#!lua name=coffer_demo\nredis.register_function('coffer_answer', function() return 42 end)\n";
 
 pub(super) async fn load(loader: &mut Loader, spec: &Spec) -> Result<()> {
     loader.select(spec.databases[0]).await?;
@@ -25,13 +26,28 @@ async fn set(loader: &mut Loader, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>
 }
 
 async fn strings(loader: &mut Loader, spec: &Spec) -> Result<()> {
-    for key in [&b""[..], b"\xff\xfe\x00\r\n", b"*3\r\n$3\r\nSET\r\n", b"key with spaces \"and\" 'quotes'", "ключ 🔑".as_bytes()] {
+    for key in [
+        &b""[..],
+        b"\xff\xfe\x00\r\n",
+        b"*3\r\n$3\r\nSET\r\n",
+        b"key with spaces \"and\" 'quotes'",
+        "ключ 🔑".as_bytes(),
+    ] {
         set(loader, key, key).await?;
     }
     for byte in 0..=u8::MAX {
         set(loader, format!("edge:byte:{byte}"), [byte]).await?;
     }
-    for number in ["0", "-1", "127", "-129", "32768", "2147483648", "9223372036854775807", "-9223372036854775808"] {
+    for number in [
+        "0",
+        "-1",
+        "127",
+        "-129",
+        "32768",
+        "2147483648",
+        "9223372036854775807",
+        "-9223372036854775808",
+    ] {
         set(loader, format!("edge:int:{number}"), number).await?;
     }
     // Texts that look like numbers and must not become them.
@@ -73,7 +89,8 @@ fn largest(spec: &Spec) -> Vec<u8> {
 }
 
 async fn collections(loader: &mut Loader) -> Result<()> {
-    let odd: [&[u8]; 8] = [b"", b"\x00", b"\xff\xfe", b"0", b"-9223372036854775808", b"007", b"3.0", b"\r\n"];
+    let odd: [&[u8]; 8] =
+        [b"", b"\x00", b"\xff\xfe", b"0", b"-9223372036854775808", b"007", b"3.0", b"\r\n"];
     let key = |name: &'static str| std::iter::once(name.as_bytes());
     loader.make("list", command("RPUSH", key("edge:list:odd").chain(odd).chain(odd))).await?;
     loader.make("set", command("SADD", key("edge:set:odd").chain(odd))).await?;
@@ -86,7 +103,9 @@ async fn collections(loader: &mut Loader) -> Result<()> {
     loader.make("set", command("SADD", key("edge:set:many").chain(many()))).await?;
     loader.make("hash", command("HSET", key("edge:hash:many").chain(many()))).await?;
     let large = vec![b'x'; 100_000];
-    loader.make("list", command("RPUSH", [b"edge:list:large", &b"small"[..], &large, b"small"])).await?;
+    loader
+        .make("list", command("RPUSH", [b"edge:list:large", &b"small"[..], &large, b"small"]))
+        .await?;
     loader.make("hash", command("HSET", [b"edge:hash:large", &b"field"[..], &large])).await?;
     loader.make("set", command("SADD", [b"edge:set:large", &large[..]])).await?;
     for (name, numbers) in [
@@ -105,8 +124,20 @@ async fn collections(loader: &mut Loader) -> Result<()> {
 
 async fn sorted_sets(loader: &mut Loader) -> Result<()> {
     let scores = [
-        "+inf", "-inf", "0", "-0", "1", "-1", "0.1", "3.14159265358979", "1e300", "-1e-300", "5e-324",
-        "1.7976931348623157e308", "9007199254740993", "0.30000000000000004",
+        "+inf",
+        "-inf",
+        "0",
+        "-0",
+        "1",
+        "-1",
+        "0.1",
+        "3.14159265358979",
+        "1e300",
+        "-1e-300",
+        "5e-324",
+        "1.7976931348623157e308",
+        "9007199254740993",
+        "0.30000000000000004",
     ];
     let members: Vec<String> = (0..scores.len()).map(|i| format!("m{i}")).collect();
     let small = scores.iter().zip(&members).flat_map(|(score, member)| [*score, member.as_str()]);
@@ -119,7 +150,9 @@ async fn sorted_sets(loader: &mut Loader) -> Result<()> {
         .collect();
     let many = ["edge:zset:many"].into_iter().chain(many.iter().map(String::as_str));
     loader.make("zset", command("ZADD", many)).await?;
-    loader.make("zset", command("GEOADD", ["edge:geo", "13.361389", "38.115556", "Palermo"])).await?;
+    loader
+        .make("zset", command("GEOADD", ["edge:geo", "13.361389", "38.115556", "Palermo"]))
+        .await?;
     loader.expire(b"edge:zset:scores").await
 }
 
@@ -143,26 +176,55 @@ async fn streams(loader: &mut Loader) -> Result<()> {
     }
     for (consumer, count) in [("anna", "20"), ("bert\u{0}", "7")] {
         loader
-            .send(command("XREADGROUP", ["GROUP", "readers", consumer, "COUNT", count, "STREAMS", "edge:stream", ">"]))
+            .send(command(
+                "XREADGROUP",
+                ["GROUP", "readers", consumer, "COUNT", count, "STREAMS", "edge:stream", ">"],
+            ))
             .await?;
     }
     loader.send(command("XACK", ["edge:stream", "readers", "1-1", "5-0"])).await?;
     loader
-        .send(command("XCLAIM", ["edge:stream", "readers", "anna", "0", "22-0", "RETRYCOUNT", "9", "TIME", "1600000000123"]))
+        .send(command(
+            "XCLAIM",
+            [
+                "edge:stream",
+                "readers",
+                "anna",
+                "0",
+                "22-0",
+                "RETRYCOUNT",
+                "9",
+                "TIME",
+                "1600000000123",
+            ],
+        ))
         .await?;
     // An entry that is gone but still pending, and holes at the start, in the middle and at the end.
     loader.send(command("XDEL", ["edge:stream", "1-1", "3-0", "150-0", "299-0"])).await?;
 
     // Large ids, binary fields, trimmed.
     loader
-        .make("stream", command("XADD", [&b"edge:stream:binary"[..], b"18446744073709551615-1", b"\xff\x00", b"\r\n"]))
+        .make(
+            "stream",
+            command(
+                "XADD",
+                [&b"edge:stream:binary"[..], b"18446744073709551615-1", b"\xff\x00", b"\r\n"],
+            ),
+        )
         .await?;
     loader.make("stream", command("XADD", ["edge:stream:trimmed", "1-0", "a", "b"])).await?;
     for i in 2..200 {
-        loader.send(command("XADD", ["edge:stream:trimmed", "MAXLEN", "5", &format!("{i}-0"), "a", "b"])).await?;
+        loader
+            .send(command(
+                "XADD",
+                ["edge:stream:trimmed", "MAXLEN", "5", &format!("{i}-0"), "a", "b"],
+            ))
+            .await?;
     }
     // Empty, and yet with a last id and a group.
-    loader.make("stream", command("XGROUP", ["CREATE", "edge:stream:empty", "g", "$", "MKSTREAM"])).await?;
+    loader
+        .make("stream", command("XGROUP", ["CREATE", "edge:stream:empty", "g", "$", "MKSTREAM"]))
+        .await?;
     loader.send(command("XADD", ["edge:stream:empty", "77-7", "a", "b"])).await?;
     loader.send(command("XDEL", ["edge:stream:empty", "77-7"])).await?;
     loader.expire(b"edge:stream:trimmed").await

@@ -32,11 +32,19 @@ async fn every_type_is_there_in_every_database() {
     assert_eq!(held.get(0, b"").unwrap().size, 0);
     assert!(held.get(0, b"\xff\xfe\x00\r\n").is_some());
     let encodings = [
-        ("edge:set:many", "hashtable"), ("edge:intset:64", "intset"), ("edge:zset:many", "skiplist"),
-        ("edge:zset:scores", "listpack"), ("edge:hash:many", "hashtable"), ("edge:int:127", "int"),
+        ("edge:set:many", "hashtable"),
+        ("edge:intset:64", "intset"),
+        ("edge:zset:many", "skiplist"),
+        ("edge:zset:scores", "listpack"),
+        ("edge:hash:many", "hashtable"),
+        ("edge:int:127", "int"),
     ];
     for (key, encoding) in encodings {
-        assert_eq!(redis.command::<String>(&["OBJECT", "ENCODING", key]).await.unwrap(), encoding, "{key}");
+        assert_eq!(
+            redis.command::<String>(&["OBJECT", "ENCODING", key]).await.unwrap(),
+            encoding,
+            "{key}"
+        );
     }
     // Loading it again is refused, not counted twice.
     assert!(load(&redis.client().unwrap(), &spec).await.is_err());
@@ -65,11 +73,16 @@ async fn a_copy_is_equal_and_the_same_seed_makes_the_same_values() {
     assert_eq!(before, copy);
 
     // Encoded otherwise, and still equal.
-    for setting in ["hash-max-listpack-entries", "zset-max-listpack-entries", "set-max-intset-entries"] {
+    for setting in
+        ["hash-max-listpack-entries", "zset-max-listpack-entries", "set-max-intset-entries"]
+    {
         two.command::<()>(&["CONFIG", "SET", setting, "0"]).await.unwrap();
     }
     two.command::<()>(&["DEBUG", "RELOAD"]).await.unwrap();
-    assert_eq!(two.command::<String>(&["OBJECT", "ENCODING", "edge:zset:scores"]).await.unwrap(), "skiplist");
+    assert_eq!(
+        two.command::<String>(&["OBJECT", "ENCODING", "edge:zset:scores"]).await.unwrap(),
+        "skiplist"
+    );
     let differences = compare(&before, &fingerprint(&two.client().unwrap()).await.unwrap());
     assert!(differences.is_empty(), "{differences}");
 
@@ -118,7 +131,10 @@ async fn each_loss_is_seen_and_named() {
         let held = Held::take(&redis, key).await;
         redis.command::<redis::Value>(words).await.unwrap();
         let differences = compare(&before, &fingerprint(&client).await.unwrap()).to_string();
-        assert!(differences.contains(expected), "{words:?} should say {expected:?}:\n{differences}");
+        assert!(
+            differences.contains(expected),
+            "{words:?} should say {expected:?}:\n{differences}"
+        );
         if words[0] == "MOVE" {
             let mut connection = redis.connect().await.unwrap();
             redis::cmd("SELECT").arg(3).exec_async(&mut connection).await.unwrap();
@@ -128,7 +144,14 @@ async fn each_loss_is_seen_and_named() {
         let differences = compare(&before, &fingerprint(&client).await.unwrap());
         assert!(differences.is_empty(), "after undoing {words:?}:\n{differences}");
     }
-    redis.command::<()>(&["FUNCTION", "LOAD", "#!lua name=l\nredis.register_function('f', function() end)"]).await.unwrap();
+    redis
+        .command::<()>(&[
+            "FUNCTION",
+            "LOAD",
+            "#!lua name=l\nredis.register_function('f', function() end)",
+        ])
+        .await
+        .unwrap();
     let differences = compare(&before, &fingerprint(&client).await.unwrap());
     assert_eq!(differences.added, ["function library \"l\""]);
 }
@@ -144,7 +167,8 @@ impl Held {
     async fn take(redis: &RedisServer, key: &str) -> Self {
         let mut connection = redis.connect().await.unwrap();
         let dump = redis::cmd("DUMP").arg(key).query_async(&mut connection).await.unwrap();
-        let expires = redis::cmd("PEXPIRETIME").arg(key).query_async(&mut connection).await.unwrap();
+        let expires =
+            redis::cmd("PEXPIRETIME").arg(key).query_async(&mut connection).await.unwrap();
         Self { key: key.to_owned(), dump, expires }
     }
 
