@@ -12,7 +12,7 @@ pub(crate) const MAX_BLOBS: usize = 50_000;
 
 #[derive(Serialize, Deserialize)]
 struct Document {
-    #[serde(default, deserialize_with = "null_is_empty")]
+    #[serde(deserialize_with = "null_is_empty")]
     packs: Vec<PackDocument>,
 }
 
@@ -42,6 +42,10 @@ enum KindDocument {
 }
 
 pub(crate) fn decode(name: &str, json: &[u8]) -> Result<Vec<IndexedPack>> {
+    // serde takes a list for a struct; restic's very old index documents were lists.
+    if json.first() != Some(&b'{') {
+        return Err(Error::damaged(name, "is not an index document of a known format"));
+    }
     let document: Document = serde_json::from_slice(json)
         .map_err(|source| Error::damaged_by(name, "is not an index document", source))?;
     Ok(document
@@ -149,6 +153,8 @@ mod tests {
         );
         let packs = decode("index/x", json.as_bytes()).unwrap();
         assert_eq!(packs[0].blobs[0].raw_length, Some(9));
-        assert!(decode("index/x", b"[]").is_err());
+        for junk in ["", "[]", "{}", "[[]]"] {
+            assert!(decode("index/x", junk.as_bytes()).is_err(), "{junk}");
+        }
     }
 }

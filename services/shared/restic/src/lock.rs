@@ -52,6 +52,7 @@ pub(crate) enum Mode {
 
 #[derive(Serialize, Deserialize)]
 struct Document {
+    #[serde(serialize_with = "crate::tree::as_go_does")]
     time: DateTime<FixedOffset>,
     exclusive: bool,
     hostname: String,

@@ -13,6 +13,7 @@ pub struct Snapshot {
     #[serde(skip, default = "Snapshot::unnamed")]
     pub id: Id,
     /// The moment it stands for.
+    #[serde(serialize_with = "crate::tree::as_go_does")]
     pub time: DateTime<FixedOffset>,
     /// The snapshot it was compared with while it was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]

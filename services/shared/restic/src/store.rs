@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
-use futures::stream::BoxStream;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::error::{Error, Result};
 use crate::id::Id;
+
+mod directory;
 
 /// The kinds of objects in a repository, `config` apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,8 @@ pub(crate) const CONFIG: &str = "config";
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
     location: Arc<str>,
+    /// Set for a directory, which is then listed by ourselves.
+    directory: Option<Arc<std::path::Path>>,
 }
 
 impl Store {
@@ -61,7 +64,7 @@ impl Store {
     /// `location` appears in errors: `s3:bucket/prefix`, `/srv/backup`; put no credentials in it.
     #[must_use]
     pub fn new(objects: Arc<dyn ObjectStore>, location: impl Into<Arc<str>>) -> Self {
-        Self { objects, location: location.into() }
+        Self { objects, location: location.into(), directory: None }
     }
 
     /// A repository in a directory, which must exist. Every file is on the disk, its data and its
@@ -75,7 +78,7 @@ impl Store {
         let objects = LocalFileSystem::new_with_prefix(path)
             .map_err(|source| Error::Directory { path: text.clone(), source })?
             .with_fsync(true);
-        Ok(Self::new(Arc::new(objects), text))
+        Ok(Self { directory: Some(path.into()), ..Self::new(Arc::new(objects), text) })
     }
 
     /// The place, for people.
@@ -96,9 +99,7 @@ impl Store {
         let path = self.describe(name);
         move |source| {
             // S3 answers 404 to both a missing object and a missing bucket; only the text differs.
-            let missing_bucket = matches!(source, object_store::Error::NotFound { .. })
-                && format!("{source:?}").contains("NoSuchBucket");
-            if missing_bucket {
+            if format!("{source:?}").contains("NoSuchBucket") {
                 Error::NoBucket { operation, path, source }
             } else {
                 Error::Store { operation, path, source }
@@ -156,23 +157,31 @@ impl Store {
     /// Every object of a kind with its size. Names that are no ids (temporary files of other
     /// programs) are skipped, as restic does.
     pub(crate) async fn list(&self, kind: FileKind) -> Result<Vec<(Id, u64)>> {
-        let folder = kind.folder();
-        let mut found = Vec::new();
-        let mut listing: BoxStream<'_, _> = self.objects.list(Some(&Path::from(folder)));
-        while let Some(meta) = listing.try_next().await.map_err(self.failed("list", folder))? {
-            if let Some(id) = meta.location.filename().and_then(|name| name.parse().ok()) {
-                found.push((id, meta.size));
-            }
-        }
-        Ok(found)
+        let listed = self.list_folder(kind.folder()).await?;
+        let named = |(name, size): (String, u64)| {
+            let (_, id) = name.rsplit_once('/')?;
+            Some((id.parse().ok()?, size))
+        };
+        Ok(listed.into_iter().filter_map(named).collect())
     }
 
     /// Every object below a folder of a kind, whatever its name: what `wipe` deletes.
     pub(crate) async fn list_names(&self, kind: FileKind) -> Result<Vec<String>> {
-        let folder = kind.folder();
+        let listed = self.list_folder(kind.folder()).await?;
+        Ok(listed.into_iter().map(|(name, _)| name).collect())
+    }
+
+    async fn list_folder(&self, folder: &'static str) -> Result<Vec<(String, u64)>> {
+        if let Some(directory) = &self.directory {
+            let directory = Arc::clone(directory);
+            return tokio::task::spawn_blocking(move || directory::list(&directory, folder))
+                .await
+                .map_err(|died| Error::internal("list a directory", died))?
+                .map_err(self.failed("list", folder));
+        }
         self.objects
             .list(Some(&Path::from(folder)))
-            .map_ok(|meta| meta.location.to_string())
+            .map_ok(|meta| (meta.location.to_string(), meta.size))
             .try_collect()
             .await
             .map_err(self.failed("list", folder))

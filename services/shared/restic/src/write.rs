@@ -154,7 +154,8 @@ impl SnapshotWriter {
     /// # Errors
     /// [`Error::Invalid`] if a file is not finished or there is none; [`Error::LockLost`] or
     /// [`Error::MissingPack`] if somebody removed our lock and data with it; errors of the store.
-    /// In every case no snapshot exists.
+    /// In every case no snapshot exists, unless the store did the last write and lost its answer;
+    /// the snapshot is complete then.
     pub async fn commit(mut self) -> Result<BackupSummary> {
         let Some(lock) = self.lock.take() else {
             return Err(self.session.stopped());

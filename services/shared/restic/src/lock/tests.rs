@@ -139,9 +139,7 @@ async fn a_lock_that_cannot_be_refreshed_is_lost() {
 async fn unlock_removes_the_stale_or_all_and_empty_files_do_not_count() {
     let place = Place::new();
     let locker = place.locker();
-    let old = format!(
-        r#"{{"time":"2020-01-01T00:00:00Z","exclusive":true,"hostname":"h","username":"u","pid":1,"uid":5}}"#
-    );
+    let old = r#"{"time":"2020-01-01T00:00:00Z","exclusive":true,"hostname":"h","username":"u","pid":1,"uid":5}"#;
     place.vault.save(FileKind::Lock, old.as_bytes()).await.unwrap();
     place.vault.store.put(&FileKind::Lock.name(&Id::of(b"")), bytes::Bytes::new()).await.unwrap();
     // Stale locks stand until they are removed.

@@ -173,14 +173,14 @@ fn assign(
         }
         candidates.push(candidate);
     }
-    for key in used.iter().filter(|key| !provided.contains(key)) {
-        return Err(unsound.remove(&key).unwrap_or_else(|| Error::MissingBlob {
+    match used.iter().find(|key| !provided.contains(key)) {
+        None => Ok(candidates),
+        Some(key) => Err(unsound.remove(&key).unwrap_or_else(|| Error::MissingBlob {
             kind: key.0.name(),
             id: key.1,
             needed_by: "a snapshot".into(),
-        }));
+        })),
     }
-    Ok(candidates)
 }
 
 #[cfg(test)]
