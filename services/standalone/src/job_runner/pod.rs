@@ -1,0 +1,455 @@
+//! The life of one Pod: a place, its volumes, init containers in order, containers side by side.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use chrono::Utc;
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
+};
+use rustix::process::Signal;
+use serde_json::json;
+use tokio::{fs, sync::watch};
+
+use super::{
+    Runner,
+    command::{Launch, Mount, launch},
+    environment::{self, Sources},
+    log::Log,
+    place::Unready,
+    process::{Exit, Process},
+    reporter::Reporter,
+    status::{Doing, Ended, Line, MESSAGE_BYTES, State},
+    volumes::{self, Volumes},
+};
+
+/// How long a container may take to end when the runner itself ends.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+/// How long a restarted container waits, doubled every time.
+const RESTART_PAUSE: Duration = Duration::from_secs(10);
+const RESTART_PAUSE_MOST: Duration = Duration::from_secs(300);
+
+/// Why a Pod is to end before its containers do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stop {
+    Deleted { grace: Duration },
+    Shutdown,
+    Deadline,
+}
+
+/// A Pod under way.
+struct Running {
+    runner: Arc<Runner>,
+    pod: Pod,
+    spec: PodSpec,
+    uid: String,
+    namespace: String,
+    reporter: Reporter,
+    sources: Sources,
+    stop: watch::Receiver<Option<Stop>>,
+}
+
+/// Which list a container is in, and where.
+#[derive(Debug, Clone, Copy)]
+enum Slot {
+    Init(usize),
+    Main(usize),
+}
+
+/// Runs a Pod to its end and leaves its final status; a deleted one is removed.
+pub(super) async fn run(
+    runner: Arc<Runner>,
+    pod: Pod,
+    stopper: watch::Sender<Option<Stop>>,
+    stop: watch::Receiver<Option<Stop>>,
+) {
+    let (name, uid) = (pod.name_any(), pod.uid().unwrap_or_default());
+    let namespace = pod.namespace().unwrap_or_default();
+    let api: Api<Pod> = Api::namespaced(runner.client.clone(), &namespace);
+    let spec = pod.spec.clone().unwrap_or_default();
+    if spec.node_name.is_none() {
+        let bind = Patch::Merge(json!({"spec": {"nodeName": super::NODE}}));
+        if let Err(error) = api.patch(&name, &PatchParams::default(), &bind).await {
+            tracing::warn!(pod = name, %error, "cannot bind the Pod; it runs all the same");
+        }
+    }
+    let line = |c: &Container, reason| Line::new(&c.name, c.image.as_deref().unwrap_or_default(), reason);
+    let init: Vec<Line> =
+        spec.init_containers.iter().flatten().map(|c| line(c, "PodInitializing")).collect();
+    let first = if init.is_empty() { "ContainerCreating" } else { "PodInitializing" };
+    let main = spec.containers.iter().map(|c| line(c, first)).collect();
+    let running = Running {
+        reporter: Reporter::new(api.clone(), name.clone(), uid.clone(), State::new(init, main)),
+        sources: Sources::new(runner.client.clone(), &namespace),
+        runner,
+        spec,
+        uid: uid.clone(),
+        namespace,
+        pod,
+        stop: stop.clone(),
+    };
+    let deadline = running.spec.active_deadline_seconds.and_then(|s| u64::try_from(s).ok());
+    let limit = async {
+        match deadline {
+            Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
+            None => std::future::pending().await,
+        }
+        stopper.send_if_modified(|stop| {
+            let fresh = stop.is_none();
+            stop.get_or_insert(Stop::Deadline);
+            fresh
+        });
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = running.live() => {}
+        () = limit => {}
+    }
+    running.end().await;
+    if matches!(*stop.borrow(), Some(Stop::Deleted { .. })) {
+        remove(&api, &name, uid).await;
+    }
+}
+
+/// Tells the API server that nothing of the Pod runs any more.
+async fn remove(api: &Api<Pod>, name: &str, uid: String) {
+    let params = DeleteParams {
+        grace_period_seconds: Some(0),
+        preconditions: Some(Preconditions { uid: Some(uid), resource_version: None }),
+        ..DeleteParams::default()
+    };
+    match api.delete(name, &params).await {
+        Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => {}
+        Err(error) => tracing::error!(pod = name, %error, "cannot remove a Pod that has ended"),
+        Ok(_) => {}
+    }
+}
+
+impl Running {
+    /// Until every container has ended or the Pod is stopped.
+    async fn live(&self) {
+        let places = Arc::clone(&self.runner.places);
+        let place = match Arc::clone(&places).try_acquire_owned() {
+            Ok(place) => Some(place),
+            Err(_) => {
+                let message = format!(
+                    "0/1 nodes are available: the {} places of the local Job runner are taken",
+                    self.runner.max_parallel
+                );
+                self.reporter.update(|state| state.unscheduled = Some(message)).await;
+                tokio::select! {
+                    place = places.acquire_owned() => place.ok(),
+                    _ = self.stopped() => None,
+                }
+            }
+        };
+        if place.is_none() {
+            return;
+        }
+        self.reporter
+            .update(|state| {
+                state.unscheduled = None;
+                state.started = Some(Utc::now());
+            })
+            .await;
+        let Some(volumes) = self.volumes().await else { return };
+        for (index, container) in self.spec.init_containers.iter().flatten().enumerate() {
+            if self.supervise(Slot::Init(index), container, &volumes).await != Some(true) {
+                return;
+            }
+        }
+        let containers = self.spec.containers.iter().enumerate();
+        join_all(containers.map(|(i, c)| self.supervise(Slot::Main(i), c, &volumes))).await;
+    }
+
+    /// The final status. A Pod that was stopped while it waited has failed; one that only waited
+    /// when the runner ended stays Pending, and the next run takes it up.
+    async fn end(&self) {
+        let stop = *self.stop.borrow();
+        let begun = self.reporter.read(|state| {
+            let lines = || state.init.iter().chain(&state.main);
+            lines().any(|line| !matches!(line.doing, Doing::Waiting { .. }) || line.before.is_some())
+        });
+        let complete = self.reporter.read(|state| {
+            state.main.iter().all(|line| line.ended().is_some())
+                || state.init.iter().any(|line| line.ended().is_some_and(|ended| ended.code != 0))
+        });
+        let failed = match stop {
+            Some(Stop::Shutdown) if !begun => return,
+            _ if complete && stop != Some(Stop::Deadline) => None,
+            Some(Stop::Shutdown) => Some((
+                "Terminated",
+                "Pod was terminated because the local Job runner was shut down.",
+            )),
+            Some(Stop::Deadline) => Some((
+                "DeadlineExceeded",
+                "Pod was active on the node longer than the specified deadline",
+            )),
+            Some(Stop::Deleted { .. }) | None => None,
+        };
+        self.reporter
+            .update(|state| {
+                state.over = true;
+                state.failed = failed.map(|(reason, message)| (reason.into(), message.into()));
+            })
+            .await;
+    }
+
+    /// Sets up the volumes, as long as it takes; `None` when the Pod is stopped meanwhile.
+    async fn volumes(&self) -> Option<Volumes> {
+        let mut pause = Pause::default();
+        loop {
+            let unready = match volumes::prepare(
+                &self.runner.client,
+                &self.runner.layout,
+                &self.pod,
+                &self.sources,
+            )
+            .await
+            {
+                Ok(volumes) => return Some(volumes),
+                Err(unready) => unready,
+            };
+            self.reporter
+                .update(|state| {
+                    let all = state.init.iter_mut().chain(&mut state.main);
+                    all.for_each(|line| line.doing = waiting(&unready));
+                })
+                .await;
+            self.wait(&unready, &mut pause).await?;
+        }
+    }
+
+    /// Runs a container until it need not run again. `Some(true)`: it succeeded; `None`: the Pod
+    /// is being stopped.
+    async fn supervise(&self, slot: Slot, container: &Container, volumes: &Volumes) -> Option<bool> {
+        let mut pause = Pause::default();
+        let mut restart = RESTART_PAUSE;
+        loop {
+            let launch = loop {
+                match self.prepare(container, volumes).await {
+                    Ok(launch) => break launch,
+                    Err(unready) => {
+                        self.line(slot, |line| line.doing = waiting(&unready)).await;
+                        self.wait(&unready, &mut pause).await?;
+                    }
+                }
+            };
+            if self.stop.borrow().is_some() {
+                return None;
+            }
+            let ended = self.execute(slot, container, launch).await;
+            let succeeded = ended.code == 0;
+            let stopping = self.stop.borrow().is_some();
+            let again = match (self.spec.restart_policy.as_deref(), slot) {
+                (Some("Never"), _) => false,
+                (Some("OnFailure"), _) | (_, Slot::Init(_)) => !succeeded,
+                _ => true,
+            };
+            self.line(slot, |line| line.doing = Doing::Terminated(ended.clone())).await;
+            if stopping {
+                return None;
+            }
+            if !again {
+                return Some(succeeded);
+            }
+            let message = format!("back-off {}s restarting failed container", restart.as_secs());
+            self.line(slot, |line| {
+                line.before = Some(ended);
+                line.restarts += 1;
+                line.doing = Doing::Waiting { reason: "CrashLoopBackOff".into(), message };
+            })
+            .await;
+            tokio::select! {
+                () = tokio::time::sleep(restart) => {}
+                _ = self.stopped() => return None,
+            }
+            restart = (restart * 2).min(RESTART_PAUSE_MOST);
+        }
+    }
+
+    /// Everything that a container needs to start.
+    async fn prepare(
+        &self,
+        container: &Container,
+        volumes: &Volumes,
+    ) -> Result<Launch, Unready> {
+        if container.restart_policy.is_some() {
+            return Err(Unready::refused(format!(
+                "container {:?} has a restartPolicy of its own, which the local Job runner does \
+                 not support",
+                container.name
+            )));
+        }
+        let image = container.image.as_deref().unwrap_or_default();
+        let program = self.runner.images.find(image).ok_or_else(|| Unready::image(image))?;
+        let home = self.runner.layout.pod(&self.uid).join("home");
+        super::layout::private(&home).await.map_err(|e| Unready::config(format!("{e:#}")))?;
+        let termination = self.termination(container);
+        let mut env =
+            environment::resolve(container, &self.pod, &self.sources, &home.to_string_lossy()).await?;
+        env.push(("TERMINATION_LOG".into(), termination.to_string_lossy().into_owned()));
+        let mut mounts = volumes::mounts(container, volumes)?;
+        let inside = container.termination_message_path.as_deref().unwrap_or("/dev/termination-log");
+        mounts.push(Mount { inside: inside.to_owned(), outside: termination });
+        Ok(launch(container, program, env, &mounts, &home))
+    }
+
+    fn termination(&self, container: &Container) -> PathBuf {
+        self.runner.layout.termination(&self.uid, &container.name)
+    }
+
+    /// Runs a container's process once.
+    async fn execute(&self, slot: Slot, container: &Container, launch: Launch) -> Ended {
+        let started = Utc::now();
+        let record = self.runner.layout.process(&self.uid, &container.name);
+        let (log, mut process) = match self.start(container, &launch, &record).await {
+            Ok(started) => started,
+            Err(error) => {
+                let program = launch.program.display();
+                return Ended {
+                    code: 128,
+                    signal: None,
+                    reason: "StartError".into(),
+                    message: format!("failed to start {program}: {error}"),
+                    started: None,
+                    finished: Utc::now(),
+                };
+            }
+        };
+        let identity = process.id().map(|id| (launch.program.display().to_string(), id));
+        self.line(slot, |line| {
+            line.identity = identity;
+            line.doing = Doing::Running { since: started };
+        })
+        .await;
+        let exit = self.attend(&mut process).await;
+        // The group is dead: a record that outlived it would only name somebody else's process.
+        let _ = fs::remove_file(&record).await;
+        let message = self.last_words(container, exit, &log).await;
+        Ended {
+            code: exit.code,
+            signal: exit.signal,
+            reason: if exit.code == 0 { "Completed".into() } else { "Error".into() },
+            message,
+            started: Some(started),
+            finished: Utc::now(),
+        }
+    }
+
+    async fn start(
+        &self,
+        container: &Container,
+        launch: &Launch,
+        record: &std::path::Path,
+    ) -> std::io::Result<(Log, Process)> {
+        let termination = self.termination(container);
+        if let Some(parent) = termination.parent() {
+            fs::create_dir_all(parent).await?;
+        }
+        fs::write(&termination, b"").await?;
+        let logs = self.runner.layout.logs(&self.namespace, &self.pod.name_any());
+        let log = Log::create(logs.join(format!("{}.log", container.name))).await?;
+        let process = Process::start(launch, &log, record).await?;
+        Ok((log, process))
+    }
+
+    /// Waits for a process; when the Pod is stopped, asks it to end and, in time, makes it.
+    async fn attend(&self, process: &mut Process) -> Exit {
+        let lost = Exit { code: 137, signal: None };
+        let stop = tokio::select! {
+            exit = process.wait() => return exit.unwrap_or(lost),
+            stop = self.stopped() => stop,
+        };
+        process.signal(Signal::TERM);
+        let mut changes = self.stop.clone();
+        let mut grace = self.grace(stop);
+        let asked = tokio::time::Instant::now();
+        loop {
+            tokio::select! {
+                exit = process.wait() => return exit.unwrap_or(lost),
+                () = tokio::time::sleep_until(asked + grace) => break,
+                Ok(()) = changes.changed() => {
+                    let stop = *changes.borrow_and_update();
+                    grace = stop.map_or(grace, |stop| self.grace(stop).min(grace));
+                }
+            }
+        }
+        process.signal(Signal::KILL);
+        process.wait().await.unwrap_or(lost)
+    }
+
+    fn grace(&self, stop: Stop) -> Duration {
+        let own = self.spec.termination_grace_period_seconds.unwrap_or(30);
+        let own = Duration::from_secs(u64::try_from(own).unwrap_or(0));
+        match stop {
+            Stop::Deleted { grace } => grace,
+            Stop::Shutdown => own.min(SHUTDOWN_GRACE),
+            Stop::Deadline => own,
+        }
+    }
+
+    /// The termination message, or, where the container asks for it, the end of its log.
+    async fn last_words(&self, container: &Container, exit: Exit, log: &Log) -> String {
+        let mut bytes = fs::read(self.termination(container)).await.unwrap_or_default();
+        bytes.truncate(MESSAGE_BYTES);
+        let message = String::from_utf8_lossy(&bytes).into_owned();
+        let fall_back =
+            container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError");
+        if message.is_empty() && exit.code != 0 && fall_back { log.tail().await } else { message }
+    }
+
+    async fn line(&self, slot: Slot, change: impl FnOnce(&mut Line)) {
+        self.reporter
+            .update(|state| {
+                let line = match slot {
+                    Slot::Init(index) => state.init.get_mut(index),
+                    Slot::Main(index) => state.main.get_mut(index),
+                };
+                if let Some(line) = line {
+                    change(line);
+                }
+            })
+            .await;
+    }
+
+    /// Waits before another try; `None` when the Pod is stopped meanwhile.
+    async fn wait(&self, unready: &Unready, pause: &mut Pause) -> Option<()> {
+        let next = async {
+            if unready.retry {
+                tokio::time::sleep(pause.next()).await;
+            } else {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = next => Some(()),
+            _ = self.stopped() => None,
+        }
+    }
+
+    async fn stopped(&self) -> Stop {
+        let mut stop = self.stop.clone();
+        match stop.wait_for(Option::is_some).await.map(|stop| *stop) {
+            Ok(Some(stop)) => stop,
+            Ok(None) | Err(_) => Stop::Shutdown,
+        }
+    }
+}
+
+fn waiting(unready: &Unready) -> Doing {
+    Doing::Waiting { reason: unready.reason.into(), message: unready.message.clone() }
+}
+
+/// How long to wait for what is missing: from a fifth of a second to five seconds.
+#[derive(Default)]
+struct Pause(u32);
+
+impl Pause {
+    fn next(&mut self) -> Duration {
+        self.0 = (self.0 + 1).min(25);
+        Duration::from_millis(200) * self.0
+    }
+}
