@@ -17,7 +17,7 @@ pub mod resolve;
 mod server;
 pub mod template;
 
-use args::Config;
+pub use args::Config;
 use coffer_proto::catalog::v1::catalog_server::CatalogServer;
 use coffer_runtime::auth::Gate;
 use coffer_runtime::{Runtime, grpc};
