@@ -12,7 +12,7 @@
 //! [`apply`], [`schema`], [`openapi`], [`table`].
 //!
 //! What it does not do: admission webhooks, conversion webhooks, aggregated API servers, CEL rules,
-//! client certificates, protobuf bodies, `exec` and port forwarding.
+//! client certificates, protobuf answers, `exec` and port forwarding.
 
 pub mod admission;
 pub mod apply;
@@ -31,6 +31,7 @@ pub mod object;
 pub mod openapi;
 pub mod patch;
 mod private_file;
+pub mod protobuf;
 pub mod rbac;
 pub mod represent;
 pub mod request;

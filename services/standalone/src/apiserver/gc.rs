@@ -53,7 +53,10 @@ fn look(server: &Server, cursor: &mut u64, todo: &mut BTreeSet<Key>) {
     *cursor = server.store.read(|state| {
         match state.events_after(*cursor) {
             Some(events) => events.for_each(|event| concerned(state, event, todo)),
-            None => todo.extend(state.keys()),
+            None => state.keys().into_iter().for_each(|key| {
+                todo.extend(definition(&key));
+                todo.insert(key);
+            }),
         }
         state.version()
     });
@@ -71,9 +74,14 @@ fn concerned(state: &State, event: &Event, todo: &mut BTreeSet<Key>) {
     if !object.key.namespace.is_empty() {
         todo.insert(Key::new(&NAMESPACES.into(), "", &object.key.namespace));
     }
-    if let Some((group, plural)) = object.key.resource.split_once('/') {
-        todo.insert(Key::new(&crd::RESOURCE.into(), "", &format!("{plural}.{group}")));
-    }
+    todo.extend(definition(&object.key));
+}
+
+/// The definition that an object of a custom kind has. Groups of definitions have a dot in them,
+/// which those of the store's own resources (`core`, `internal`) do not.
+fn definition(key: &Key) -> Option<Key> {
+    let (group, plural) = key.resource.split_once('/').filter(|(group, _)| group.contains('.'))?;
+    Some(Key::new(&crd::RESOURCE.into(), "", &format!("{plural}.{group}")))
 }
 
 async fn attend(server: &Arc<Server>, key: &Key) -> Result<(), store::Error> {
@@ -242,6 +250,7 @@ async fn empty_definition(server: &Server, definition: &Object) -> Result<(), st
 async fn purge(server: &Server, definition: &str) -> Result<(), store::Error> {
     let Some((plural, group)) = definition.split_once('.') else { return Ok(()) };
     let resource = format!("{group}/{plural}");
+    // Built-in kinds are served without a definition.
     if server.kinds().get(group, plural).is_some() {
         return Ok(());
     }

@@ -10,6 +10,7 @@ pub mod write;
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::protobuf;
 use super::server::Call;
 use super::status::Failure;
 
@@ -29,6 +30,11 @@ fn parse(call: &Call<'_>, body: &Bytes) -> Result<Value, Failure> {
         "application/yaml" => {
             serde_yaml::from_slice(body).map_err(|error| malformed(error.to_string()))
         }
-        _ => Err(Failure::unsupported_media_type("application/json, application/yaml")),
+        protobuf::MEDIA_TYPE => {
+            protobuf::decode(body).map_err(|error| malformed(error.to_string()))
+        }
+        _ => Err(Failure::unsupported_media_type(
+            "application/json, application/yaml, application/vnd.kubernetes.protobuf",
+        )),
     }
 }
