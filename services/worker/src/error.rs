@@ -73,7 +73,7 @@ pub enum Error {
         repository: String,
         /// What it said.
         #[source]
-        source: Box<tonic::Status>,
+        source: tonic::Status,
     },
     /// The storage-gateway answered with something that breaks the contract.
     #[error("{act} repository {repository}: {problem}")]

@@ -102,7 +102,7 @@ impl Gateway {
 }
 
 fn failed(act: &'static str, repository: &str, status: Status) -> Error {
-    Error::Gateway { act, repository: repository.to_owned(), source: Box::new(status) }
+    Error::Gateway { act, repository: repository.to_owned(), source: status }
 }
 
 /// Whether the gateway may take the same call later, provided that it has received no data.

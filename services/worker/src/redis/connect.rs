@@ -103,8 +103,15 @@ async fn attempt(
         }
     };
     let mut client = Client::new(socket, address.to_owned(), idle.max(LEAST_IDLE));
-    log_in(&mut client, redis, tls.is_some()).await?;
-    Ok(client)
+    match log_in(&mut client, redis).await {
+        Ok(()) => Ok(client),
+        Err(Attempt::NotThere(_))
+            if tls.is_none() && tls::is_spoken_by(host, redis.port, limit).await =>
+        {
+            Err(Attempt::Final(Error::ExpectsTls { address: address.to_owned() }))
+        }
+        Err(failed) => Err(failed),
+    }
 }
 
 fn handshake_failed(address: &str, failure: io::Error) -> Attempt {
@@ -118,7 +125,7 @@ fn handshake_failed(address: &str, failure: io::Error) -> Attempt {
     }
 }
 
-async fn log_in(client: &mut Client, redis: &Redis, encrypted: bool) -> Result<(), Attempt> {
+async fn log_in(client: &mut Client, redis: &Redis) -> Result<(), Attempt> {
     let user = redis.username.as_deref().filter(|user| !user.is_empty());
     if let Some(password) = &redis.password {
         let password = password.reveal().as_bytes();
@@ -126,10 +133,10 @@ async fn log_in(client: &mut Client, redis: &Redis, encrypted: bool) -> Result<(
             Some(user) => client.ask(&[b"AUTH", user.as_bytes(), password]).await,
             None => client.ask(&[b"AUTH", password]).await,
         };
-        sort_reply(reply, client, user, "AUTH", encrypted)?;
+        sort_reply(reply, client, user, "AUTH")?;
     }
     let reply = client.ask(&[b"PING"]).await;
-    sort_reply(reply, client, user, "PING", encrypted)
+    sort_reply(reply, client, user, "PING")
 }
 
 fn sort_reply(
@@ -137,20 +144,15 @@ fn sort_reply(
     client: &Client,
     user: Option<&str>,
     command: &str,
-    encrypted: bool,
 ) -> Result<(), Attempt> {
     let address = client.address().to_owned();
     let reply = match reply {
         Ok(Reply::Error(reply)) => reply,
         Ok(_) => return Ok(()),
-        // A connection that opens and closes without a word: a proxy without a server behind it, a server
-        // that starts or stops, or one that wanted a TLS greeting. Only waiting tells.
+        // A proxy without a server behind it, or a server that starts or stops.
         Err(Error::Lost { source, .. }) => {
-            let hint = if encrypted { "" } else { " (does the server expect TLS?)" };
-            return Err(Attempt::NotThere(io::Error::new(
-                source.kind(),
-                format!("the connection was closed without an answer{hint}: {source}"),
-            )));
+            let text = format!("the connection was closed without an answer: {source}");
+            return Err(Attempt::NotThere(io::Error::new(source.kind(), text)));
         }
         Err(error) => return Err(Attempt::Final(error)),
     };

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use coffer_api::session::RedisTls;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -12,6 +13,9 @@ use rustls::{
     AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore,
     SignatureScheme,
 };
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 use super::Error;
 
@@ -118,6 +122,24 @@ pub(crate) fn explain(address: &str, failure: io::Error) -> Option<Error> {
         _ => "the handshake failed",
     };
     Some(Error::Tls { address: address.to_owned(), hint, source: failure })
+}
+
+/// Whether a server that hung up on plain text answers a TLS greeting. Redis closes the connection without
+/// a word when it expects one, and so does a proxy that has no server behind it: only asking tells.
+pub(crate) async fn is_spoken_by(host: &str, port: u16, limit: Duration) -> bool {
+    let greeting = async {
+        let anyone = RedisTls { insecure_skip_verify: true, ..RedisTls::default() };
+        let Tls { config, name } = Tls::new(&anyone, host).ok()?;
+        let socket = TcpStream::connect((host, port)).await.ok()?;
+        match TlsConnector::from(config).connect(name, socket).await {
+            Ok(_) => Some(()),
+            Err(failure) => match failure.get_ref()?.downcast_ref::<rustls::Error>()? {
+                rustls::Error::InvalidMessage(_) => None,
+                _ => Some(()),
+            },
+        }
+    };
+    timeout(limit, greeting).await.ok().flatten().is_some()
 }
 
 /// Believes any certificate, as `insecureSkipTLSVerify` asks. Signatures are verified all the same.

@@ -1,0 +1,314 @@
+//! Whole jobs: session document in, result out, with a real Redis and services that can be made to fail.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+mod support;
+
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Parser as _;
+use coffer_api::outcome::{BackedUp, Failed, Outcome, Restored, Result as Ended};
+use coffer_api::session::{self, Endpoints, Redis, Sensitive, Session};
+use coffer_runtime::Runtime;
+use coffer_worker::Args;
+use support::gateway::{Fault, Services};
+use support::{PASSWORD, TestServer, fill, line};
+
+const BACKUP: &str = "backup-redis";
+const RESTORE: &str = "restore-redis";
+
+fn session(kind: &str, redis: Redis, endpoint: &str) -> Session {
+    Session {
+        version: 1,
+        kind: kind.to_owned(),
+        namespace: "demo".to_owned(),
+        name: "nightly-1".to_owned(),
+        invoker_kind: "BackupConfiguration".to_owned(),
+        invoker_name: "nightly".to_owned(),
+        target: session::Target {
+            kind: "AppBinding".to_owned(),
+            namespace: "demo".to_owned(),
+            name: "cache".to_owned(),
+            app_type: "kubedb.com/redis".to_owned(),
+        },
+        redis,
+        repository: session::Repository { namespace: "demo".to_owned(), name: "repo".to_owned() },
+        host: "host-0".to_owned(),
+        tags: vec!["session=nightly-1".to_owned()],
+        restore: (kind == "RestoreSession").then(session::Restore::default),
+        endpoints: Endpoints {
+            storage_gateway: endpoint.to_owned(),
+            orchestrator: endpoint.to_owned(),
+            metrics_gateway: endpoint.to_owned(),
+            ca: None,
+        },
+        grant: Sensitive::new("the-grant"),
+        wait_timeout_seconds: 20,
+    }
+}
+
+fn args(dir: &Path, job: &str, more: &[&str]) -> Args {
+    let log = dir.join("termination-log");
+    let options =
+        ["--session-dir", dir.to_str().unwrap(), "--termination-log", log.to_str().unwrap(), job];
+    let program = ["coffer-worker"];
+    Args::try_parse_from(program.iter().chain(&options).chain(more)).unwrap()
+}
+
+/// Runs a job; its result, and whether the exit code agrees with it.
+async fn run_with(session: &Session, job: &str, more: &[&str], runtime: &Runtime) -> Outcome {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join(session::KEY), serde_json::to_vec(session).unwrap()).unwrap();
+    let code = coffer_worker::run(args(dir.path(), job, more), runtime).await;
+    let message = std::fs::read_to_string(dir.path().join("termination-log")).unwrap();
+    assert!(!message.contains(PASSWORD) && !message.contains("the-grant"));
+    let outcome = Outcome::from_message(&message).unwrap();
+    let failed = matches!(outcome.result, Ended::Failed(_));
+    assert_eq!(format!("{code:?}").contains("(1)"), failed, "{code:?}");
+    outcome
+}
+
+async fn run(session: &Session, job: &str) -> Outcome {
+    run_with(session, job, &[], &Runtime::new()).await
+}
+
+fn backed_up(outcome: Outcome) -> BackedUp {
+    match outcome.result {
+        Ended::BackedUp(done) => done,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn restored(outcome: Outcome) -> Restored {
+    match outcome.result {
+        Ended::Restored(done) => done,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn failed(outcome: Outcome) -> Failed {
+    match outcome.result {
+        Ended::Failed(failed) => failed,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_backup_and_its_restore() {
+    let (source, target, services) =
+        (TestServer::start(&[]), TestServer::start(&[]), Services::default());
+    fill(&mut source.client().await).await;
+    let endpoint = services.serve().await;
+    let outcome = run(&session("BackupSession", source.redis(), &endpoint), BACKUP).await;
+    assert_eq!(outcome.warnings, [] as [&str; 0]);
+    let done = backed_up(outcome);
+    assert_eq!((done.snapshot_id.as_str(), done.path.as_str()), ("5ab5", "dump.rdb"));
+    assert_eq!((done.counted, done.keys["stream"], done.data_added), (true, 3, 7));
+    assert_eq!(done.server_version, "7.0.15");
+    services.get(|stored| {
+        let header = stored.header.as_ref().unwrap();
+        assert_eq!(
+            (header.host.as_str(), header.paths.as_slice()),
+            ("host-0", &["/dump.rdb".to_owned()][..])
+        );
+        assert!(header.tags.contains(&"session=nightly-1".to_owned()), "{:?}", header.tags);
+        assert_eq!(header.repository.as_ref().unwrap().name, "repo");
+        let manifest = stored.manifest.as_ref().unwrap();
+        assert_eq!(
+            (manifest.rdb_version, manifest.functions, manifest.databases.len()),
+            (10, 1, 16)
+        );
+        assert_eq!(manifest.server.as_ref().unwrap().run_id.len(), 40);
+        assert!(stored.tokens.iter().all(|token| token == "Bearer the-grant"));
+        let last = stored.reports.last().unwrap();
+        assert_eq!((last.stage.as_str(), last.bytes), ("commit", stored.data.len() as u64));
+        let push = &stored.pushes[0];
+        assert_eq!(push.grouping["job"], "backupconfiguration-demo-nightly");
+        let named =
+            |name: &str| push.families.iter().find(|f| f.name == name).unwrap().samples[0].clone();
+        let size = named("stash_appscode_com_backupsession_host_data_size_bytes");
+        assert!((size.value - stored.data.len() as f64).abs() < 0.5);
+        assert_eq!(
+            (size.labels["group"].as_str(), size.labels["hostname"].as_str()),
+            ("kubedb.com", "host-0")
+        );
+        assert!((named("stash_backup_host_backup_success").value - 1.0).abs() < 0.1);
+    });
+
+    let restore = session("RestoreSession", target.redis(), &endpoint);
+    for round in 0..2 {
+        let done = restored(run(&restore, RESTORE).await);
+        assert_eq!(done.restored.values().sum::<u64>(), backed_keys(&services));
+        assert_eq!((done.functions, done.path.as_str()), (1, "dump.rdb"));
+        assert_eq!(done.replaced, round * backed_keys(&services));
+        assert_eq!(source.digest().await, target.digest().await);
+    }
+    services.get(|stored| assert_eq!(stored.requests[0].snapshot, "latest"));
+}
+
+fn backed_keys(services: &Services) -> u64 {
+    services.get(|stored| {
+        let databases = &stored.manifest.as_ref().unwrap().databases;
+        databases.iter().flat_map(|database| database.keys.values()).sum()
+    })
+}
+
+#[tokio::test]
+async fn a_full_gateway_is_asked_again_but_never_once_data_was_sent() {
+    let (redis, services) = (TestServer::start(&[]), Services::default());
+    line(&mut redis.client().await, "SET k v").await;
+    let endpoint = services.serve().await;
+    services.set(|stored| stored.fault = Fault::Full(2));
+    backed_up(run(&session("BackupSession", redis.redis(), &endpoint), BACKUP).await);
+    services.get(|stored| assert_eq!(stored.calls, 3));
+    services.set(|stored| stored.fault = Fault::Full(1));
+    restored(run(&session("RestoreSession", redis.redis(), &endpoint), RESTORE).await);
+
+    services
+        .set(|stored| (stored.fault, stored.calls, stored.manifest) = (Fault::DiesInside, 0, None));
+    let failure = failed(run(&session("BackupSession", redis.redis(), &endpoint), BACKUP).await);
+    assert_eq!(failure.class, "Unavailable");
+    assert_eq!(
+        failure.error,
+        "write a snapshot to repository demo/repo: the gateway is shutting down"
+    );
+    services.get(|stored| {
+        assert_eq!(stored.calls, 1);
+        assert!(stored.manifest.is_none());
+        let push = stored.pushes.last().unwrap();
+        assert!(push.families.iter().all(|family| family.name.ends_with("_success")));
+    });
+}
+
+#[tokio::test]
+async fn nobody_at_the_gateway_is_told_with_its_address() {
+    let redis = TestServer::start(&[]);
+    let nobody = format!("http://127.0.0.1:{}", support::free_port());
+    let session = session("BackupSession", redis.redis(), &nobody);
+    let outcome = run_with(&session, BACKUP, &["--wait-timeout=2"], &Runtime::new()).await;
+    let warning = &outcome.warnings[0];
+    assert!(warning.starts_with(&format!("the figures were not pushed to {nobody}")), "{warning}");
+    let failure = failed(outcome);
+    assert!(
+        failure.error.contains("write a snapshot to repository demo/repo: "),
+        "{}",
+        failure.error
+    );
+    assert!(failure.error.contains("refused"), "{}", failure.error);
+}
+
+#[tokio::test]
+async fn what_comes_back_changed_or_cut_fails_the_restore() {
+    let (source, services) = (TestServer::start(&[]), Services::default());
+    fill(&mut source.client().await).await;
+    let endpoint = services.serve().await;
+    backed_up(run(&session("BackupSession", source.redis(), &endpoint), BACKUP).await);
+    for (fault, said) in [
+        (Fault::NoFinish, "ended the data without its finish"),
+        (Fault::OtherBytes, "checksum differs"),
+    ] {
+        let target = TestServer::start(&[]);
+        services.set(|stored| stored.fault = fault);
+        let failure =
+            failed(run(&session("RestoreSession", target.redis(), &endpoint), RESTORE).await);
+        assert!(failure.error.contains(said), "{}", failure.error);
+    }
+    // Fewer keys than the manifest promises, in a dump that is in itself whole.
+    services.set(|stored| {
+        stored.fault = Fault::None;
+        stored.manifest.as_mut().unwrap().databases[0].keys.insert("string".to_owned(), 999_999);
+    });
+    let target = TestServer::start(&[]);
+    let failure = failed(run(&session("RestoreSession", target.redis(), &endpoint), RESTORE).await);
+    assert_eq!(failure.class, "Corrupt");
+    assert!(failure.error.contains("its manifest promises"), "{}", failure.error);
+    assert!(failure.keys_written > 3000);
+}
+
+#[tokio::test]
+async fn types_that_the_target_lacks_are_named_before_anything_is_written() {
+    let (target, services) = (TestServer::start(&[]), Services::default());
+    let endpoint = services.serve().await;
+    // As Redis 7.4 writes it: a string, then a hash with field TTLs.
+    let mut file = b"REDIS0012\xfe\x00\x00\x01a\x01b\x18\x01h".to_vec();
+    file.extend(5_i64.to_le_bytes());
+    file.extend(b"\x01\x01\x01f\x01v\xff");
+    let mut crc = coffer_rdb::crc64::Crc64::new();
+    crc.update(&file);
+    file.extend(crc.value().to_le_bytes());
+    let manifest = coffer_proto::storage::v1::Manifest { rdb_version: 12, ..Default::default() };
+    services.set(|stored| {
+        stored.path = "/dump.rdb".to_owned();
+        stored.data = file;
+        stored.manifest = Some(manifest);
+    });
+    let failure = failed(run(&session("RestoreSession", target.redis(), &endpoint), RESTORE).await);
+    assert_eq!((failure.class.as_str(), failure.keys_written), ("Unimplemented", 0));
+    assert!(
+        failure.error.contains("key h of database 0, a hash with field TTLs (type 24)"),
+        "{}",
+        failure.error
+    );
+    let size = line(&mut target.client().await, "DBSIZE").await;
+    assert_eq!(size, coffer_rdb::resp::Reply::Integer(0));
+}
+
+#[tokio::test]
+async fn a_stop_ends_the_job_as_terminated() {
+    let (redis, services) = (TestServer::start(&[]), Services::default());
+    let endpoint = services.serve().await;
+    services.set(|stored| {
+        (stored.fault, stored.path, stored.data) = (
+            Fault::Hangs,
+            "/dumpfile.resp".to_owned(),
+            b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n".to_vec(),
+        );
+    });
+    let runtime = Runtime::new();
+    let session = session("RestoreSession", redis.redis(), &endpoint);
+    // The gateway keeps the stream open behind its finish only if asked to; here the stop comes first.
+    let stop = async {
+        while services.get(|stored| stored.requests.is_empty()) {
+            tokio::task::yield_now().await;
+        }
+        runtime.shutdown.trigger();
+    };
+    services.set(|stored| stored.fault = Fault::Full(u32::MAX));
+    let waiting = async {
+        while services.get(|stored| stored.calls < 2) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        services.set(|stored| stored.requests.push(Default::default()));
+    };
+    let (outcome, (), ()) = tokio::join!(run_with(&session, RESTORE, &[], &runtime), stop, waiting);
+    let failure = failed(outcome);
+    assert_eq!(failure.class, "Cancelled");
+    assert!(failure.error.starts_with("terminated"), "{}", failure.error);
+}
+
+#[tokio::test]
+async fn bad_arguments_and_sessions_are_refused_by_name() {
+    let redis = TestServer::start(&[]);
+    let backup = session("BackupSession", redis.redis(), "http://127.0.0.1:1");
+    for (more, said) in [
+        (
+            &["--redis-args=-db 1"][..],
+            "redis argument -db: this version of Coffer does not support it",
+        ),
+        (
+            &["--method=scan"],
+            "flag --method=scan: this version of Coffer dumps by `replication` only",
+        ),
+        (&["--wait-timeout=soon"], "flag --wait-timeout=soon: a number of seconds is needed"),
+    ] {
+        let failure = failed(run_with(&backup, BACKUP, more, &Runtime::new()).await);
+        assert!(failure.error.contains(said), "{}", failure.error);
+    }
+    let failure = failed(run(&backup, RESTORE).await);
+    assert!(failure.error.contains("the session is a BackupSession"), "{}", failure.error);
+    let cluster = TestServer::start(&["--cluster-enabled", "yes"]);
+    let backup = session("BackupSession", cluster.redis(), "http://127.0.0.1:1");
+    let failure = failed(run(&backup, BACKUP).await);
+    assert!(failure.error.contains("cannot back up yet; no data was touched"), "{}", failure.error);
+}

@@ -1,0 +1,218 @@
+//! A real Redis dumped by replication and loaded into another: DEBUG DIGEST says whether anything is lost.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use coffer_rdb::resp::Reply;
+use coffer_rdb::value::Kind;
+use coffer_rdb::version::Version;
+use coffer_worker::redis::{Replay, Replication, Server, connect};
+use support::{LIBRARY, TestServer, WAIT, dump, fill, line, load, loader, noise};
+
+const LONG_AGO: i64 = 1_600_000_000_000;
+
+#[tokio::test]
+async fn everything_survives_diskless_and_from_disk() {
+    for diskless in ["yes", "no"] {
+        let source = TestServer::start(&["--repl-diskless-sync", diskless]);
+        fill(&mut source.client().await).await;
+        let (chunks, received) = dump(&source.redis()).await.unwrap();
+        assert_eq!(received.bytes, chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>());
+        assert_eq!(received.replication_id.len(), 40);
+        assert!(received.opaque.is_none());
+        let summary = received.summary.unwrap();
+        assert_eq!(summary.version, Some(Version::redis(10)));
+        assert_eq!((summary.databases.len(), summary.functions), (16, 1));
+        assert_eq!(summary.databases[&0].expiring, 2);
+        assert_eq!(summary.databases[&0].keys[&Kind::Stream], 3);
+
+        let target = TestServer::start(&[]);
+        let mut client = target.client().await;
+        line(&mut client, "RPUSH list old old").await;
+        line(&mut client, "SELECT 7").await;
+        line(&mut client, "SADD here old").await;
+        for round in 0..2 {
+            let tally = load(&target.redis(), &chunks, LONG_AGO).await.unwrap();
+            assert_eq!(tally.total(), summary.total());
+            let expected = if round == 0 { 2 } else { summary.total() };
+            assert!(tally.replaced_known);
+            assert_eq!(tally.replaced, expected, "round {round}");
+            let by_kind = summary.databases.values().flat_map(|database| &database.keys);
+            let by_kind = by_kind.fold(BTreeMap::new(), |mut sums, (kind, count)| {
+                *sums.entry(*kind).or_insert(0) += count;
+                sums
+            });
+            assert_eq!(tally.restored, by_kind);
+            assert_eq!(source.digest().await, target.digest().await, "round {round}");
+        }
+        // DEBUG DIGEST knows no functions and no pending entries.
+        for question in ["XINFO STREAM stream FULL", "PEXPIRETIME later", "XPENDING stream group"] {
+            let answers = [&source, &target]
+                .map(async |server| line(&mut server.client().await, question).await);
+            let [one, two] = answers;
+            assert_eq!(one.await, two.await, "{question}");
+        }
+        let functions = line(&mut target.client().await, "FUNCTION LIST WITHCODE").await;
+        assert!(format!("{functions:?}").contains(&format!("{:?}", bytes::Bytes::from(LIBRARY))));
+    }
+}
+
+#[tokio::test]
+async fn a_key_whose_time_has_passed_is_counted_and_not_written() {
+    let (source, target) = (TestServer::start(&[]), TestServer::start(&[]));
+    let mut client = source.client().await;
+    line(&mut client, "SET gone x PXAT 4102444800000").await;
+    line(&mut client, "SET stays x PXAT 4102444800001").await;
+    let (chunks, _) = dump(&source.redis()).await.unwrap();
+    let tally = load(&target.redis(), &chunks, 4_102_444_800_000).await.unwrap();
+    assert_eq!((tally.total(), tally.expired), (1, 1));
+    assert_eq!(
+        line(&mut target.client().await, "KEYS *").await,
+        Reply::Array(Some(vec![Reply::Bulk(Some("stays".into()))]))
+    );
+}
+
+#[tokio::test]
+async fn a_server_killed_in_mid_dump_is_an_error() {
+    for diskless in ["yes", "no"] {
+        let mut source =
+            TestServer::start(&["--repl-diskless-sync", diskless, "--rdbcompression", "no"]);
+        let mut client = source.client().await;
+        for index in 0..8 {
+            let key = format!("large-{index}");
+            client.run(&[b"SET", key.as_bytes(), &noise(8 << 20)]).await.unwrap();
+        }
+        let mut client = connect(&source.redis(), WAIT).await.unwrap();
+        let server = Server::ask(&mut client).await.unwrap();
+        let mut replication = Replication::start(client, &server, WAIT).await.unwrap();
+        let mut arrived = 0;
+        let error = loop {
+            match replication.next().await {
+                Ok(Some(chunk)) => arrived += chunk.len(),
+                Ok(None) => panic!("the dump ended well after {arrived} bytes"),
+                Err(error) => break error,
+            }
+            // Socket buffers hold far less than the rest of the dump.
+            if arrived > 4 << 20 {
+                source.kill();
+            }
+        };
+        assert!(
+            error.to_string().starts_with("receive the dump from Redis at 127.0.0.1:"),
+            "{error}"
+        );
+        assert!(arrived < 60 << 20);
+        assert!(replication.finish().is_err(), "a cut dump was taken for a whole one");
+    }
+}
+
+#[tokio::test]
+async fn what_the_target_cannot_hold_is_refused_by_name() {
+    let source = TestServer::start(&[]);
+    let mut client = source.client().await;
+    line(&mut client, "SELECT 9").await;
+    line(&mut client, "SET here 1").await;
+    let (chunks, _) = dump(&source.redis()).await.unwrap();
+    let small = TestServer::start(&["--databases", "4"]);
+    let error = load(&small.redis(), &chunks, LONG_AGO).await.unwrap_err().to_string();
+    assert!(error.contains("restore database 9 into Redis at 127.0.0.1:"), "{error}");
+    assert!(error.contains("raise `databases`"), "{error}");
+
+    let full = TestServer::start(&[]);
+    line(&mut full.client().await, "CONFIG SET maxmemory 1000").await;
+    let error = load(&full.redis(), &chunks, LONG_AGO).await.unwrap_err().to_string();
+    assert!(
+        error.contains("restore key here (string) of database 9") && error.contains("OOM"),
+        "{error}"
+    );
+    assert!(error.contains("raise maxmemory"), "{error}");
+
+    let replica = TestServer::start(&["--replicaof", "127.0.0.1 1"]);
+    let error = load(&replica.redis(), &chunks, LONG_AGO).await.unwrap_err().to_string();
+    assert!(error.contains("it is a read-only replica of 127.0.0.1:1"), "{error}");
+}
+
+#[tokio::test]
+async fn a_target_killed_in_mid_load_is_an_error() {
+    let source = TestServer::start(&[]);
+    let mut client = source.client().await;
+    client
+        .run(&[b"EVAL", b"for i=1,50000 do redis.call('SET', 'k'..i, i) end", b"0"])
+        .await
+        .unwrap();
+    let (chunks, _) = dump(&source.redis()).await.unwrap();
+    let mut target = TestServer::start(&[]);
+    let mut loader = loader(&target.redis()).await.unwrap();
+    let mut entries = coffer_rdb::entries::Entries::new(1 << 30);
+    chunks.iter().for_each(|chunk| entries.feed(chunk.clone()));
+    let mut sent = 0;
+    let result = loop {
+        let Some(event) = entries.next().unwrap() else { break loader.finish().await };
+        let coffer_rdb::entries::Event::Entry(entry) = event else { continue };
+        if let Err(error) = loader.restore(entry, LONG_AGO).await {
+            break Err(error);
+        }
+        sent += 1;
+        if sent == 20_000 {
+            target.kill();
+        }
+    };
+    let error = result.unwrap_err().to_string();
+    assert!(error.starts_with("restore into Redis at 127.0.0.1:"), "{error}");
+    assert!(error.ends_with("the connection was lost"), "{error}");
+}
+
+#[tokio::test]
+async fn a_stash_dump_is_replayed_and_a_repeat_does_no_harm() {
+    let target = TestServer::start(&[]);
+    let mut client = target.client().await;
+    line(&mut client, "RPUSH list old").await;
+    line(&mut client, "SET hash text").await;
+    let mut stream = bytes::BytesMut::new();
+    let commands: &[&[&[u8]]] = &[
+        &[b"SELECT", b"0"],
+        &[b"RPUSH", b"list", b"a", b"b"],
+        &[b"SET", b"bin\x00", b"\r\n\xff"],
+        &[b"RPUSH", b"list", b"c"],
+        &[b"HSET", b"hash", b"f", b"v"],
+        &[b"EXPIREAT", b"hash", b"4102444800"],
+        &[b"SELECT", b"3"],
+        &[b"ZADD", b"zset", b"1.5", b"a", b"inf", b"b"],
+        &[b"SADD", b"set", b"x"],
+        &[b"SET", b"__redisdump_total_keys", b"6"],
+    ];
+    for command in commands {
+        coffer_rdb::resp::write_command(&mut stream, command);
+    }
+    for replaced in [2, 5] {
+        let mut loader = loader(&target.redis()).await.unwrap();
+        let mut replay = Replay::new("/dumpfile.resp", 1 << 20);
+        for piece in stream.chunks(7) {
+            replay.feed(piece, &mut loader, LONG_AGO).await.unwrap();
+        }
+        assert_eq!(replay.finish().unwrap(), None);
+        let tally = loader.finish().await.unwrap();
+        assert_eq!((tally.total(), tally.replaced), (5, replaced));
+        assert_eq!(tally.restored[&Kind::List], 1);
+        assert_eq!(line(&mut client, "LLEN list").await, Reply::Integer(3));
+        assert_eq!(line(&mut client, "PEXPIRETIME hash").await, Reply::Integer(4_102_444_800_000));
+    }
+    line(&mut client, "SELECT 3").await;
+    assert_eq!(line(&mut client, "DBSIZE").await, Reply::Integer(2));
+
+    // One key fewer than announced is said; a command that no dump holds is refused.
+    let mut loader = loader(&target.redis()).await.unwrap();
+    let mut replay = Replay::new("/dumpfile.resp", 1 << 20);
+    let short = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n*3\r\n$3\r\nSET\r\n$22\r\n__redisdump_total_keys\r\n$1\r\n9\r\n";
+    replay.feed(short, &mut loader, LONG_AGO).await.unwrap();
+    assert!(replay.finish().unwrap().unwrap().contains("announces 8 keys and holds 1"));
+    let mut replay = Replay::new("/dumpfile.resp", 1 << 20);
+    let error = replay.feed(b"*1\r\n$8\r\nFLUSHALL\r\n", &mut loader, LONG_AGO).await.unwrap_err();
+    assert!(error.to_string().contains("refuse to replay the command FLUSHALL"), "{error}");
+    let mut replay = Replay::new("/dumpfile.resp", 1 << 20);
+    replay.feed(b"*3\r\n$3\r\nSET\r\n", &mut loader, LONG_AGO).await.unwrap();
+    assert!(replay.finish().is_err(), "a cut dump passed");
+}

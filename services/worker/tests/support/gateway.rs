@@ -1,0 +1,200 @@
+//! The services that a worker talks to, as small as they can be: one snapshot in memory, and the faults
+//! that a real storage-gateway shows when it is full, away, or damaged. (The real ones are tested with the
+//! worker in the whole-system tests; this crate may not know them.)
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use coffer_proto::metrics::v1 as metrics;
+use coffer_proto::orchestrator::v1 as orchestrator;
+use coffer_proto::storage::v1::{self as storage, backup_request, restore_response};
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::{Request, Response, Status, Streaming};
+
+/// What is to go wrong.
+#[derive(Clone, Copy, Default, PartialEq)]
+pub(crate) enum Fault {
+    #[default]
+    None,
+    /// Refuses so many calls as a full gateway does.
+    Full(u32),
+    /// Goes away after the first chunk.
+    DiesInside,
+    /// Ends a download without its finish.
+    NoFinish,
+    /// Sends other bytes than were stored.
+    OtherBytes,
+    /// Takes chunks and never answers.
+    Hangs,
+}
+
+#[derive(Default)]
+pub(crate) struct Stored {
+    pub(crate) fault: Fault,
+    pub(crate) header: Option<storage::BackupHeader>,
+    pub(crate) path: String,
+    pub(crate) data: Vec<u8>,
+    pub(crate) manifest: Option<storage::Manifest>,
+    pub(crate) calls: u32,
+    pub(crate) chunks: u32,
+    pub(crate) tokens: Vec<String>,
+    pub(crate) requests: Vec<storage::RestoreRequest>,
+    pub(crate) reports: Vec<orchestrator::ReportRequest>,
+    pub(crate) pushes: Vec<metrics::PushRequest>,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Services(pub(crate) Arc<Mutex<Stored>>);
+
+impl Services {
+    /// Serves all three on one port until the test ends; gives its endpoint.
+    pub(crate) async fn serve(&self) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tonic::transport::Server::builder()
+            .add_service(storage::snapshots_server::SnapshotsServer::new(self.clone()))
+            .add_service(orchestrator::progress_server::ProgressServer::new(self.clone()))
+            .add_service(metrics::metrics_server::MetricsServer::new(self.clone()));
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        format!("http://{address}")
+    }
+
+    pub(crate) fn set(&self, change: impl FnOnce(&mut Stored)) {
+        change(&mut self.0.lock().unwrap());
+    }
+
+    pub(crate) fn get<T>(&self, read: impl FnOnce(&Stored) -> T) -> T {
+        read(&self.0.lock().unwrap())
+    }
+
+    fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let mut stored = self.0.lock().unwrap();
+        stored.calls += 1;
+        let token =
+            request.metadata().get("authorization").map(|token| token.to_str().unwrap().to_owned());
+        stored.tokens.extend(token);
+        if let Fault::Full(left @ 1..) = stored.fault {
+            stored.fault = Fault::Full(left - 1);
+            return Err(Status::resource_exhausted("too many streams"));
+        }
+        Ok(())
+    }
+}
+
+#[tonic::async_trait]
+impl storage::snapshots_server::Snapshots for Services {
+    async fn backup(
+        &self,
+        request: Request<Streaming<storage::BackupRequest>>,
+    ) -> Result<Response<storage::BackupResponse>, Status> {
+        self.admit(&request)?;
+        let mut stream = request.into_inner();
+        let (mut header, mut data) = (None, Vec::new());
+        while let Some(message) = stream.message().await? {
+            match message.message {
+                Some(backup_request::Message::Header(sent)) => header = Some(sent),
+                Some(backup_request::Message::Chunk(chunk)) => {
+                    assert!(chunk.file == 0 && chunk.data.len() <= 1 << 20);
+                    data.extend_from_slice(&chunk.data);
+                    self.set(|stored| stored.chunks += 1);
+                    if self.get(|stored| stored.fault == Fault::DiesInside) {
+                        return Err(Status::unavailable("the gateway is shutting down"));
+                    }
+                }
+                Some(backup_request::Message::Finish(finish)) => {
+                    let manifest = finish.manifest.unwrap();
+                    assert_eq!(manifest.files[0].sha256, Sha256::digest(&data).to_vec());
+                    assert_eq!(manifest.files[0].bytes, data.len() as u64);
+                    let total_bytes = data.len() as u64;
+                    self.set(|stored| {
+                        stored.path = header.as_ref().unwrap().paths[0].clone();
+                        stored.header = header;
+                        stored.data = data;
+                        stored.manifest = Some(manifest);
+                    });
+                    return Ok(Response::new(storage::BackupResponse {
+                        snapshot_id: "5ab5".to_owned(),
+                        total_bytes,
+                        data_added: 7,
+                        files_new: 2,
+                        ..Default::default()
+                    }));
+                }
+                None => {}
+            }
+        }
+        Err(Status::invalid_argument("the stream ended without finish"))
+    }
+
+    type RestoreStream = ReceiverStream<Result<storage::RestoreResponse, Status>>;
+
+    async fn restore(
+        &self,
+        request: Request<storage::RestoreRequest>,
+    ) -> Result<Response<Self::RestoreStream>, Status> {
+        self.admit(&request)?;
+        let (fault, path, mut data, manifest) = self.get(|stored| {
+            (stored.fault, stored.path.clone(), stored.data.clone(), stored.manifest.clone())
+        });
+        self.set(|stored| stored.requests.push(request.into_inner()));
+        let size = data.len() as u64;
+        if fault == Fault::OtherBytes {
+            let middle = data.len() / 2;
+            data[middle] ^= 1;
+        }
+        let sha256 = Bytes::from(Sha256::digest(&data).to_vec());
+        let snapshot = Some(storage::Snapshot { id: "5ab5".to_owned(), ..Default::default() });
+        let header = storage::RestoreHeader { snapshot, path, size, manifest };
+        let mut messages = vec![restore_response::Message::Header(header)];
+        messages.extend(
+            data.chunks(1 << 20)
+                .map(|c| restore_response::Message::Chunk(Bytes::copy_from_slice(c))),
+        );
+        if fault != Fault::NoFinish {
+            messages.push(restore_response::Message::Finish(storage::RestoreFinish {
+                bytes: size,
+                sha256,
+            }));
+        }
+        let (sender, stream) = tokio::sync::mpsc::channel(1);
+        tokio::spawn(async move {
+            for message in messages {
+                let message = storage::RestoreResponse { message: Some(message) };
+                if sender.send(Ok(message)).await.is_err() {
+                    return;
+                }
+            }
+            if fault == Fault::Hangs {
+                std::future::pending::<()>().await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+#[tonic::async_trait]
+impl orchestrator::progress_server::Progress for Services {
+    async fn report(
+        &self,
+        request: Request<Streaming<orchestrator::ReportRequest>>,
+    ) -> Result<Response<orchestrator::ReportResponse>, Status> {
+        let mut stream = request.into_inner();
+        while let Some(report) = stream.message().await? {
+            self.set(|stored| stored.reports.push(report));
+        }
+        Ok(Response::new(orchestrator::ReportResponse {}))
+    }
+}
+
+#[tonic::async_trait]
+impl metrics::metrics_server::Metrics for Services {
+    async fn push(
+        &self,
+        request: Request<metrics::PushRequest>,
+    ) -> Result<Response<metrics::PushResponse>, Status> {
+        self.set(|stored| stored.pushes.push(request.into_inner()));
+        Ok(Response::new(metrics::PushResponse {}))
+    }
+}
