@@ -1,0 +1,68 @@
+//! The definition is sound, and its help is what users see: a change of it shows in review.
+use clap::CommandFactory;
+
+use super::*;
+
+#[test]
+fn definition() {
+    Cli::command().debug_assert();
+}
+
+// Only of the binary that people get: without `standalone` there is a verb less.
+#[cfg(feature = "standalone")]
+#[test]
+fn help_of_every_verb() {
+    let mut command = Cli::command().term_width(100);
+    command.build();
+    insta::assert_snapshot!("help", command.render_long_help().to_string());
+    let verbs: Vec<String> = command
+        .get_subcommands()
+        .filter(|verb| !verb.is_hide_set())
+        .map(|verb| verb.get_name().to_owned())
+        .collect();
+    for verb in verbs {
+        let help = command.find_subcommand_mut(&verb).unwrap().render_help().to_string();
+        let silent = ["version"];
+        assert!(silent.contains(&verb.as_str()) || help.contains("Examples:"), "{verb}: {help}");
+        // The options common to all are shown once, above.
+        let own = help.split("Global options:").next().unwrap();
+        let examples = help.find("Examples:").map_or("", |at| &help[at..]);
+        insta::assert_snapshot!(format!("help_{verb}"), format!("{own}{examples}"));
+    }
+}
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(line.split_whitespace())
+}
+
+#[test]
+fn usage() {
+    for good in [
+        "coffer backup orders -n demo -o json",
+        "coffer -n demo backup orders --no-wait",
+        "coffer restore orders-restore",
+        "coffer restore --repository backups/orders --target orders-redis --snapshot 1a2b3c4d --param waitTimeout=60",
+        "coffer apply -f a.yaml -f - -R",
+        "coffer pause a b",
+        "coffer snapshots",
+        "coffer status -A",
+        "coffer completion bash",
+    ] {
+        parse(good).unwrap();
+    }
+    for bad in [
+        "coffer",
+        "coffer backup",
+        "coffer backup orders --wait --no-wait",
+        "coffer restore",
+        "coffer restore --repository orders",
+        "coffer restore existing --target x",
+        "coffer apply",
+        "coffer pause",
+        "coffer restore --repository a --target b --param novalue",
+        "coffer status -o csv",
+        "coffer status orders -A",
+    ] {
+        assert_eq!(parse(bad).unwrap_err().exit_code(), 2, "{bad}");
+    }
+}

@@ -1,0 +1,5 @@
+//! The program `coffer`.
+
+fn main() -> std::process::ExitCode {
+    coffer_cli::main()
+}
