@@ -12,7 +12,7 @@ pub struct Metrics {
 }
 
 /// A stream that is running; ends when dropped.
-pub(crate) struct Stream {
+pub struct Stream {
     metrics: Metrics,
     operation: &'static str,
 }
@@ -50,7 +50,9 @@ impl Metrics {
         Self { streams, bytes, errors }
     }
 
-    pub(crate) fn stream(&self, operation: &'static str) -> Stream {
+    /// Counts a stream as running for as long as the result lives.
+    #[must_use]
+    pub fn stream(&self, operation: &'static str) -> Stream {
         self.streams.with_label_values(&[operation]).inc();
         Stream { metrics: self.clone(), operation }
     }

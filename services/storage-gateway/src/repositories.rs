@@ -32,25 +32,21 @@ pub enum Error {
     #[error(transparent)]
     Backend(#[from] backend::Error),
     /// The engine failed. The cause is part of the text, since the remedy has to come after it.
-    #[error("{act} Repository {repository} at {location}: {cause}{remedy}")]
+    #[error("{act} {subject}: {cause}")]
     Engine {
         /// What was attempted, as a verb.
         act: &'static str,
-        /// The Repository.
-        repository: RepositoryRef,
-        /// Where it is.
-        location: String,
-        /// The engine's error with its causes.
+        /// The Repository, and where it is.
+        subject: String,
+        /// The engine's error with its causes, and what to do.
         cause: String,
-        /// What to do, or nothing.
-        remedy: String,
         /// The engine's class.
         kind: restic::Kind,
     },
     /// There are a repository's files, but no config: something was lost, and a new one would bury it.
     #[error(
-        "the place of Repository {repository}, {location}, holds {found} but no config; restore the config or use another \
-         place, it is not initialised over what is there"
+        "the place of Repository {repository}, {location}, holds {found} but no config, and is not initialised over it; \
+         restore the config, or delete what is there if it is of no use, or use another place"
     )]
     Remains {
         /// The Repository.
@@ -240,22 +236,15 @@ impl Repositories {
 impl Place {
     /// Turns an engine's error into ours, with the words of this place.
     pub fn failed(&self, act: &'static str) -> impl FnOnce(restic::Error) -> Error {
-        let (repository, location) = (self.repository.clone(), self.location());
-        let remedy =
-            |kind| self.remedy(kind).map(|remedy| format!("; {remedy}")).unwrap_or_default();
-        let remedies = [
-            restic::Kind::WrongPassword,
-            restic::Kind::NoRepository,
-            restic::Kind::Denied,
-            restic::Kind::Unavailable,
-            restic::Kind::Exhausted,
-        ]
-        .map(|kind| (kind, remedy(kind)));
+        let place = self.clone();
         move |error| {
-            let kind = error.kind();
-            let remedy = remedies.into_iter().find(|(known, _)| *known == kind);
-            let remedy = remedy.map(|(_, remedy)| remedy).unwrap_or_default();
-            Error::Engine { act, repository, location, cause: error.chain(), remedy, kind }
+            let (kind, mut cause) = (error.kind(), error.chain());
+            if let Some(remedy) = place.remedy(kind) {
+                cause.push_str("; ");
+                cause.push_str(&remedy);
+            }
+            let subject = format!("Repository {} at {}", place.repository, place.location());
+            Error::Engine { act, subject, cause, kind }
         }
     }
 

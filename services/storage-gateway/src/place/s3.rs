@@ -109,8 +109,8 @@ fn clean(path: &str) -> Vec<String> {
 
 /// `s3.eu-central-1.amazonaws.com` and `s3-eu-west-1.amazonaws.com` name their region; `s3.amazonaws.com` names none.
 fn region_of(host: &str) -> Option<String> {
-    let labels = host.split('.').rev().skip_while(|label| matches!(*label, "cn" | "com"));
-    let region = labels.skip_while(|label| *label == "amazonaws").next()?;
+    let (before, _) = host.split_once(".amazonaws.com")?;
+    let region = before.rsplit('.').next().unwrap_or(before);
     let region = region.strip_prefix("s3-").unwrap_or(region);
     (region != "s3" && region.contains('-')).then(|| region.to_owned())
 }
