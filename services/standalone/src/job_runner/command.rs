@@ -38,7 +38,8 @@ pub(super) fn launch(
     let mut command = container.command.iter().flatten().map(text);
     let args = container.args.iter().flatten().map(text);
     let first = command.next();
-    let own = first.as_ref().is_none_or(|first| Path::new(first).file_name() == program.path.file_name());
+    let own =
+        first.as_ref().is_none_or(|first| Path::new(first).file_name() == program.path.file_name());
     let (path, leading) = match first {
         Some(first) if !own => (PathBuf::from(first), Vec::new()),
         _ => (program.path.clone(), program.args.clone()),
@@ -94,7 +95,9 @@ pub(super) fn outside(text: &str, mounts: &[Mount]) -> String {
     while let Some(next) = rest.chars().next() {
         let found = mounts.iter().find(|mount| {
             begins(before)
-                && rest.strip_prefix(mount.inside.as_str()).is_some_and(|after| ends(after.chars().next()))
+                && rest
+                    .strip_prefix(mount.inside.as_str())
+                    .is_some_and(|after| ends(after.chars().next()))
         });
         if let Some(mount) = found {
             result.push_str(&mount.outside.to_string_lossy());

@@ -146,7 +146,8 @@ fn decide(cron: &CronJob, jobs: &[Job], now: DateTime<Utc>) -> Plan {
 /// The latest instant after `since` that has come.
 fn due(schedule: &Schedule, since: DateTime<Utc>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let early = schedule.after(&since).take_while(|at| *at <= now).take(MISSED).last()?;
-    let recent = schedule.after(&(now - TimeDelta::hours(1)).max(early)).take_while(|at| *at <= now);
+    let recent =
+        schedule.after(&(now - TimeDelta::hours(1)).max(early)).take_while(|at| *at <= now);
     Some(recent.last().unwrap_or(early))
 }
 
@@ -280,23 +281,44 @@ mod tests {
         let (_, due) = decide(&cron(json!({}), Some(due)), &[], at(52)).create.unwrap();
         assert_eq!(due, Utc.with_ymd_and_hms(2026, 1, 1, 0, 50, 0).unwrap());
         assert!(decide(&cron(json!({"suspend": true}), None), &[], at(7)).create.is_none());
-        assert!(decide(&cron(json!({"startingDeadlineSeconds": 60}), None), &[], at(7)).create.is_none());
+        assert!(
+            decide(&cron(json!({"startingDeadlineSeconds": 60}), None), &[], at(7))
+                .create
+                .is_none()
+        );
     }
 
     #[test]
     fn policies_and_limits_hold() {
         let running = [made("r", "Suspended", 1)];
-        assert!(decide(&cron(json!({"concurrencyPolicy": "Forbid"}), None), &running, at(7)).create.is_none());
+        assert!(
+            decide(&cron(json!({"concurrencyPolicy": "Forbid"}), None), &running, at(7))
+                .create
+                .is_none()
+        );
         let plan = decide(&cron(json!({"concurrencyPolicy": "Replace"}), None), &running, at(7));
         assert_eq!((plan.create.is_some(), plan.delete), (true, vec!["r".to_owned()]));
-        let done = [made("a", "Complete", 1), made("b", "Complete", 2), made("f", "Failed", 1), made("g", "Failed", 3)];
+        let done = [
+            made("a", "Complete", 1),
+            made("b", "Complete", 2),
+            made("f", "Failed", 1),
+            made("g", "Failed", 3),
+        ];
         let plan = decide(&cron(json!({"successfulJobsHistoryLimit": 1}), None), &done, at(4));
         assert_eq!(plan.delete, ["a", "f"]);
     }
 
     #[test]
     fn schedules_are_those_of_kubernetes() {
-        for text in ["* * * * *", "0 0 * * 0", "0 0 * * 7", "0 0 * * 1-5", "0 0 * * 1,3", "@daily", "*/15 2 1 1 MON"] {
+        for text in [
+            "* * * * *",
+            "0 0 * * 0",
+            "0 0 * * 7",
+            "0 0 * * 1-5",
+            "0 0 * * 1,3",
+            "@daily",
+            "*/15 2 1 1 MON",
+        ] {
             assert!(next(text, None).is_ok(), "{text}: {:?}", next(text, None));
         }
         let sunday = next("0 0 * * 0", None).unwrap().after(&at(0)).next().unwrap();

@@ -1,8 +1,6 @@
 //! A container's environment: literal values, Secrets, ConfigMaps and the Pod's own fields.
 
-use k8s_openapi::api::core::v1::{
-    ConfigMap, Container, EnvVar, EnvVarSource, Pod, Secret,
-};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVar, EnvVarSource, Pod, Secret};
 use kube::{Api, Client, ResourceExt};
 
 use super::{command::expand, place::Unready};
@@ -25,7 +23,11 @@ impl Sources {
     }
 
     /// A Secret's entries; `None` when it is optional and not there.
-    pub(super) async fn secret(&self, name: &str, optional: bool) -> Result<Option<Entries>, Unready> {
+    pub(super) async fn secret(
+        &self,
+        name: &str,
+        optional: bool,
+    ) -> Result<Option<Entries>, Unready> {
         match self.secrets.get_opt(name).await {
             Ok(Some(secret)) => {
                 let data = secret.data.unwrap_or_default();
@@ -38,7 +40,11 @@ impl Sources {
     }
 
     /// A ConfigMap's entries; `None` when it is optional and not there.
-    pub(super) async fn config_map(&self, name: &str, optional: bool) -> Result<Option<Entries>, Unready> {
+    pub(super) async fn config_map(
+        &self,
+        name: &str,
+        optional: bool,
+    ) -> Result<Option<Entries>, Unready> {
         match self.config_maps.get_opt(name).await {
             Ok(Some(map)) => {
                 let text = map.data.unwrap_or_default();
@@ -111,7 +117,12 @@ async fn value(
     let EnvVarSource { config_map_key_ref, secret_key_ref, field_ref, .. } = from;
     let (entries, key, optional, owner) = if let Some(at) = secret_key_ref {
         let optional = at.optional.unwrap_or(false);
-        (sources.secret(&at.name, optional).await?, &at.key, optional, format!("secret {:?}", at.name))
+        (
+            sources.secret(&at.name, optional).await?,
+            &at.key,
+            optional,
+            format!("secret {:?}", at.name),
+        )
     } else if let Some(at) = config_map_key_ref {
         let optional = at.optional.unwrap_or(false);
         let owner = format!("configmap {:?}", at.name);
@@ -163,7 +174,11 @@ pub(super) fn field(pod: &Pod, path: &str) -> Result<String, Unready> {
         "metadata.annotations" => lines(pod.annotations()),
         "spec.nodeName" => super::NODE.to_owned(),
         "spec.serviceAccountName" => account.unwrap_or_else(|| "default".to_owned()),
-        "status.hostIP" | "status.podIP" | "status.hostIPs" | "status.podIPs" => "127.0.0.1".to_owned(),
-        other => return Err(Unready::refused(format!("field {other:?} of the Pod is not known here"))),
+        "status.hostIP" | "status.podIP" | "status.hostIPs" | "status.podIPs" => {
+            "127.0.0.1".to_owned()
+        }
+        other => {
+            return Err(Unready::refused(format!("field {other:?} of the Pod is not known here")));
+        }
     })
 }

@@ -49,7 +49,9 @@ pub(super) async fn run(runner: Arc<Runner>) {
         .run(reconcile, |_, _, _| Action::requeue(Duration::from_secs(1)), Arc::clone(&runner))
         .for_each(async |result| match result {
             Ok((job, _)) => tracing::trace!(job = job.name, "reconciled"),
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "job controller"),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "job controller")
+            }
         })
         .await;
 }
@@ -72,12 +74,7 @@ async fn reconcile(job: Arc<Job>, runner: Arc<Runner>) -> Result<Action, Error> 
 }
 
 /// Pods first: a status that counts a Pod must not be there before it.
-async fn apply(
-    runner: &Runner,
-    job: &Job,
-    pods: &Api<Pod>,
-    plan: Plan,
-) -> Result<Action, Error> {
+async fn apply(runner: &Runner, job: &Job, pods: &Api<Pod>, plan: Plan) -> Result<Action, Error> {
     let Plan { create, delete, status, remove, requeue } = plan;
     let name = job.name_any();
     let jobs: Api<Job> =

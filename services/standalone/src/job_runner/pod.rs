@@ -51,6 +51,15 @@ struct Running {
     stop: watch::Receiver<Option<Stop>>,
 }
 
+/// How the work of a Pod, or of one of its containers, came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Succeeded,
+    Failed,
+    /// Somebody stopped it.
+    Stopped,
+}
+
 /// Which list a container is in, and where.
 #[derive(Debug, Clone, Copy)]
 enum Slot {
@@ -75,7 +84,8 @@ pub(super) async fn run(
             tracing::warn!(pod = name, %error, "cannot bind the Pod; it runs all the same");
         }
     }
-    let line = |c: &Container, reason| Line::new(&c.name, c.image.as_deref().unwrap_or_default(), reason);
+    let line =
+        |c: &Container, reason| Line::new(&c.name, c.image.as_deref().unwrap_or_default(), reason);
     let init: Vec<Line> =
         spec.init_containers.iter().flatten().map(|c| line(c, "PodInitializing")).collect();
     let first = if init.is_empty() { "ContainerCreating" } else { "PodInitializing" };
@@ -103,11 +113,11 @@ pub(super) async fn run(
         });
         std::future::pending::<()>().await;
     };
-    tokio::select! {
-        () = running.live() => {}
-        () = limit => {}
-    }
-    running.end().await;
+    let lived = tokio::select! {
+        lived = running.live() => lived,
+        () = limit => Life::Stopped,
+    };
+    running.end(lived).await;
     if matches!(*stop.borrow(), Some(Stop::Deleted { .. })) {
         remove(&api, &name, uid).await;
     }
@@ -129,7 +139,7 @@ async fn remove(api: &Api<Pod>, name: &str, uid: String) {
 
 impl Running {
     /// Until every container has ended or the Pod is stopped.
-    async fn live(&self) {
+    async fn live(&self) -> Life {
         let places = Arc::clone(&self.runner.places);
         let place = match Arc::clone(&places).try_acquire_owned() {
             Ok(place) => Some(place),
@@ -146,7 +156,7 @@ impl Running {
             }
         };
         if place.is_none() {
-            return;
+            return Life::Stopped;
         }
         self.reporter
             .update(|state| {
@@ -154,31 +164,31 @@ impl Running {
                 state.started = Some(Utc::now());
             })
             .await;
-        let Some(volumes) = self.volumes().await else { return };
+        let Some(volumes) = self.volumes().await else { return Life::Stopped };
         for (index, container) in self.spec.init_containers.iter().flatten().enumerate() {
-            if self.supervise(Slot::Init(index), container, &volumes).await != Some(true) {
-                return;
+            let life = self.supervise(Slot::Init(index), container, &volumes).await;
+            if life != Life::Succeeded {
+                return life;
             }
         }
         let containers = self.spec.containers.iter().enumerate();
-        join_all(containers.map(|(i, c)| self.supervise(Slot::Main(i), c, &volumes))).await;
+        let lives = containers.map(|(i, c)| self.supervise(Slot::Main(i), c, &volumes));
+        let lives = join_all(lives).await;
+        let worst = [Life::Stopped, Life::Failed].into_iter().find(|life| lives.contains(life));
+        worst.unwrap_or(Life::Succeeded)
     }
 
     /// The final status. A Pod that was stopped while it waited has failed; one that only waited
     /// when the runner ended stays Pending, and the next run takes it up.
-    async fn end(&self) {
+    async fn end(&self, lived: Life) {
         let stop = *self.stop.borrow();
         let begun = self.reporter.read(|state| {
             let lines = || state.init.iter().chain(&state.main);
-            lines().any(|line| !matches!(line.doing, Doing::Waiting { .. }) || line.before.is_some())
+            lines()
+                .any(|line| !matches!(line.doing, Doing::Waiting { .. }) || line.before.is_some())
         });
-        let complete = self.reporter.read(|state| {
-            state.main.iter().all(|line| line.ended().is_some())
-                || state.init.iter().any(|line| line.ended().is_some_and(|ended| ended.code != 0))
-        });
-        let failed = match stop {
+        let failed = match stop.filter(|_| lived == Life::Stopped) {
             Some(Stop::Shutdown) if !begun => return,
-            _ if complete && stop != Some(Stop::Deadline) => None,
             Some(Stop::Shutdown) => Some((
                 "Terminated",
                 "Pod was terminated because the local Job runner was shut down.",
@@ -222,9 +232,8 @@ impl Running {
         }
     }
 
-    /// Runs a container until it need not run again. `Some(true)`: it succeeded; `None`: the Pod
-    /// is being stopped.
-    async fn supervise(&self, slot: Slot, container: &Container, volumes: &Volumes) -> Option<bool> {
+    /// Runs a container until it need not run again.
+    async fn supervise(&self, slot: Slot, container: &Container, volumes: &Volumes) -> Life {
         let mut pause = Pause::default();
         let mut restart = RESTART_PAUSE;
         loop {
@@ -233,27 +242,28 @@ impl Running {
                     Ok(launch) => break launch,
                     Err(unready) => {
                         self.line(slot, |line| line.doing = waiting(&unready)).await;
-                        self.wait(&unready, &mut pause).await?;
+                        if self.wait(&unready, &mut pause).await.is_none() {
+                            return Life::Stopped;
+                        }
                     }
                 }
             };
             if self.stop.borrow().is_some() {
-                return None;
+                return Life::Stopped;
             }
-            let ended = self.execute(slot, container, launch).await;
+            let (ended, stopped) = self.execute(slot, container, launch).await;
             let succeeded = ended.code == 0;
-            let stopping = self.stop.borrow().is_some();
             let again = match (self.spec.restart_policy.as_deref(), slot) {
                 (Some("Never"), _) => false,
                 (Some("OnFailure"), _) | (_, Slot::Init(_)) => !succeeded,
                 _ => true,
             };
             self.line(slot, |line| line.doing = Doing::Terminated(ended.clone())).await;
-            if stopping {
-                return None;
+            if stopped {
+                return Life::Stopped;
             }
             if !again {
-                return Some(succeeded);
+                return if succeeded { Life::Succeeded } else { Life::Failed };
             }
             let message = format!("back-off {}s restarting failed container", restart.as_secs());
             self.line(slot, |line| {
@@ -264,18 +274,14 @@ impl Running {
             .await;
             tokio::select! {
                 () = tokio::time::sleep(restart) => {}
-                _ = self.stopped() => return None,
+                _ = self.stopped() => return Life::Stopped,
             }
             restart = (restart * 2).min(RESTART_PAUSE_MOST);
         }
     }
 
     /// Everything that a container needs to start.
-    async fn prepare(
-        &self,
-        container: &Container,
-        volumes: &Volumes,
-    ) -> Result<Launch, Unready> {
+    async fn prepare(&self, container: &Container, volumes: &Volumes) -> Result<Launch, Unready> {
         if container.restart_policy.is_some() {
             return Err(Unready::refused(format!(
                 "container {:?} has a restartPolicy of its own, which the local Job runner does \
@@ -289,10 +295,12 @@ impl Running {
         super::layout::private(&home).await.map_err(|e| Unready::config(format!("{e:#}")))?;
         let termination = self.termination(container);
         let mut env =
-            environment::resolve(container, &self.pod, &self.sources, &home.to_string_lossy()).await?;
+            environment::resolve(container, &self.pod, &self.sources, &home.to_string_lossy())
+                .await?;
         env.push(("TERMINATION_LOG".into(), termination.to_string_lossy().into_owned()));
         let mut mounts = volumes::mounts(container, volumes)?;
-        let inside = container.termination_message_path.as_deref().unwrap_or("/dev/termination-log");
+        let inside =
+            container.termination_message_path.as_deref().unwrap_or("/dev/termination-log");
         mounts.push(Mount { inside: inside.to_owned(), outside: termination });
         Ok(launch(container, program, env, &mounts, &home))
     }
@@ -301,15 +309,15 @@ impl Running {
         self.runner.layout.termination(&self.uid, &container.name)
     }
 
-    /// Runs a container's process once.
-    async fn execute(&self, slot: Slot, container: &Container, launch: Launch) -> Ended {
+    /// Runs a container's process once; the answer tells also whether it had to be stopped.
+    async fn execute(&self, slot: Slot, container: &Container, launch: Launch) -> (Ended, bool) {
         let started = Utc::now();
         let record = self.runner.layout.process(&self.uid, &container.name);
         let (log, mut process) = match self.start(container, &launch, &record).await {
             Ok(started) => started,
             Err(error) => {
                 let program = launch.program.display();
-                return Ended {
+                let ended = Ended {
                     code: 128,
                     signal: None,
                     reason: "StartError".into(),
@@ -317,6 +325,7 @@ impl Running {
                     started: None,
                     finished: Utc::now(),
                 };
+                return (ended, false);
             }
         };
         let identity = process.id().map(|id| (launch.program.display().to_string(), id));
@@ -325,18 +334,19 @@ impl Running {
             line.doing = Doing::Running { since: started };
         })
         .await;
-        let exit = self.attend(&mut process).await;
+        let (exit, stopped) = self.attend(&mut process).await;
         // The group is dead: a record that outlived it would only name somebody else's process.
         let _ = fs::remove_file(&record).await;
         let message = self.last_words(container, exit, &log).await;
-        Ended {
+        let ended = Ended {
             code: exit.code,
             signal: exit.signal,
             reason: if exit.code == 0 { "Completed".into() } else { "Error".into() },
             message,
             started: Some(started),
             finished: Utc::now(),
-        }
+        };
+        (ended, stopped)
     }
 
     async fn start(
@@ -356,11 +366,13 @@ impl Running {
         Ok((log, process))
     }
 
-    /// Waits for a process; when the Pod is stopped, asks it to end and, in time, makes it.
-    async fn attend(&self, process: &mut Process) -> Exit {
+    /// Waits for a process; when the Pod is stopped, asks it to end and, in time, makes it. The
+    /// answer tells whether it was asked.
+    async fn attend(&self, process: &mut Process) -> (Exit, bool) {
         let lost = Exit { code: 137, signal: None };
         let stop = tokio::select! {
-            exit = process.wait() => return exit.unwrap_or(lost),
+            biased;
+            exit = process.wait() => return (exit.unwrap_or(lost), false),
             stop = self.stopped() => stop,
         };
         process.signal(Signal::TERM);
@@ -369,7 +381,7 @@ impl Running {
         let asked = tokio::time::Instant::now();
         loop {
             tokio::select! {
-                exit = process.wait() => return exit.unwrap_or(lost),
+                exit = process.wait() => return (exit.unwrap_or(lost), true),
                 () = tokio::time::sleep_until(asked + grace) => break,
                 Ok(()) = changes.changed() => {
                     let stop = *changes.borrow_and_update();
@@ -378,7 +390,7 @@ impl Running {
             }
         }
         process.signal(Signal::KILL);
-        process.wait().await.unwrap_or(lost)
+        (process.wait().await.unwrap_or(lost), true)
     }
 
     fn grace(&self, stop: Stop) -> Duration {

@@ -33,7 +33,8 @@ struct Held {
 pub(super) async fn run(runner: Arc<Runner>) {
     let pods: Api<Pod> = Api::all(runner.client.clone());
     let mut events = pin!(watcher(pods, watcher::Config::default()).default_backoff());
-    let mut keeper = Keeper { runner: Arc::clone(&runner), held: HashMap::new(), tasks: JoinSet::new() };
+    let mut keeper =
+        Keeper { runner: Arc::clone(&runner), held: HashMap::new(), tasks: JoinSet::new() };
     let mut listed = HashSet::new();
     loop {
         let event = tokio::select! {
@@ -103,7 +104,7 @@ impl Keeper {
         let runner = Arc::clone(&self.runner);
         self.tasks.spawn(async move {
             let _done = done.drop_guard();
-            pod::run(runner, pod, sender, receiver).await;
+            Box::pin(pod::run(runner, pod, sender, receiver)).await;
         });
     }
 

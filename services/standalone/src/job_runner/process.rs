@@ -129,7 +129,8 @@ impl Record {
         if self.boot != boot().await {
             return false;
         }
-        let leader_is_other = stat(self.pid).await.is_some_and(|(_, started)| started != self.started);
+        let leader_is_other =
+            stat(self.pid).await.is_some_and(|(_, started)| started != self.started);
         if leader_is_other || !group_lives(self.pid).await {
             return false;
         }

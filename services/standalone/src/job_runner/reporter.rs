@@ -28,13 +28,7 @@ pub(super) struct Reporter {
 
 impl Reporter {
     pub(super) fn new(api: Api<Pod>, name: String, uid: String, state: State) -> Self {
-        Self {
-            api,
-            name,
-            uid,
-            state: Mutex::new(state),
-            writing: tokio::sync::Mutex::new(()),
-        }
+        Self { api, name, uid, state: Mutex::new(state), writing: tokio::sync::Mutex::new(()) }
     }
 
     /// Reads the state.

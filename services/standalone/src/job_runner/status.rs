@@ -100,9 +100,8 @@ impl State {
                 "Failed"
             };
         }
-        let begun = |line: &Line| {
-            line.before.is_some() || !matches!(line.doing, Doing::Waiting { .. })
-        };
+        let begun =
+            |line: &Line| line.before.is_some() || !matches!(line.doing, Doing::Waiting { .. });
         if self.main.iter().any(begun) { "Running" } else { "Pending" }
     }
 

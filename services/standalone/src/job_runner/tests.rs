@@ -9,7 +9,8 @@ use super::{
 };
 
 fn mounts() -> Vec<Mount> {
-    let mount = |inside: &str, outside: &str| Mount { inside: inside.into(), outside: outside.into() };
+    let mount =
+        |inside: &str, outside: &str| Mount { inside: inside.into(), outside: outside.into() };
     vec![mount("/data", "/D/v1"), mount("/data/deep", "/D/v2"), mount("/etc/s", "/D/s")]
 }
 
@@ -37,7 +38,11 @@ fn mount_paths_are_replaced_where_a_path_begins() {
 fn variables_expand_as_in_kubernetes() {
     let env = [("A".to_owned(), "1".to_owned()), ("B".to_owned(), "$(A)".to_owned())];
     let table = [
-        ("$(A)", "1"), ("x$(A)y$(B)", "x1y$(A)"), ("$(C)", "$(C)"), ("$$(A)", "$(A)"), ("$A $", "$A $"),
+        ("$(A)", "1"),
+        ("x$(A)y$(B)", "x1y$(A)"),
+        ("$(C)", "$(C)"),
+        ("$$(A)", "$(A)"),
+        ("$A $", "$A $"),
         ("$(A", "$(A"),
     ];
     for (text, wanted) in table {
@@ -58,20 +63,38 @@ fn a_container_becomes_a_process() {
     assert_eq!(plain.args, ["run", "--to", "/D/v1/x"]);
     assert_eq!(plain.env, [("X".to_owned(), "/D/v1/x".to_owned())]);
     assert_eq!(plain.dir, std::path::Path::new("/home"));
-    let same = make(json!({"name": "c", "command": ["/usr/bin/worker", "a"], "args": ["b"], "workingDir": "/data"}));
-    assert_eq!((same.program.to_str(), same.args), (Some("/opt/worker"), vec!["run".into(), "a".into(), "b".into()]));
+    let same = make(
+        json!({"name": "c", "command": ["/usr/bin/worker", "a"], "args": ["b"], "workingDir": "/data"}),
+    );
+    assert_eq!(
+        (same.program.to_str(), same.args),
+        (Some("/opt/worker"), vec!["run".into(), "a".into(), "b".into()])
+    );
     assert_eq!(same.dir, std::path::Path::new("/D/v1"));
     let other = make(json!({"name": "c", "command": ["sh", "-c"], "args": ["cat /data/x"]}));
-    assert_eq!((other.program.to_str(), other.args), (Some("sh"), vec!["-c".into(), "cat /D/v1/x".into()]));
+    assert_eq!(
+        (other.program.to_str(), other.args),
+        (Some("sh"), vec!["-c".into(), "cat /D/v1/x".into()])
+    );
 }
 
 fn ended(code: i32) -> Ended {
-    Ended { code, signal: None, reason: "Error".into(), message: "why".into(), started: None, finished: chrono::DateTime::UNIX_EPOCH }
+    Ended {
+        code,
+        signal: None,
+        reason: "Error".into(),
+        message: "why".into(),
+        started: None,
+        finished: chrono::DateTime::UNIX_EPOCH,
+    }
 }
 
 #[test]
 fn a_status_reads_as_the_kubelets() {
-    let mut state = State::new(vec![Line::new("i", "img", "PodInitializing")], vec![Line::new("c", "img", "PodInitializing")]);
+    let mut state = State::new(
+        vec![Line::new("i", "img", "PodInitializing")],
+        vec![Line::new("c", "img", "PodInitializing")],
+    );
     let now = chrono::DateTime::UNIX_EPOCH;
     let condition = |status: &Value, name: &str| {
         let list = status["conditions"].as_array().unwrap();
@@ -98,9 +121,12 @@ fn a_status_reads_as_the_kubelets() {
 fn only_what_had_begun_is_lost() {
     let pod = |status: Value| -> Pod { serde_json::from_value(json!({"status": status})).unwrap() };
     let container = |state: Value| json!({"name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 0, "state": state});
-    let waiting = pod(json!({"phase": "Pending", "containerStatuses": [container(json!({"waiting": {}}))]}));
+    let waiting =
+        pod(json!({"phase": "Pending", "containerStatuses": [container(json!({"waiting": {}}))]}));
     assert_eq!(lost(&waiting, "t"), None);
-    let done = pod(json!({"phase": "Succeeded", "containerStatuses": [container(json!({"terminated": {"exitCode": 0}}))]}));
+    let done = pod(
+        json!({"phase": "Succeeded", "containerStatuses": [container(json!({"terminated": {"exitCode": 0}}))]}),
+    );
     assert_eq!(lost(&done, "t"), None);
     let running = pod(json!({
         "phase": "Running", "containerStatuses": [container(json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}}))],
@@ -109,6 +135,9 @@ fn only_what_had_begun_is_lost() {
     let status = lost(&running, "2026-01-02T00:00:00Z").unwrap();
     assert_eq!((&status["phase"], &status["reason"]), (&json!("Failed"), &json!("NodeLost")));
     let terminated = &status["containerStatuses"][0]["state"]["terminated"];
-    assert_eq!((&terminated["exitCode"], &terminated["startedAt"]), (&json!(137), &json!("2026-01-01T00:00:00Z")));
+    assert_eq!(
+        (&terminated["exitCode"], &terminated["startedAt"]),
+        (&json!(137), &json!("2026-01-01T00:00:00Z"))
+    );
     assert_eq!(status["conditions"][0]["status"], "False");
 }

@@ -50,14 +50,22 @@ async fn one(
         let SecretVolumeSource { secret_name, optional, items, .. } = secret;
         let secret = secret_name.as_deref().unwrap_or_default();
         let entries = sources.secret(secret, optional.unwrap_or(false)).await;
-        let files = select(entries.map_err(|e| Unready::volume(name, &e.message))?, items.as_deref(), name)?;
+        let files = select(
+            entries.map_err(|e| Unready::volume(name, &e.message))?,
+            items.as_deref(),
+            name,
+        )?;
         fill(&own, files, name, 0o600).await?;
         return Ok(own);
     }
     if let Some(map) = &volume.config_map {
         let ConfigMapVolumeSource { name: map, optional, items, .. } = map;
         let entries = sources.config_map(map, optional.unwrap_or(false)).await;
-        let files = select(entries.map_err(|e| Unready::volume(name, &e.message))?, items.as_deref(), name)?;
+        let files = select(
+            entries.map_err(|e| Unready::volume(name, &e.message))?,
+            items.as_deref(),
+            name,
+        )?;
         fill(&own, files, name, 0o644).await?;
         return Ok(own);
     }
@@ -123,9 +131,8 @@ fn select(
         .iter()
         .map(|item| {
             let found = entries.iter().find(|(key, _)| *key == item.key);
-            let missing = || {
-                Unready::volume(volume, &format!("references non-existent key: {}", item.key))
-            };
+            let missing =
+                || Unready::volume(volume, &format!("references non-existent key: {}", item.key));
             found.map(|(_, value)| (item.path.clone(), value.clone())).ok_or_else(missing)
         })
         .collect()
@@ -157,10 +164,7 @@ async fn project(
     Ok(files)
 }
 
-fn downward_files(
-    items: Option<&[DownwardAPIVolumeFile]>,
-    pod: &Pod,
-) -> Result<Files, Unready> {
+fn downward_files(items: Option<&[DownwardAPIVolumeFile]>, pod: &Pod) -> Result<Files, Unready> {
     let items = items.unwrap_or_default().iter();
     items
         .filter_map(|item| Some((item, item.field_ref.as_ref()?)))
@@ -219,7 +223,8 @@ async fn fill(dir: &Path, files: Files, volume: &str, mode: u32) -> Result<(), U
 /// A relative path that stays below a directory.
 fn below(dir: &Path, path: &str) -> Option<PathBuf> {
     let path = Path::new(path);
-    let plain = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    let plain =
+        path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     plain.then(|| dir.join(path))
 }
 

@@ -47,7 +47,7 @@ fn both(schema: Option<&Structural>, before: &Value, after: &Value, changes: &mu
     }
     match (before, after) {
         (Value::Object(old), Value::Object(new))
-            if !schema.is_some_and(|s| s.atomic_map) && !(old.is_empty() && new.is_empty()) =>
+            if !(schema.is_some_and(|s| s.atomic_map) || old.is_empty() && new.is_empty()) =>
         {
             for (name, value) in old {
                 let child = schema.and_then(|s| s.member(name));

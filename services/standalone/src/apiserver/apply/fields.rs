@@ -12,7 +12,7 @@ use crate::apiserver::schema::{ListKind, Structural};
 pub(super) struct FieldSet {
     /// The field itself is in the set, not only something below it.
     pub(super) owned: bool,
-    pub(super) children: BTreeMap<String, FieldSet>,
+    pub(super) children: BTreeMap<String, Self>,
 }
 
 /// The fields that identify an object, or that the server keeps; nobody owns them.
@@ -179,7 +179,8 @@ pub(super) fn entry(schema: &Structural, value: &Value) -> Option<String> {
         ListKind::Map(keys) => {
             let mut found = BTreeMap::new();
             for key in keys {
-                let default = schema.item().and_then(|i| i.member(key)).and_then(|k| k.default.as_ref());
+                let default =
+                    schema.item().and_then(|i| i.member(key)).and_then(|k| k.default.as_ref());
                 found.insert(key, value.get(key).or(default)?);
             }
             serde_json::to_string(&found).ok().map(|keys| format!("k:{keys}"))

@@ -100,9 +100,7 @@ impl Managers {
     pub(super) fn write(&self, object: &mut Value) {
         let mut entries: Vec<(&Key, &Entry)> =
             self.0.iter().filter(|(_, entry)| !entry.fields.is_empty()).collect();
-        entries.sort_by(|(a, x), (b, y)| {
-            (a.operation, &x.time, a).cmp(&(b.operation, &y.time, b))
-        });
+        entries.sort_by(|(a, x), (b, y)| (a.operation, &x.time, a).cmp(&(b.operation, &y.time, b)));
         let list: Vec<Value> = entries
             .into_iter()
             .map(|(key, entry)| {

@@ -103,7 +103,8 @@ fn merge_list(schema: Option<&Structural>, object: &mut Vec<Value>, applied: &[V
             }
             next += 1;
         }
-        let mut item = live.iter().find(|(own, _)| own == name).map_or(Value::Null, |l| l.1.clone());
+        let mut item =
+            live.iter().find(|(own, _)| own == name).map_or(Value::Null, |l| l.1.clone());
         merge_at(schema.item(), &mut item, value);
         result.push(item);
     }
@@ -155,10 +156,9 @@ fn remove_at(schema: Option<&Structural>, value: &mut Value, last: &FieldSet, ow
 /// The fields that identify an entry: they stay as long as it does.
 fn keys_of(schema: &Structural, item: &Value) -> Map<String, Value> {
     match &schema.list {
-        ListKind::Map(keys) => keys
-            .iter()
-            .filter_map(|key| Some((key.clone(), item.get(key)?.clone())))
-            .collect(),
+        ListKind::Map(keys) => {
+            keys.iter().filter_map(|key| Some((key.clone(), item.get(key)?.clone()))).collect()
+        }
         ListKind::Atomic | ListKind::Set => Map::new(),
     }
 }

@@ -39,7 +39,12 @@ fn apply(live: Option<&Value>, spec: Value, manager: &str, second: u32) -> Resul
 fn owners(object: &Value) -> Vec<(String, Value)> {
     let list = object["metadata"]["managedFields"].as_array().unwrap();
     list.iter()
-        .map(|m| (format!("{} {}", m["manager"].as_str().unwrap(), m["operation"].as_str().unwrap()), m["fieldsV1"].clone()))
+        .map(|m| {
+            (
+                format!("{} {}", m["manager"].as_str().unwrap(), m["operation"].as_str().unwrap()),
+                m["fieldsV1"].clone(),
+            )
+        })
         .collect()
 }
 
@@ -71,7 +76,13 @@ fn a_configuration_owns_what_it_says() {
 #[test]
 fn what_is_no_longer_applied_goes_unless_somebody_else_has_it() {
     let first = apply(None, json!({"schedule": "s", "paused": true, "target": {"kind": "K", "name": "n"}, "steps": [{"name": "a", "run": "1"}, {"name": "b"}]}), "me", 0).unwrap();
-    let second = apply(Some(&first), json!({"target": {"name": "n"}, "steps": [{"name": "b", "as": "x"}, {"name": "c"}]}), "other", 1).unwrap();
+    let second = apply(
+        Some(&first),
+        json!({"target": {"name": "n"}, "steps": [{"name": "b", "as": "x"}, {"name": "c"}]}),
+        "other",
+        1,
+    )
+    .unwrap();
     assert_eq!(
         second["spec"]["steps"],
         json!([{"name": "a", "run": "1"}, {"name": "b", "as": "x"}, {"name": "c"}])
@@ -82,13 +93,19 @@ fn what_is_no_longer_applied_goes_unless_somebody_else_has_it() {
         json!({"schedule": "s", "target": {"name": "n"}, "steps": [{"name": "b", "as": "x"}, {"name": "c"}]})
     );
     assert_eq!(third["metadata"]["name"], "x");
-    assert_eq!(owners(&third)[0].1["f:spec"], json!({"f:steps": {"k:{\"name\":\"b\"}": {".": {}, "f:as": {}, "f:name": {}}, "k:{\"name\":\"c\"}": {".": {}, "f:name": {}}}, "f:target": {"f:name": {}}}));
+    assert_eq!(
+        owners(&third)[0].1["f:spec"],
+        json!({"f:steps": {"k:{\"name\":\"b\"}": {".": {}, "f:as": {}, "f:name": {}}, "k:{\"name\":\"c\"}": {".": {}, "f:name": {}}}, "f:target": {"f:name": {}}})
+    );
 }
 
 #[test]
 fn nothing_new_changes_nothing() {
     let first = apply(None, json!({"schedule": "s", "steps": [{"name": "a"}]}), "me", 0).unwrap();
-    assert_eq!(apply(Some(&first), json!({"schedule": "s", "steps": [{"name": "a"}]}), "me", 9).unwrap(), first);
+    assert_eq!(
+        apply(Some(&first), json!({"schedule": "s", "steps": [{"name": "a"}]}), "me", 9).unwrap(),
+        first
+    );
 }
 
 #[test]
@@ -105,7 +122,8 @@ fn a_conflict_names_manager_and_field() {
     assert_eq!(status["code"], 409);
     assert_eq!(status["details"]["causes"][0]["reason"], "FieldManagerConflict");
     assert_eq!(status["details"]["causes"][0]["field"], ".spec.schedule");
-    let error = apply(Some(&object), json!({"schedule": "t", "paused": true}), "me", 1).unwrap_err();
+    let error =
+        apply(Some(&object), json!({"schedule": "t", "paused": true}), "me", 1).unwrap_err();
     assert_eq!(
         error.to_string(),
         "Apply failed with 2 conflicts: conflicts with \"kubectl-client-side-apply\" using \
@@ -115,7 +133,16 @@ fn a_conflict_names_manager_and_field() {
     let shared = apply(Some(&object), json!({"schedule": "s"}), "me", 1).unwrap();
     assert_eq!(owners(&shared).len(), 2);
     // Force takes the field.
-    let forced = server_side(&schema(), Some(&object), &config(json!({"schedule": "t"})), "me", true, at(1), None).unwrap();
+    let forced = server_side(
+        &schema(),
+        Some(&object),
+        &config(json!({"schedule": "t"})),
+        "me",
+        true,
+        at(1),
+        None,
+    )
+    .unwrap();
     assert_eq!(forced["spec"]["schedule"], "t");
     assert_eq!(owners(&forced)[0], ("me Apply".into(), json!({"f:spec": {"f:schedule": {}}})));
     assert_eq!(owners(&forced)[1].1["f:spec"], json!({".": {}, "f:paused": {}}));
@@ -125,10 +152,14 @@ fn a_conflict_names_manager_and_field() {
 fn kubectl_takes_over_from_its_client_side_apply() {
     let mut object = config(json!({"schedule": "s"}));
     let last = object.to_string();
-    object["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/last-applied-configuration": last});
+    object["metadata"]["annotations"] =
+        json!({"kubectl.kubernetes.io/last-applied-configuration": last});
     track_update(&schema(), None, &mut object, "kubectl-client-side-apply", None, at(0));
     assert!(apply(Some(&object), json!({"schedule": "t"}), "somebody", 1).is_err());
-    assert_eq!(apply(Some(&object), json!({"schedule": "t"}), "kubectl", 1).unwrap()["spec"]["schedule"], "t");
+    assert_eq!(
+        apply(Some(&object), json!({"schedule": "t"}), "kubectl", 1).unwrap()["spec"]["schedule"],
+        "t"
+    );
 }
 
 #[test]
@@ -137,7 +168,10 @@ fn updates_are_recorded_by_manager_and_subresource() {
     let mut second = first.clone();
     second["status"] = json!({"phase": "Ready"});
     track_update(&schema(), Some(&first), &mut second, "orchestrator", Some("status"), at(5));
-    assert_eq!(owners(&second)[1], ("orchestrator Update".into(), json!({"f:status": {".": {}, "f:phase": {}}})));
+    assert_eq!(
+        owners(&second)[1],
+        ("orchestrator Update".into(), json!({"f:status": {".": {}, "f:phase": {}}}))
+    );
     assert_eq!(second["metadata"]["managedFields"][1]["subresource"], "status");
     // An update that changes nothing moves no time.
     let mut third = second.clone();
@@ -162,9 +196,36 @@ fn updates_are_recorded_by_manager_and_subresource() {
 fn built_in_kinds_merge_by_their_keys() {
     let job = Structural::builtin(&GroupVersionKind::gvk("batch", "v1", "Job")).unwrap();
     let config = |env: Value| json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"}, "spec": {"template": {"spec": {"containers": [{"name": "c", "env": env}]}}}});
-    let first = server_side(&job, None, &config(json!([{"name": "A", "value": "1"}, {"name": "B", "value": "2"}])), "one", false, at(0), None).unwrap();
-    let second = server_side(&job, Some(&first), &config(json!([{"name": "C", "value": "3"}])), "two", false, at(0), None).unwrap();
-    let third = server_side(&job, Some(&second), &config(json!([{"name": "B", "value": "2"}])), "one", false, at(0), None).unwrap();
+    let first = server_side(
+        &job,
+        None,
+        &config(json!([{"name": "A", "value": "1"}, {"name": "B", "value": "2"}])),
+        "one",
+        false,
+        at(0),
+        None,
+    )
+    .unwrap();
+    let second = server_side(
+        &job,
+        Some(&first),
+        &config(json!([{"name": "C", "value": "3"}])),
+        "two",
+        false,
+        at(0),
+        None,
+    )
+    .unwrap();
+    let third = server_side(
+        &job,
+        Some(&second),
+        &config(json!([{"name": "B", "value": "2"}])),
+        "one",
+        false,
+        at(0),
+        None,
+    )
+    .unwrap();
     assert_eq!(
         third.pointer("/spec/template/spec/containers/0/env"),
         Some(&json!([{"name": "B", "value": "2"}, {"name": "C", "value": "3"}])),

@@ -304,9 +304,10 @@ fn schema(value: &Value) -> Schema {
         pattern: text(&value["pattern"]),
         required: texts(&value["required"]),
         r#enum: items(&value["enum"]).map(any).collect(),
-        additional_properties: value.get("additionalProperties").filter(|v| v.is_object()).map(
-            |child| Box::new(AdditionalProperties { schema: Some(Box::new(schema(child))) }),
-        ),
+        additional_properties: value
+            .get("additionalProperties")
+            .filter(|v| v.is_object())
+            .map(|child| Box::new(AdditionalProperties { schema: Some(Box::new(schema(child))) })),
         r#type: value["type"].as_str().map(|name| TypeItem { value: vec![name.to_owned()] }),
         items: value.get("items").map(|child| ItemsItem { schema: vec![schema(child)] }),
         properties: value.get("properties").map(schemas),

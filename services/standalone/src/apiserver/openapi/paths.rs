@@ -39,8 +39,7 @@ fn addresses(kind: &Kind) -> (String, String) {
 
 /// Paths of version 3.
 pub(super) fn v3(kinds: &[&Kind]) -> Value {
-    let reference =
-        |kind: &Kind| json!({"$ref": format!("#/components/schemas/{}", definition_name(&kind.gvk))});
+    let reference = |kind: &Kind| json!({"$ref": format!("#/components/schemas/{}", definition_name(&kind.gvk))});
     let parameters: Vec<Value> = PARAMETERS
         .iter()
         .map(|(name, kind)| json!({"name": name, "in": "query", "schema": {"type": kind}}))
@@ -48,8 +47,13 @@ pub(super) fn v3(kinds: &[&Kind]) -> Value {
     build(kinds, &|kind, action| {
         let body: Map<String, Value> = match action {
             "get" => Map::new(),
-            "post" => [("application/json".to_owned(), json!({"schema": reference(kind)}))].into_iter().collect(),
-            _ => formats(kind).iter().map(|f| ((*f).to_owned(), json!({"schema": {"type": "object"}}))).collect(),
+            "post" => [("application/json".to_owned(), json!({"schema": reference(kind)}))]
+                .into_iter()
+                .collect(),
+            _ => formats(kind)
+                .iter()
+                .map(|f| ((*f).to_owned(), json!({"schema": {"type": "object"}})))
+                .collect(),
         };
         let mut operation = json!({
             "parameters": if action == "get" { json!([]) } else { json!(parameters) },
@@ -76,7 +80,8 @@ pub(super) fn v2(kinds: &[&Kind]) -> Value {
         let mut parameters = Vec::new();
         if action != "get" {
             let schema = if action == "post" { reference(kind) } else { json!({"type": "object"}) };
-            parameters.push(json!({"name": "body", "in": "body", "required": true, "schema": schema}));
+            parameters
+                .push(json!({"name": "body", "in": "body", "required": true, "schema": schema}));
             parameters.extend(query.iter().cloned());
         }
         let consumes = if action == "patch" { formats(kind) } else { vec!["*/*"] };

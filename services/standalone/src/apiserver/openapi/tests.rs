@@ -44,19 +44,30 @@ fn check_references(document: &Value, root: &Value) {
 fn version_3_is_complete_by_group() {
     let kinds = kinds();
     let index = v3_index(&kinds);
-    let url = index["paths"]["apis/stash.appscode.com/v1beta1"]["serverRelativeURL"].as_str().unwrap();
+    let url =
+        index["paths"]["apis/stash.appscode.com/v1beta1"]["serverRelativeURL"].as_str().unwrap();
     assert!(url.starts_with("/openapi/v3/apis/stash.appscode.com/v1beta1?hash="), "{url}");
     let document = v3("stash.appscode.com", "v1beta1", &kinds).unwrap();
     check_references(&document, &document);
     let schema = &document["components"]["schemas"]["com.appscode.stash.v1beta1.BackupSession"];
     assert_eq!(schema["properties"]["spec"]["description"], "What to do.");
     assert_eq!(schema["x-kubernetes-group-version-kind"][0]["kind"], "BackupSession");
-    let patch = &document["paths"]["/apis/stash.appscode.com/v1beta1/namespaces/{namespace}/backupsessions/{name}"]["patch"];
-    assert!(patch["parameters"].as_array().unwrap().iter().any(|p| p["name"] == "dryRun" && p["in"] == "query"));
-    assert!(patch["requestBody"]["content"].get("application/strategic-merge-patch+json").is_none());
+    let patch = &document["paths"]["/apis/stash.appscode.com/v1beta1/namespaces/{namespace}/backupsessions/{name}"]
+        ["patch"];
+    assert!(
+        patch["parameters"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|p| p["name"] == "dryRun" && p["in"] == "query")
+    );
+    assert!(
+        patch["requestBody"]["content"].get("application/strategic-merge-patch+json").is_none()
+    );
     let batch = v3("batch", "v1", &kinds).unwrap();
     check_references(&batch, &batch);
-    let containers = &batch["components"]["schemas"]["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
+    let containers =
+        &batch["components"]["schemas"]["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
     assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
     assert!(v3("batch", "v2", &kinds).is_none());
 }

@@ -164,7 +164,9 @@ fn merge_keyed(
     }
     for entry in patch {
         let Value::Object(fields) = entry else {
-            return Err(Error::Malformed(format!("entries of a list keyed by {key} must be objects")));
+            return Err(Error::Malformed(format!(
+                "entries of a list keyed by {key} must be objects"
+            )));
         };
         let Some(identity) = fields.get(key) else {
             if matches!(directive(fields)?, Some(Directive::Replace)) {
@@ -193,7 +195,12 @@ fn merge_keyed(
 
 /// Puts the entries that `order` names into that order; the others keep their places relative to
 /// what was `before`.
-fn reorder(schema: Option<&Structural>, values: &mut Vec<Value>, before: &[Value], order: &[Value]) {
+fn reorder(
+    schema: Option<&Structural>,
+    values: &mut Vec<Value>,
+    before: &[Value],
+    order: &[Value],
+) {
     let key = match schema.map(|s| &s.strategy) {
         Some(Strategy::MergeKey(key)) => Some(key.as_str()),
         Some(Strategy::Merge) => None,

@@ -269,5 +269,8 @@ pub(super) fn join(path: &str, name: &str) -> String {
 }
 
 fn error(path: &str, reason: &str) -> CompileError {
-    CompileError { path: if path.is_empty() { "<root>" } else { path }.into(), reason: reason.into() }
+    CompileError {
+        path: if path.is_empty() { "<root>" } else { path }.into(),
+        reason: reason.into(),
+    }
 }

@@ -70,8 +70,9 @@ impl FieldError {
     }
 
     pub(super) fn wrong_type(path: &str, found: &str, wanted: &str) -> Self {
-        let message =
-            format!("Invalid value: \"{found}\": {path} in body must be of type {wanted}: \"{found}\"");
+        let message = format!(
+            "Invalid value: \"{found}\": {path} in body must be of type {wanted}: \"{found}\""
+        );
         Self::new(path, FieldErrorKind::TypeInvalid, message)
     }
 

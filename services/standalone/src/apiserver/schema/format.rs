@@ -22,7 +22,10 @@ pub(super) fn text(format: &str, value: &str) -> bool {
 /// Whether a number is in the range of its format.
 pub(super) fn number(format: &str, value: &Number) -> bool {
     match format {
-        "int32" => value.as_i64().is_none_or(|v| i32::try_from(v).is_ok()) && value.as_u64().is_none_or(|v| i32::try_from(v).is_ok()),
+        "int32" => {
+            value.as_i64().is_none_or(|v| i32::try_from(v).is_ok())
+                && value.as_u64().is_none_or(|v| i32::try_from(v).is_ok())
+        }
         "int64" => value.is_i64() || value.is_f64(),
         _ => true,
     }
@@ -52,7 +55,8 @@ fn duration(value: &str) -> bool {
             return false;
         }
         rest = &rest[digits..];
-        let unit = ["ns", "us", "µs", "ms", "h", "m", "s"].into_iter().find(|u| rest.starts_with(u));
+        let unit =
+            ["ns", "us", "µs", "ms", "h", "m", "s"].into_iter().find(|u| rest.starts_with(u));
         let Some(unit) = unit else { return false };
         rest = &rest[unit.len()..];
     }

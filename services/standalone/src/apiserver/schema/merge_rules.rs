@@ -50,10 +50,30 @@ const CORE_LISTS: &[Row] = &[
 ];
 
 const OTHER_LISTS: &[Row] = &[
-    ("io.k8s.api.admissionregistration.v1.MutatingWebhook", "matchConditions", &["name"], Some("name")),
-    ("io.k8s.api.admissionregistration.v1.MutatingWebhookConfiguration", "webhooks", &["name"], Some("name")),
-    ("io.k8s.api.admissionregistration.v1.ValidatingWebhook", "matchConditions", &["name"], Some("name")),
-    ("io.k8s.api.admissionregistration.v1.ValidatingWebhookConfiguration", "webhooks", &["name"], Some("name")),
+    (
+        "io.k8s.api.admissionregistration.v1.MutatingWebhook",
+        "matchConditions",
+        &["name"],
+        Some("name"),
+    ),
+    (
+        "io.k8s.api.admissionregistration.v1.MutatingWebhookConfiguration",
+        "webhooks",
+        &["name"],
+        Some("name"),
+    ),
+    (
+        "io.k8s.api.admissionregistration.v1.ValidatingWebhook",
+        "matchConditions",
+        &["name"],
+        Some("name"),
+    ),
+    (
+        "io.k8s.api.admissionregistration.v1.ValidatingWebhookConfiguration",
+        "webhooks",
+        &["name"],
+        Some("name"),
+    ),
     ("io.k8s.api.apps.v1.DaemonSetStatus", "conditions", &["type"], Some("type")),
     ("io.k8s.api.apps.v1.DeploymentStatus", "conditions", &["type"], Some("type")),
     ("io.k8s.api.apps.v1.ReplicaSetStatus", "conditions", &["type"], Some("type")),

@@ -85,9 +85,9 @@ pub(crate) struct Rules {
 pub struct Structural {
     pub(crate) kind: Type,
     pub(crate) nullable: bool,
-    pub(crate) properties: BTreeMap<String, Structural>,
+    pub(crate) properties: BTreeMap<String, Self>,
     pub(crate) additional: Option<Additional>,
-    pub(crate) items: Option<Box<Structural>>,
+    pub(crate) items: Option<Box<Self>>,
     pub(crate) default: Option<Value>,
     pub(crate) preserve_unknown: bool,
     pub(crate) embedded_resource: bool,

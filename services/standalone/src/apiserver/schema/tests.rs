@@ -10,7 +10,8 @@ fn schema(spec: Value) -> Structural {
 }
 
 fn faults(spec: Value, value: Value) -> Vec<String> {
-    let object = json!({"apiVersion": "a/v1", "kind": "A", "metadata": {"name": "x"}, "spec": value});
+    let object =
+        json!({"apiVersion": "a/v1", "kind": "A", "metadata": {"name": "x"}, "spec": value});
     schema(spec).validate(&object).iter().map(ToString::to_string).collect()
 }
 
@@ -21,12 +22,16 @@ fn faults_read_as_those_of_kubernetes() {
         (
             json!({"paused": {"type": "boolean"}}),
             json!({"paused": "yes"}),
-            vec![r#"spec.paused: Invalid value: "string": spec.paused in body must be of type boolean: "string""#],
+            vec![
+                r#"spec.paused: Invalid value: "string": spec.paused in body must be of type boolean: "string""#,
+            ],
         ),
         (
             json!({"driver": {"type": "string", "enum": ["Restic", "VolumeSnapshotter"]}}),
             json!({"driver": "Rsync"}),
-            vec![r#"spec.driver: Unsupported value: "Rsync": supported values: "Restic", "VolumeSnapshotter""#],
+            vec![
+                r#"spec.driver: Unsupported value: "Rsync": supported values: "Restic", "VolumeSnapshotter""#,
+            ],
         ),
         (
             json!({"r": {"type": "object", "required": ["prune", "name"], "properties": {"prune": {"type": "boolean"}}}}),
@@ -54,12 +59,16 @@ fn faults_read_as_those_of_kubernetes() {
         (
             json!({"at": {"type": "string", "format": "date-time"}}),
             json!({"at": "yesterday"}),
-            vec![r#"spec.at: Invalid value: "yesterday": spec.at in body must be of type date-time: "yesterday""#],
+            vec![
+                r#"spec.at: Invalid value: "yesterday": spec.at in body must be of type date-time: "yesterday""#,
+            ],
         ),
         (
             json!({"p": {"x-kubernetes-int-or-string": true}}),
             json!({"p": true}),
-            vec![r#"spec.p: Invalid value: "boolean": spec.p in body must be of type integer,string: "boolean""#],
+            vec![
+                r#"spec.p: Invalid value: "boolean": spec.p in body must be of type integer,string: "boolean""#,
+            ],
         ),
         (
             json!({"p": {"type": "string"}, "q": {"type": "string", "nullable": true}}),
@@ -164,15 +173,20 @@ fn built_in_kinds_are_known() {
     assert_eq!(schema.prune(&mut object), ["spec.template.spec.containers[0].bogus"]);
     assert!(object["metadata"].get("annotations").is_none());
     schema.default(&mut object);
-    assert_eq!(object.pointer("/spec/template/spec/containers/0/ports/0/protocol"), Some(&json!("TCP")));
+    assert_eq!(
+        object.pointer("/spec/template/spec/containers/0/ports/0/protocol"),
+        Some(&json!("TCP"))
+    );
     assert_eq!(schema.validate(&object), []);
-    let unknown = kube::core::GroupVersionKind::gvk("stash.appscode.com", "v1beta1", "BackupSession");
+    let unknown =
+        kube::core::GroupVersionKind::gvk("stash.appscode.com", "v1beta1", "BackupSession");
     assert!(Structural::builtin(&unknown).is_none());
     assert_eq!(definition_name(&unknown), "com.appscode.stash.v1beta1.BackupSession");
 }
 
 #[test]
 fn the_schema_of_schemas_ends() {
-    let crd = kube::core::GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
+    let crd =
+        kube::core::GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
     assert!(Structural::builtin(&crd).is_some());
 }

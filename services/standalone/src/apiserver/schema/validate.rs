@@ -76,7 +76,13 @@ impl Structural {
         }
     }
 
-    fn check_number(&self, value: &Value, number: &Number, path: &str, errors: &mut Vec<FieldError>) {
+    fn check_number(
+        &self,
+        value: &Value,
+        number: &Number,
+        path: &str,
+        errors: &mut Vec<FieldError>,
+    ) {
         let rules = &self.rules;
         let mut fault = |detail: String| {
             errors.push(FieldError::invalid(path, value, format!("{path} in body {detail}")));
@@ -238,7 +244,9 @@ fn type_name(value: &Value) -> &'static str {
 /// `1.0` counts, as it does for the API server.
 fn is_integer(value: &Value) -> bool {
     match value {
-        Value::Number(n) => n.is_i64() || n.is_u64() || n.as_f64().is_some_and(|f| f.fract() == 0.0),
+        Value::Number(n) => {
+            n.is_i64() || n.is_u64() || n.as_f64().is_some_and(|f| f.fract() == 0.0)
+        }
         _ => false,
     }
 }

@@ -25,14 +25,14 @@ pub(super) fn table(
         ("batch", "CronJob") => render(batch::cron_headings(), &|o| batch::cron_cells(o, now)),
         ("", "Secret") => {
             let headings = vec![name, text("Type"), Heading::new("Data", "integer"), age];
-            render(headings, &|o| vec![named(o), o["type"].clone(), count(&o["data"]), aged(o, now)])
-        }
-        ("", "ConfigMap") => {
-            render(vec![name, Heading::new("Data", "integer"), age], &|o| {
-                let data = length(&o["data"]) + length(&o["binaryData"]);
-                vec![named(o), json!(data), aged(o, now)]
+            render(headings, &|o| {
+                vec![named(o), o["type"].clone(), count(&o["data"]), aged(o, now)]
             })
         }
+        ("", "ConfigMap") => render(vec![name, Heading::new("Data", "integer"), age], &|o| {
+            let data = length(&o["data"]) + length(&o["binaryData"]);
+            vec![named(o), json!(data), aged(o, now)]
+        }),
         ("", "Namespace") => render(vec![name, text("Status"), age], &|o| {
             vec![named(o), o["status"]["phase"].clone(), aged(o, now)]
         }),
@@ -60,8 +60,7 @@ pub(super) fn table(
             })
         }
         ("apps", "Deployment") => {
-            let headings =
-                vec![name, text("Ready"), text("Up-to-date"), text("Available"), age];
+            let headings = vec![name, text("Ready"), text("Up-to-date"), text("Available"), age];
             render(headings, &|o| {
                 let status = |field: &str| json!(o["status"][field].as_i64().unwrap_or(0));
                 let wanted = o["spec"]["replicas"].as_i64().unwrap_or(1);
@@ -152,7 +151,7 @@ fn event_cells(event: &Value, now: DateTime<Utc>) -> Vec<Value> {
         Some(component) => component.to_owned(),
         None => text(&first_of(&["reportingComponent", "reportingController"])),
     };
-    let count = event["count"].as_i64().or(event["series"]["count"].as_i64()).unwrap_or(1);
+    let count = event["count"].as_i64().or_else(|| event["series"]["count"].as_i64()).unwrap_or(1);
     vec![
         ago(last),
         event["type"].clone(),

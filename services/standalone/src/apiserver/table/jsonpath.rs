@@ -9,9 +9,13 @@ enum Step {
     Index(i64),
     All,
     /// `[?(@.path == value)]`
-    Filter { path: Vec<Step>, equal: bool, value: Value },
+    Filter {
+        path: Vec<Self>,
+        equal: bool,
+        value: Value,
+    },
     /// `[?(@.path)]`
-    Exists(Vec<Step>),
+    Exists(Vec<Self>),
 }
 
 /// A parsed path.

@@ -29,10 +29,26 @@ fn wanted(cells: &[(&str, Value)]) -> Vec<(String, Value)> {
 #[test]
 fn ages_round_as_kubectl_does() {
     let table = [
-        (-5, "<invalid>"), (-1, "0s"), (0, "0s"), (119, "119s"), (120, "2m"), (125, "2m5s"), (599, "9m59s"),
-        (600, "10m"), (10_799, "179m"), (10_800, "3h"), (10_860, "3h1m"), (28_800, "8h"), (172_799, "47h"),
-        (172_800, "2d"), (176_400, "2d1h"), (691_200, "8d"), (63_071_999, "729d"), (63_072_000, "2y"),
-        (63_158_400, "2y1d"), (252_288_000, "8y"),
+        (-5, "<invalid>"),
+        (-1, "0s"),
+        (0, "0s"),
+        (119, "119s"),
+        (120, "2m"),
+        (125, "2m5s"),
+        (599, "9m59s"),
+        (600, "10m"),
+        (10_799, "179m"),
+        (10_800, "3h"),
+        (10_860, "3h1m"),
+        (28_800, "8h"),
+        (172_799, "47h"),
+        (172_800, "2d"),
+        (176_400, "2d1h"),
+        (691_200, "8d"),
+        (63_071_999, "729d"),
+        (63_072_000, "2y"),
+        (63_158_400, "2y1d"),
+        (252_288_000, "8y"),
     ];
     for (seconds, wanted) in table {
         assert_eq!(age::human(TimeDelta::seconds(seconds)), wanted, "{seconds}");
@@ -80,10 +96,23 @@ fn custom_columns_come_from_the_definition() {
         "spec": {"paused": false}, "status": {"count": 3},
     });
     let gvk = GroupVersionKind::gvk("g", "v1", "K");
-    let table = render(&gvk, Some(&columns), &[object.clone()], IncludeObject::Object, &json!({"resourceVersion": "7"}), now());
+    let table = render(
+        &gvk,
+        Some(&columns),
+        std::slice::from_ref(&object),
+        IncludeObject::Object,
+        &json!({"resourceVersion": "7"}),
+        now(),
+    );
     assert_eq!(
         shown(&table),
-        wanted(&[("Name", json!("x")), ("Paused", json!(false)), ("Count", json!(3)), ("Phase", Value::Null), ("Age", json!("5m"))])
+        wanted(&[
+            ("Name", json!("x")),
+            ("Paused", json!(false)),
+            ("Count", json!(3)),
+            ("Phase", Value::Null),
+            ("Age", json!("5m"))
+        ])
     );
     assert_eq!(table["rows"][0]["object"], object);
     assert_eq!(table["metadata"]["resourceVersion"], "7");
@@ -98,7 +127,12 @@ fn built_in_kinds_have_their_columns() {
     let secret = json!({"metadata": metadata, "type": "Opaque", "data": {"a": "", "b": ""}});
     assert_eq!(
         row("", "Secret", secret),
-        wanted(&[("Name", json!("x")), ("Type", json!("Opaque")), ("Data", json!(2)), ("Age", json!("60m"))])
+        wanted(&[
+            ("Name", json!("x")),
+            ("Type", json!("Opaque")),
+            ("Data", json!(2)),
+            ("Age", json!("60m"))
+        ])
     );
     let job = json!({
         "metadata": metadata, "spec": {"completions": 1, "template": {"spec": {"containers": []}}},
@@ -107,7 +141,13 @@ fn built_in_kinds_have_their_columns() {
     });
     assert_eq!(
         row("batch", "Job", job),
-        wanted(&[("Name", json!("x")), ("Status", json!("Complete")), ("Completions", json!("1/1")), ("Duration", json!("7s")), ("Age", json!("60m"))])
+        wanted(&[
+            ("Name", json!("x")),
+            ("Status", json!("Complete")),
+            ("Completions", json!("1/1")),
+            ("Duration", json!("7s")),
+            ("Age", json!("60m"))
+        ])
     );
     let event = json!({
         "metadata": metadata, "type": "Warning", "reason": "Failed", "message": "m\n", "lastTimestamp": "2026-01-01T23:59:50Z",
@@ -115,7 +155,13 @@ fn built_in_kinds_have_their_columns() {
     });
     assert_eq!(
         row("", "Event", event),
-        wanted(&[("Last Seen", json!("10s")), ("Type", json!("Warning")), ("Reason", json!("Failed")), ("Object", json!("backupsession/b")), ("Message", json!("m"))])
+        wanted(&[
+            ("Last Seen", json!("10s")),
+            ("Type", json!("Warning")),
+            ("Reason", json!("Failed")),
+            ("Object", json!("backupsession/b")),
+            ("Message", json!("m"))
+        ])
     );
 }
 
@@ -131,12 +177,28 @@ fn a_pod_is_called_by_its_worst_state() {
     let waiting = json!({"state": {"waiting": {"reason": "PodInitializing"}}});
     let table = [
         (&two, json!({"phase": "Pending", "initContainerStatuses": [done, waiting]}), "Init:1/2"),
-        (&two, json!({"phase": "Failed", "initContainerStatuses": [{"state": {"terminated": {"exitCode": 1, "reason": "Error"}}}]}), "Init:Error"),
-        (&one, json!({"phase": "Pending", "containerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff"}}}]}), "ImagePullBackOff"),
+        (
+            &two,
+            json!({"phase": "Failed", "initContainerStatuses": [{"state": {"terminated": {"exitCode": 1, "reason": "Error"}}}]}),
+            "Init:Error",
+        ),
+        (
+            &one,
+            json!({"phase": "Pending", "containerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff"}}}]}),
+            "ImagePullBackOff",
+        ),
         (&one, json!({"phase": "Succeeded", "containerStatuses": [done]}), "Completed"),
-        (&one, json!({"phase": "Failed", "containerStatuses": [{"state": {"terminated": {"exitCode": 3}}}]}), "ExitCode:3"),
+        (
+            &one,
+            json!({"phase": "Failed", "containerStatuses": [{"state": {"terminated": {"exitCode": 3}}}]}),
+            "ExitCode:3",
+        ),
         (&one, json!({"phase": "Failed", "reason": "DeadlineExceeded"}), "DeadlineExceeded"),
-        (&one, json!({"phase": "Running", "containerStatuses": [{"ready": true, "state": {"running": {}}}]}), "Running"),
+        (
+            &one,
+            json!({"phase": "Running", "containerStatuses": [{"ready": true, "state": {"running": {}}}]}),
+            "Running",
+        ),
     ];
     for (spec, status, wanted) in table {
         assert_eq!(word(spec.clone(), status), wanted);

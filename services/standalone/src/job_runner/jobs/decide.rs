@@ -50,9 +50,11 @@ struct Census<'a> {
 
 impl<'a> Census<'a> {
     fn take(pods: &'a [Pod]) -> Self {
-        let phase = |pod: &&Pod| pod.status.as_ref().and_then(|s| s.phase.clone()).unwrap_or_default();
+        let phase =
+            |pod: &&Pod| pod.status.as_ref().and_then(|s| s.phase.clone()).unwrap_or_default();
         let with = |wanted: &str| pods.iter().filter(|pod| phase(pod) == wanted).count();
-        let under_way = || pods.iter().filter(|p| !matches!(phase(p).as_str(), "Succeeded" | "Failed"));
+        let under_way =
+            || pods.iter().filter(|p| !matches!(phase(p).as_str(), "Succeeded" | "Failed"));
         let (terminating, active): (Vec<&Pod>, Vec<&Pod>) =
             under_way().partition(|pod| pod.metadata.deletion_timestamp.is_some());
         let ready = |pod: &&&Pod| {
@@ -92,7 +94,11 @@ fn finished(pod: &Pod) -> Option<DateTime<Utc>> {
 ///
 /// # Errors
 /// When the status that is stored cannot be represented.
-pub(super) fn decide(job: &Job, pods: &[Pod], now: DateTime<Utc>) -> Result<Plan, serde_json::Error> {
+pub(super) fn decide(
+    job: &Job,
+    pods: &[Pod],
+    now: DateTime<Utc>,
+) -> Result<Plan, serde_json::Error> {
     let spec = job.spec.clone().unwrap_or_default();
     let mine = spec.managed_by.as_deref().is_none_or(|by| by == "kubernetes.io/job-controller");
     if job.metadata.deletion_timestamp.is_some() || !mine {
@@ -130,7 +136,8 @@ pub(super) fn decide(job: &Job, pods: &[Pod], now: DateTime<Utc>) -> Result<Plan
             }
         } else if complete(&spec, succeeded, &census) {
             plan.delete = names();
-            let (reason, message) = ("CompletionsReached", "Reached expected number of succeeded pods");
+            let (reason, message) =
+                ("CompletionsReached", "Reached expected number of succeeded pods");
             status.set("SuccessCriteriaMet", true, reason, message);
             if census.active.is_empty() && census.terminating == 0 {
                 status.set("Complete", true, reason, message);
@@ -217,7 +224,9 @@ impl Plan {
         let count = |n: Option<i32>, usual| n.map_or(usual, |n| usize::try_from(n).unwrap_or(0));
         let parallelism = count(spec.parallelism, 1);
         let wanted = match spec.completions {
-            Some(completions) => count(Some(completions), 1).saturating_sub(succeeded).min(parallelism),
+            Some(completions) => {
+                count(Some(completions), 1).saturating_sub(succeeded).min(parallelism)
+            }
             // A work queue: after the first success no new Pods are made.
             None if succeeded > 0 => census.active.len().min(parallelism),
             None => parallelism,
