@@ -55,6 +55,21 @@ pub fn seconds(duration: Duration) -> String {
     }
 }
 
+/// Writes a duration as Go does, to the millisecond: `1h2m3.5s`, `0s`.
+#[must_use]
+pub fn precise(duration: Duration) -> String {
+    let whole = duration.as_secs();
+    let (h, m, s) = (whole / 3600, whole / 60 % 60, whole % 60);
+    let fraction = format!("{:03}", duration.subsec_millis());
+    let fraction = fraction.trim_end_matches('0');
+    let seconds = if fraction.is_empty() { format!("{s}s") } else { format!("{s}.{fraction}s") };
+    match (h, m) {
+        (0, 0) => seconds,
+        (0, _) => format!("{m}m{seconds}"),
+        _ => format!("{h}h{m}m{seconds}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +88,16 @@ mod tests {
         }
         for bad in ["", "5", "1d", "-5s", "h", "1x2s", "."] {
             assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn writes_milliseconds_where_they_count() {
+        for (millis, text) in
+            [(0, "0s"), (45, "0.045s"), (1500, "1.5s"), (60_000, "1m0s"), (3_723_001, "1h2m3.001s")]
+        {
+            assert_eq!(precise(Duration::from_millis(millis)), text);
+            assert_eq!(parse(text), Ok(Duration::from_millis(millis)));
         }
     }
 

@@ -1,0 +1,170 @@
+//! Flags and environment, and the configuration they become.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use anyhow::Context as _;
+use clap::Parser;
+use coffer_api::session::Endpoints;
+use coffer_runtime::{
+    args::{CommonArgs, ListenArgs, TlsArgs},
+    grant::Signer,
+    tls::TlsOptions,
+};
+
+use crate::settings::Settings;
+
+/// Runs backups and restores: watches the custom resources, schedules, makes Jobs, reports.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "coffer-orchestrator", version)]
+pub struct Args {
+    /// What every process takes.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Where to serve.
+    #[command(flatten)]
+    pub listen: ListenArgs,
+    /// Certificates.
+    #[command(flatten)]
+    pub tls: TlsArgs,
+    /// The catalog, https://host:port
+    #[arg(long, env = "COFFER_CATALOG", value_name = "URL")]
+    pub catalog: String,
+    /// The storage-gateway, https://host:port
+    #[arg(long, env = "COFFER_STORAGE_GATEWAY", value_name = "URL")]
+    pub storage_gateway: String,
+    /// The metrics-gateway, https://host:port
+    #[arg(long, env = "COFFER_METRICS_GATEWAY", value_name = "URL")]
+    pub metrics_gateway: String,
+    /// Key that signs session grants, Ed25519, PEM; made when it is not there
+    #[arg(long, env = "COFFER_GRANT_KEY", value_name = "FILE")]
+    pub grant_key: PathBuf,
+    /// The storage-gateway as a Job's pod sees it; as above when absent
+    #[arg(long, env = "COFFER_WORKER_STORAGE_GATEWAY", value_name = "URL")]
+    pub worker_storage_gateway: Option<String>,
+    /// The metrics-gateway as a Job's pod sees it; as above when absent
+    #[arg(long, env = "COFFER_WORKER_METRICS_GATEWAY", value_name = "URL")]
+    pub worker_metrics_gateway: Option<String>,
+    /// This process as a Job's pod sees it
+    #[arg(long, env = "COFFER_WORKER_ORCHESTRATOR", value_name = "URL")]
+    pub worker_orchestrator: String,
+    /// CA that workers verify the services with, PEM; that of --tls-ca when absent
+    #[arg(long, env = "COFFER_WORKER_CA", value_name = "FILE")]
+    pub worker_ca: Option<PathBuf>,
+    /// How soon to look again for a Repository, Secret or AppBinding that is missing
+    #[arg(long, env = "COFFER_MISSING_RETRY", value_parser = humantime::parse_duration, default_value = "5s")]
+    pub missing_retry: Duration,
+    /// How long an image that cannot be pulled, a missing volume or an unschedulable pod may hold a session up
+    #[arg(long, env = "COFFER_START_GRACE", value_parser = humantime::parse_duration, default_value = "5m")]
+    pub start_grace: Duration,
+    /// Longest time of a session whose invoker has no timeOut
+    #[arg(long, env = "COFFER_DEFAULT_TIME_OUT", value_parser = humantime::parse_duration, default_value = "24h")]
+    pub default_time_out: Duration,
+    /// How late a scheduled session may start after down time
+    #[arg(long, env = "COFFER_STARTING_DEADLINE", value_parser = humantime::parse_duration, default_value = "24h")]
+    pub starting_deadline: Duration,
+    /// Pull policy of containers that name none: Always, IfNotPresent or Never
+    #[arg(long, env = "COFFER_IMAGE_PULL_POLICY", default_value = "IfNotPresent", value_parser = ["Always", "IfNotPresent", "Never"])]
+    pub image_pull_policy: String,
+    /// Value of PROMETHEUS_PUSHGATEWAY_URL for Functions
+    #[arg(long, env = "COFFER_PUSHGATEWAY_URL", value_name = "URL", default_value = "")]
+    pub pushgateway_url: String,
+}
+
+impl AsRef<CommonArgs> for Args {
+    fn as_ref(&self) -> &CommonArgs {
+        &self.common
+    }
+}
+
+/// What [`crate::build`] takes: validated, nothing of it a path that is still to be read.
+#[derive(Clone)]
+pub struct Config {
+    /// Where to serve gRPC; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Who we are to the other services, and whom we trust; plain text on loopback when absent.
+    pub tls: Option<TlsOptions>,
+    /// The catalog.
+    pub catalog: String,
+    /// The storage-gateway.
+    pub storage_gateway: String,
+    /// The metrics-gateway.
+    pub metrics_gateway: String,
+    /// Signs grants.
+    pub signer: Signer,
+    /// What decisions depend on.
+    pub settings: Settings,
+}
+
+impl Args {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// When one cannot be read or holds the wrong thing.
+    pub fn config(self) -> anyhow::Result<Config> {
+        let ca = self.worker_ca.as_ref().or(self.tls.tls_ca.as_ref());
+        let ca = ca
+            .map(|path| {
+                std::fs::read_to_string(path)
+                    .with_context(|| format!("read the CA for workers from {}", path.display()))
+            })
+            .transpose()?;
+        let signer = Signer::load_or_create(&self.grant_key)?;
+        let tls = self.tls.options();
+        Ok(Config {
+            listen: self.listen.listen,
+            tls,
+            signer,
+            settings: Settings {
+                missing_retry: self.missing_retry,
+                start_grace: self.start_grace,
+                default_time_out: self.default_time_out,
+                starting_deadline: self.starting_deadline,
+                endpoints: Endpoints {
+                    storage_gateway: self
+                        .worker_storage_gateway
+                        .unwrap_or_else(|| self.storage_gateway.clone()),
+                    orchestrator: self.worker_orchestrator,
+                    metrics_gateway: self
+                        .worker_metrics_gateway
+                        .unwrap_or_else(|| self.metrics_gateway.clone()),
+                    ca,
+                },
+                image_pull_policy: self.image_pull_policy,
+                pushgateway_url: self.pushgateway_url,
+            },
+            catalog: self.catalog,
+            storage_gateway: self.storage_gateway,
+            metrics_gateway: self.metrics_gateway,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_get_the_same_addresses_unless_told_otherwise() {
+        let dir = std::env::temp_dir().join(format!("coffer-args-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let key = dir.join("grant.key");
+        let args = Args::try_parse_from([
+            "coffer-orchestrator",
+            "--catalog=http://c:1",
+            "--storage-gateway=http://s:1",
+            "--metrics-gateway=http://m:1",
+            "--worker-metrics-gateway=http://m:2",
+            "--worker-orchestrator=http://o:1",
+            "--start-grace=20s",
+            &format!("--grant-key={}", key.display()),
+        ])
+        .unwrap();
+        let config = args.config().unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+        let endpoints = config.settings.endpoints;
+        assert_eq!(endpoints.storage_gateway, "http://s:1");
+        assert_eq!(endpoints.metrics_gateway, "http://m:2");
+        assert_eq!(config.settings.start_grace, Duration::from_secs(20));
+        assert!(config.tls.is_none() && endpoints.ca.is_none());
+    }
+}

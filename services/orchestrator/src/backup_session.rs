@@ -1,0 +1,65 @@
+//! BackupSession: one backup, from `Pending` to an end that is always reached.
+//!
+//! ```text
+//!  Pending ── skipped? wait for others? prepare ──▶ Job ──▶ Running ── outcome, death, deadline, cancel ──▶ host settled
+//!     decide.rs                     start.rs                          follow.rs                                │
+//!                                                                                                              ▼
+//!  final ◀── MetricsPushed ◀── history ◀── repository figures ◀── integrity ◀── retention (one call a pass) ── finish.rs
+//! ```
+//!
+//! Every step leaves a condition and is skipped when it is there, so a restart at any instant goes on where it was.
+
+pub mod decide;
+pub mod draft;
+pub mod finish;
+pub mod follow;
+pub mod gather;
+pub mod start;
+
+use coffer_api::{BackupSession, names};
+use kube::ResourceExt;
+
+use crate::{
+    apply,
+    context::{Context, Error},
+    plan::{Action, Child, Requeue},
+};
+
+/// One pass over a BackupSession.
+///
+/// # Errors
+/// When the cluster cannot be read or written; the pass is repeated.
+pub async fn reconcile(ctx: &Context, object: &BackupSession) -> Result<Requeue, Error> {
+    let facts = gather::gather(ctx, object).await?;
+    let plan = decide::decide(object, &facts, ctx.clock.now(), &ctx.settings);
+    let old = object.status.as_ref();
+    if let Err(error) = apply::actions(ctx, object, &plan.actions).await {
+        if !error.is_refusal() || !plan.actions.iter().any(decide::is_start) {
+            return Err(error);
+        }
+        // The API server will refuse the same Job again: the session ends, saying why. What was made for it goes.
+        let job = names::backup_job(&object.name_any(), 0);
+        let secret = Child {
+            namespace: object.namespace().unwrap_or_default(),
+            name: names::session_secret(&job),
+        };
+        apply::actions(ctx, object, &[Action::DeleteSecret(secret)]).await?;
+        let status = start::refused(object, &facts, &error.describe(), ctx.clock.now());
+        apply::status(ctx, object, old, &status).await?;
+        return Ok(Requeue::OnChange);
+    }
+    if let Some(call) = &plan.call {
+        let answer = apply::call(ctx, call).await;
+        let status = finish::record(object, call, &answer, ctx.clock.now());
+        apply::status(ctx, object, old, &status).await?;
+    } else if let Some(status) = &plan.status {
+        apply::status(ctx, object, old, status).await?;
+    }
+    Ok(plan.requeue)
+}
+
+/// A name as a label's value, which has 63 characters at most.
+#[must_use]
+pub fn label(name: &str) -> &str {
+    name.get(..63).unwrap_or(name).trim_end_matches(['-', '.', '_'])
+}

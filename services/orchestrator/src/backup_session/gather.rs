@@ -1,0 +1,151 @@
+//! Every read about a BackupSession; what a stage does not need is not read.
+
+use coffer_api::{
+    AppBinding, BackupConfiguration, BackupSession, Repository, app_binding::AddonTask, names,
+    target::TargetRef,
+};
+use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
+use kube::{Api, ResourceExt, api::ListParams};
+
+use crate::{
+    backup_configuration::gather::sessions,
+    context::{Context, Error},
+    gather::{self, Prepared, Wanted},
+    plan::Lookup,
+    variables,
+};
+
+use super::decide::{Stage, stage};
+
+/// What was found.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The invoker.
+    pub invoker: Option<BackupConfiguration>,
+    /// Its Repository.
+    pub repository: Option<Repository>,
+    /// All sessions with the invoker's labels, this one included if it carries them.
+    pub siblings: Vec<BackupSession>,
+    /// Before the start: unfinished sessions of other invokers with the same target.
+    pub rivals: Vec<BackupSession>,
+    /// Before the start.
+    pub prepared: Option<Prepared>,
+    /// After the start.
+    pub job: Option<Job>,
+    /// After the start.
+    pub pods: Vec<Pod>,
+    /// At the end: `type` of the AppBinding, for metric labels.
+    pub app_type: String,
+}
+
+/// Reads.
+pub async fn gather(ctx: &Context, object: &BackupSession) -> Result<Facts, Error> {
+    let namespace = object.namespace().unwrap_or_default();
+    let mut facts = Facts::default();
+    if object.metadata.deletion_timestamp.is_some() {
+        return Ok(facts);
+    }
+    let stage = stage(object);
+    let invoker = &object.spec.invoker;
+    if invoker.kind == "BackupConfiguration" {
+        facts.invoker = gather::get::<BackupConfiguration>(ctx, &namespace, &invoker.name)
+            .await?
+            .filter(|config| config.metadata.deletion_timestamp.is_none());
+    }
+    if matches!(stage, Stage::Started | Stage::Settled) {
+        let name = names::backup_job(&object.name_any(), 0);
+        (facts.job, facts.pods) = gather::job(ctx, &namespace, &name).await?;
+    }
+    let Some(config) = facts.invoker.clone() else { return Ok(facts) };
+    facts.siblings = sessions(ctx, &namespace, &invoker.name).await?;
+    if matches!(stage, Stage::Final) {
+        return Ok(facts);
+    }
+    let repository = gather::repository(ctx, &namespace, config.spec.repository.as_ref()).await;
+    facts.repository = match repository {
+        Lookup::Found(repository) => Some(repository),
+        Lookup::Missing => None,
+        Lookup::Unknown(why) => return Err(Error::Unsure { why }),
+    };
+    let target = config.spec.target.clone().unwrap_or_default();
+    match stage {
+        Stage::Waiting => {
+            facts.rivals = rivals(ctx, &namespace, &config, &target.reference).await?;
+            if let Some(repository) = &facts.repository {
+                facts.prepared = Some(prepare(ctx, object, &config, repository).await?);
+            }
+        }
+        Stage::Started | Stage::Settled => {
+            let home = target.reference.namespace_or(&namespace).to_owned();
+            let binding: Option<AppBinding> =
+                gather::get(ctx, &home, &target.reference.name).await?;
+            facts.app_type = binding.map(|binding| binding.spec.kind).unwrap_or_default();
+        }
+        Stage::Final => {}
+    }
+    Ok(facts)
+}
+
+async fn prepare(
+    ctx: &Context,
+    object: &BackupSession,
+    config: &BackupConfiguration,
+    repository: &Repository,
+) -> Result<Prepared, Error> {
+    let namespace = object.namespace().unwrap_or_default();
+    let target = config.spec.target.clone().unwrap_or_default();
+    let invoker = config.name_any();
+    let common = variables::Common {
+        namespace: &namespace,
+        invoker_kind: "BackupConfiguration",
+        invoker_name: &invoker,
+        repository,
+        target: &target.reference,
+        temp_dir: config.spec.temp_dir.as_ref(),
+        pushgateway_url: &ctx.settings.pushgateway_url,
+    };
+    let retention = &config.spec.retention_policy;
+    let pod = config.spec.runtime_settings.as_ref().and_then(|settings| settings.pod.as_ref());
+    let wanted = Wanted {
+        namespace: &namespace,
+        target: &target.reference,
+        service_account: pod.map(|pod| pod.service_account_name.as_str()),
+        task: config.spec.task.as_ref(),
+        which: AddonTask::Backup,
+        variables: variables::backup(&common, &object.name_any(), &target, retention),
+    };
+    gather::prepare(ctx, wanted).await
+}
+
+/// Unfinished sessions of other BackupConfigurations that back up the same object, in whatever namespace.
+async fn rivals(
+    ctx: &Context,
+    namespace: &str,
+    config: &BackupConfiguration,
+    target: &TargetRef,
+) -> Result<Vec<BackupSession>, Error> {
+    let home = target.namespace_or(namespace);
+    let labels = format!(
+        "{}={},{}={}",
+        names::TARGET_KIND,
+        target.kind,
+        names::TARGET_NAME,
+        super::label(&target.name)
+    );
+    let api: Api<BackupSession> = Api::all(ctx.client.clone());
+    let found = api
+        .list(&ListParams::default().labels(&labels))
+        .await
+        .map_err(Error::cluster("list the sessions of other invokers with the same target"))?;
+    let unfinished = |session: &BackupSession| {
+        let phase = session.status.as_ref().and_then(|status| status.phase);
+        !phase.is_some_and(coffer_api::backup_session::SessionPhase::is_final)
+    };
+    let other = |session: &BackupSession| {
+        let own = session.namespace().unwrap_or_default();
+        let named = session.labels().get(names::TARGET_NAMESPACE).cloned().unwrap_or_default();
+        let at = if named.is_empty() { own.clone() } else { named };
+        at == home && (own != namespace || session.spec.invoker.name != config.name_any())
+    };
+    Ok(found.items.into_iter().filter(|session| unfinished(session) && other(session)).collect())
+}

@@ -1,0 +1,329 @@
+//! From `Pending` to a Job: skip, wait, refuse, or start. Pure.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use coffer_api::{
+    BackupConfiguration, BackupSession, Repository,
+    backup_configuration::InvokerPhase,
+    backup_session::{BackupSessionStatus, BackupTargetStatus, SessionPhase},
+    condition, names,
+    session::{self, Session},
+    target::TargetRef,
+    time::{from_clock, to_clock},
+};
+use coffer_runtime::grant::{Grant, Operation, RepositoryRef, SessionRef};
+use k8s_openapi::{
+    api::core::v1::Secret,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
+use kube::{Resource, ResourceExt};
+
+use crate::{
+    apply::CANCELLED_BY,
+    gather::{Preparation, Prepared},
+    job, phase,
+    plan::{Action, Plan, Requeue, SessionSecret},
+    rbac,
+    settings::Settings,
+    variables,
+};
+
+use super::{
+    decide::{age, conclude, deadline},
+    follow,
+    gather::Facts,
+};
+
+/// A session of several invokers waits this long, so that one made at the same moment is seen.
+const YOUNG: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Decides about a session without a Job.
+pub(super) fn start(
+    object: &BackupSession,
+    facts: &Facts,
+    now: DateTime<Utc>,
+    settings: &Settings,
+) -> Plan<BackupSessionStatus> {
+    let again = Requeue::At(now + settings.missing_retry);
+    let Some(config) = &facts.invoker else {
+        // Applied together with its invoker, it may be first.
+        if age(object, now) < settings.missing_retry * 2 {
+            return pending(object, facts, now, settings, again);
+        }
+        let invoker = &object.spec.invoker;
+        let why = match invoker.kind.as_str() {
+            "BackupConfiguration" => format!(
+                "BackupConfiguration {}/{} is not found: create it, then a new BackupSession",
+                object.namespace().unwrap_or_default(),
+                invoker.name
+            ),
+            "BackupBatch" => "BackupBatch is not supported by this version: back up its members with a BackupConfiguration each".to_owned(),
+            other => format!("invoker kind {other:?} is none: use BackupConfiguration"),
+        };
+        return Plan::status(refused(object, facts, &why, now), Requeue::OnChange);
+    };
+    if let Some(who) = object.annotations().get(CANCELLED_BY) {
+        return follow::cancelled_before_start(object, facts, who, now);
+    }
+    if now >= deadline(object, facts, now, settings) {
+        return follow::too_late(object, facts, now);
+    }
+    let observed = config.status.clone().unwrap_or_default();
+    if observed.observed_generation != config.metadata.generation || observed.phase.is_none() {
+        // Nobody has looked at the invoker's present spec; skipping now would be unfair.
+        return pending(object, facts, now, settings, Requeue::At(now + TimeDelta::seconds(1)));
+    }
+    if observed.phase != Some(InvokerPhase::Ready) {
+        let phase = match observed.phase {
+            Some(InvokerPhase::Invalid) => "Invalid",
+            Some(InvokerPhase::NotReady | InvokerPhase::Ready) | None => "NotReady",
+        };
+        let why = observed
+            .conditions
+            .iter()
+            .find(|condition| condition.status != condition::Status::True)
+            .map_or_else(String::new, |condition| format!(": {}", condition.message));
+        return skip(
+            object,
+            format!("BackupConfiguration {} is {phase}{why}", config.name_any()),
+            now,
+        );
+    }
+    let running = facts.siblings.iter().find(|session| {
+        session.name_any() != object.name_any() && phase_of(session) == Some(SessionPhase::Running)
+    });
+    if let Some(running) = running {
+        return skip(object, format!("BackupSession {} is still running", running.name_any()), now);
+    }
+    if waits_for_rivals(object, facts, now) || older_sibling_waits(object, facts) {
+        return pending(object, facts, now, settings, again);
+    }
+    let Some(repository) = &facts.repository else {
+        let why = "the Repository is not found: it was deleted a moment ago";
+        return Plan::status(refused(object, facts, why, now), Requeue::OnChange);
+    };
+    match &facts.prepared {
+        Some(Prepared::Ready(preparation)) => {
+            launch(object, facts, config, repository, preparation, now, settings)
+        }
+        Some(Prepared::Refused(why)) => {
+            Plan::status(refused(object, facts, why, now), Requeue::OnChange)
+        }
+        Some(Prepared::NotYet(why)) if age(object, now) >= settings.start_grace => {
+            Plan::status(refused(object, facts, why, now), Requeue::OnChange)
+        }
+        Some(Prepared::NotYet(_)) | None => pending(object, facts, now, settings, again),
+    }
+}
+
+/// The status of a session whose Job cannot be made.
+#[must_use]
+pub fn refused(
+    object: &BackupSession,
+    facts: &Facts,
+    why: &str,
+    now: DateTime<Utc>,
+) -> BackupSessionStatus {
+    let mut status = object.status.clone().unwrap_or_default();
+    let target = target_of(&mut status, object, facts);
+    let failed = condition::BACKUP_EXECUTOR_ENSURED.is_false(why, from_clock(now));
+    condition::set(&mut target.conditions, failed);
+    conclude(object, &mut status, now);
+    status
+}
+
+/// The only target of a session, made if it is not there yet.
+pub(super) fn target_of<'a>(
+    status: &'a mut BackupSessionStatus,
+    object: &BackupSession,
+    facts: &Facts,
+) -> &'a mut BackupTargetStatus {
+    if status.targets.is_empty() {
+        let namespace = object.namespace().unwrap_or_default();
+        let target = facts.invoker.as_ref().and_then(|config| config.spec.target.as_ref());
+        let reference = target.map_or_else(
+            || TargetRef {
+                api_version: "na".to_owned(),
+                kind: "EmptyTarget".to_owned(),
+                name: "na".to_owned(),
+                namespace: String::new(),
+            },
+            |target| TargetRef {
+                namespace: target.reference.namespace_or(&namespace).to_owned(),
+                ..target.reference.clone()
+            },
+        );
+        status.targets.push(BackupTargetStatus { reference, ..BackupTargetStatus::default() });
+    }
+    &mut status.targets[0]
+}
+
+fn pending(
+    object: &BackupSession,
+    facts: &Facts,
+    now: DateTime<Utc>,
+    settings: &Settings,
+    requeue: Requeue,
+) -> Plan<BackupSessionStatus> {
+    let mut status = object.status.clone().unwrap_or_default();
+    conclude(object, &mut status, now);
+    Plan::status(status, requeue.or_at(deadline(object, facts, now, settings)))
+}
+
+fn skip(object: &BackupSession, why: String, now: DateTime<Utc>) -> Plan<BackupSessionStatus> {
+    let mut status = object.status.clone().unwrap_or_default();
+    let skipped = condition::BACKUP_SKIPPED.is_true(why, from_clock(now));
+    condition::set(&mut status.conditions, skipped);
+    conclude(object, &mut status, now);
+    Plan::status(status, Requeue::OnChange)
+}
+
+fn phase_of(session: &BackupSession) -> Option<SessionPhase> {
+    session.status.as_ref().and_then(|status| status.phase)
+}
+
+/// Invokers that share a target take turns: whoever runs goes on, else the oldest session is next.
+fn waits_for_rivals(object: &BackupSession, facts: &Facts, now: DateTime<Utc>) -> bool {
+    if facts.rivals.is_empty() {
+        return false;
+    }
+    let order = |session: &BackupSession| {
+        let created = session.metadata.creation_timestamp.as_ref().map(to_clock);
+        (created, session.name_any(), session.namespace())
+    };
+    let first = |rival: &BackupSession| {
+        phase_of(rival) == Some(SessionPhase::Running) || order(rival) < order(object)
+    };
+    age(object, now) < YOUNG || facts.rivals.iter().any(first)
+}
+
+/// Two sessions of one invoker that are both pending: the older one starts, and then the other one is skipped.
+fn older_sibling_waits(object: &BackupSession, facts: &Facts) -> bool {
+    let order = |session: &BackupSession| {
+        (session.metadata.creation_timestamp.as_ref().map(to_clock), session.name_any())
+    };
+    facts.siblings.iter().any(|session| {
+        matches!(phase_of(session), Some(SessionPhase::Pending) | None)
+            && session.metadata.deletion_timestamp.is_none()
+            && order(session) < order(object)
+    })
+}
+
+fn launch(
+    object: &BackupSession,
+    facts: &Facts,
+    config: &BackupConfiguration,
+    repository: &Repository,
+    preparation: &Preparation,
+    now: DateTime<Utc>,
+    settings: &Settings,
+) -> Plan<BackupSessionStatus> {
+    let namespace = object.namespace().unwrap_or_default();
+    let name = object.name_any();
+    let job_name = names::backup_job(&name, 0);
+    let target = config.spec.target.clone().unwrap_or_default();
+    let ends = deadline(object, facts, now, settings);
+    let labels = names::backup_labels(config.labels());
+    let Some(owner) = object.controller_owner_ref(&()) else { return Plan::nothing() };
+    let account = names::service_account("BackupConfiguration", &config.name_any(), 0);
+    let pod = config.spec.runtime_settings.as_ref().and_then(|settings| settings.pod.as_ref());
+    let account_owner = config.controller_owner_ref(&());
+    let service_account = account_owner.and_then(|owner| {
+        rbac::service_account(&namespace, account.clone(), owner, labels.clone(), pod)
+    });
+    let job = job::build(job::Parts {
+        name: &job_name,
+        namespace: &namespace,
+        session: &name,
+        owner: owner.clone(),
+        labels: labels.clone(),
+        containers: preparation.containers.clone(),
+        volumes: preparation.volumes.clone(),
+        settings: config.spec.runtime_settings.as_ref(),
+        temp_dir: config.spec.temp_dir.as_ref(),
+        service_account: account,
+        image_pull_policy: &settings.image_pull_policy,
+    });
+    let home = repository.namespace().unwrap_or_default();
+    let document = Session {
+        version: 1,
+        kind: "BackupSession".to_owned(),
+        namespace: namespace.clone(),
+        name: name.clone(),
+        invoker_kind: "BackupConfiguration".to_owned(),
+        invoker_name: config.name_any(),
+        target: session::Target {
+            kind: target.reference.kind.clone(),
+            namespace: target.reference.namespace_or(&namespace).to_owned(),
+            name: target.reference.name.clone(),
+            app_type: preparation.app_type.clone(),
+        },
+        redis: preparation.redis.clone(),
+        repository: session::Repository { namespace: home.clone(), name: repository.name_any() },
+        host: variables::host(&target.alias).to_owned(),
+        tags: vec![format!("session={namespace}/{name}")],
+        restore: None,
+        endpoints: settings.endpoints.clone(),
+        // Put in when it is signed.
+        grant: session::Sensitive::new(""),
+        wait_timeout_seconds: preparation.wait_timeout_seconds,
+    };
+    let grant = Grant {
+        session: SessionRef {
+            kind: "BackupSession".to_owned(),
+            namespace: namespace.clone(),
+            name,
+        },
+        repository: RepositoryRef { namespace: home, name: repository.name_any() },
+        operation: Operation::Backup,
+        snapshot: None,
+        expires: ends,
+    };
+    let secret =
+        SessionSecret { secret: secret(&namespace, &job_name, owner, labels), document, grant };
+
+    let mut status = object.status.clone().unwrap_or_default();
+    status.session_deadline.get_or_insert_with(|| from_clock(ends));
+    let target = target_of(&mut status, object, facts);
+    condition::set(
+        &mut target.conditions,
+        condition::BACKUP_EXECUTOR_ENSURED
+            .is_true(format!("Job {job_name} was created"), from_clock(now)),
+    );
+    target.total_hosts = Some(1);
+    target.pre_backup_actions = vec!["InitializeBackendRepository".to_owned()];
+    target.post_backup_actions =
+        ["ApplyRetentionPolicy", "VerifyRepositoryIntegrity", "SendRepositoryMetrics"]
+            .map(str::to_owned)
+            .to_vec();
+    target.phase = Some(phase::target(target));
+    conclude(object, &mut status, now);
+    let mut actions: Vec<Action> = service_account
+        .into_iter()
+        .map(|account| Action::ApplyServiceAccount(Box::new(account)))
+        .collect();
+    actions.push(Action::CreateSessionSecret(Box::new(secret)));
+    actions.push(Action::CreateJob(Box::new(job)));
+    Plan { actions, ..Plan::status(status, Requeue::At(ends)) }
+}
+
+/// The session Secret without its content.
+#[must_use]
+pub fn secret(
+    namespace: &str,
+    job: &str,
+    owner: OwnerReference,
+    labels: std::collections::BTreeMap<String, String>,
+) -> Secret {
+    Secret {
+        metadata: ObjectMeta {
+            name: Some(names::session_secret(job)),
+            namespace: Some(namespace.to_owned()),
+            labels: Some(labels),
+            owner_references: Some(vec![owner]),
+            ..ObjectMeta::default()
+        },
+        immutable: Some(true),
+        type_: Some("Opaque".to_owned()),
+        ..Secret::default()
+    }
+}

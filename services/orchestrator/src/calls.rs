@@ -1,0 +1,146 @@
+//! Calls to the storage-gateway and the metrics-gateway. A peer that is not there for a moment is tried again; any other
+//! failure is an answer, for the session's conditions.
+
+use std::{future::Future, time::Duration};
+
+use coffer_api::{retention::RetentionPolicy, session::Repository};
+use coffer_proto::{
+    metrics::v1::{Family as ProtoFamily, Mode, PushRequest, Sample, Type},
+    storage::v1::{
+        CheckRequest, CheckSummary, ForgetRequest, ForgetResponse, KeepPolicy, RepositoryRef,
+        StatsRequest, StatsResponse, WipeRequest, check_response,
+    },
+};
+use coffer_runtime::fault;
+use tonic::{Code, Request, Status};
+
+use crate::{context::Context, metrics::Family};
+
+/// Longest that one call may take: a check reads every index, a prune may rewrite packs.
+const LIMIT: Duration = Duration::from_secs(3600);
+/// Pauses between attempts to reach a peer that is restarting.
+const PAUSES: [Duration; 4] = [
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+    Duration::from_secs(6),
+];
+
+/// Applies keep rules.
+pub async fn forget(
+    ctx: &Context,
+    repository: &Repository,
+    policy: &RetentionPolicy,
+) -> Result<ForgetResponse, String> {
+    let count = |n: Option<i64>| n.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+    let request = ForgetRequest {
+        repository: Some(to_proto(repository)),
+        keep: Some(KeepPolicy {
+            last: count(policy.keep_last),
+            hourly: count(policy.keep_hourly),
+            daily: count(policy.keep_daily),
+            weekly: count(policy.keep_weekly),
+            monthly: count(policy.keep_monthly),
+            yearly: count(policy.keep_yearly),
+            tags: policy.keep_tags.clone(),
+        }),
+        prune: policy.prune,
+        dry_run: policy.dry_run,
+    };
+    attempt(ctx, || {
+        let (mut storage, request) = (ctx.storage.clone(), limited(request.clone()));
+        async move { storage.forget(request).await.map(tonic::Response::into_inner) }
+    })
+    .await
+}
+
+/// Checks a repository.
+pub async fn check(ctx: &Context, repository: &Repository) -> Result<CheckSummary, String> {
+    let request =
+        CheckRequest { repository: Some(to_proto(repository)), ..CheckRequest::default() };
+    attempt(ctx, || {
+        let (mut storage, request) = (ctx.storage.clone(), limited(request.clone()));
+        async move {
+            let mut stream = storage.check(request).await?.into_inner();
+            while let Some(message) = stream.message().await? {
+                match message.message {
+                    Some(check_response::Message::Summary(summary)) => return Ok(summary),
+                    Some(check_response::Message::Progress(_)) | None => {}
+                }
+            }
+            Err(Status::internal("the check ended without a result"))
+        }
+    })
+    .await
+}
+
+/// A repository's figures.
+pub async fn stats(ctx: &Context, repository: &Repository) -> Result<StatsResponse, String> {
+    let request = StatsRequest { repository: Some(to_proto(repository)) };
+    attempt(ctx, || {
+        let (mut storage, request) = (ctx.storage.clone(), limited(request.clone()));
+        async move { storage.stats(request).await.map(tonic::Response::into_inner) }
+    })
+    .await
+}
+
+/// Deletes a repository's data; how many objects that were.
+pub async fn wipe(ctx: &Context, repository: &Repository) -> Result<u64, String> {
+    let request = WipeRequest { repository: Some(to_proto(repository)) };
+    attempt(ctx, || {
+        let (mut storage, request) = (ctx.storage.clone(), limited(request.clone()));
+        async move { storage.wipe(request).await.map(|response| response.into_inner().objects_deleted) }
+    })
+    .await
+}
+
+/// Pushes series to the group of a `job`, beside what is there.
+pub async fn push(ctx: &Context, group: &str, families: &[Family]) -> Result<(), String> {
+    let request = PushRequest {
+        grouping: [("job".to_owned(), group.to_owned())].into(),
+        families: families.iter().map(family).collect(),
+        mode: Mode::Unspecified.into(),
+    };
+    attempt(ctx, || {
+        let (mut metrics, request) = (ctx.metrics.clone(), limited(request.clone()));
+        async move { metrics.push(request).await.map(|_| ()) }
+    })
+    .await
+}
+
+fn family(family: &Family) -> ProtoFamily {
+    let labels = family.labels.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+    ProtoFamily {
+        name: family.name.clone(),
+        help: family.help.to_owned(),
+        r#type: Type::Gauge.into(),
+        samples: vec![Sample { labels: labels.collect(), value: family.value }],
+    }
+}
+
+fn to_proto(repository: &Repository) -> RepositoryRef {
+    RepositoryRef { namespace: repository.namespace.clone(), name: repository.name.clone() }
+}
+
+fn limited<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(LIMIT);
+    request
+}
+
+async fn attempt<T, F, Fut>(ctx: &Context, mut call: F) -> Result<T, String>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, Status>>,
+{
+    let mut pauses = PAUSES.iter();
+    loop {
+        match call().await {
+            Ok(answer) => return Ok(answer),
+            Err(status) => match pauses.next() {
+                Some(pause) if status.code() == Code::Unavailable => ctx.clock.sleep(*pause).await,
+                Some(_) | None => return Err(fault::describe(&status)),
+            },
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! What a Job and its pod say about the worker: still starting, at work, done, or dead and of what. Pure.
+//!
+//! A worker that leaves its outcome as termination message is believed; every other end has a reason here, so that a
+//! session never waits for somebody who will not come back.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use coffer_api::{
+    outcome::{Outcome, Result as Ended},
+    time::to_clock,
+};
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod},
+};
+
+/// Reasons for waiting that no waiting will cure.
+const HOPELESS: [&str; 2] = ["ErrImageNeverPull", "InvalidImageName"];
+/// Reasons for waiting that may pass, or may not.
+const DOUBTFUL: [&str; 7] = [
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+    "ImageInspectError",
+    "RegistryUnavailable",
+];
+/// Where a log's last lines are cut.
+const LOG_CHARS: usize = 1000;
+
+/// What became of the worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Observed {
+    /// Not at work yet; if it is for the doubtful reason given, not longer than until then.
+    Starting {
+        /// When patience ends.
+        until: Option<DateTime<Utc>>,
+    },
+    /// At work.
+    Running,
+    /// It left its outcome.
+    Ended(Box<Outcome>),
+    /// It left none, or cannot start.
+    Dead {
+        /// Why, for people.
+        reason: String,
+        /// Stopped from outside: deleted, evicted, preempted.
+        disrupted: bool,
+    },
+}
+
+/// Looks at the Job of a session and its pods.
+#[must_use]
+pub fn observe(
+    name: &str,
+    job: Option<&Job>,
+    pods: &[Pod],
+    now: DateTime<Utc>,
+    grace: Duration,
+) -> Observed {
+    let Some(job) = job else {
+        return disrupted(format!("Job {name} was deleted before it was done"));
+    };
+    let patience = |since: Option<DateTime<Utc>>| {
+        since.unwrap_or(now) + TimeDelta::from_std(grace).unwrap_or(TimeDelta::zero())
+    };
+    let Some(pod) = newest(pods) else {
+        let until = patience(job.metadata.creation_timestamp.as_ref().map(to_clock));
+        return match failure(job) {
+            Some(_) => disrupted(format!(
+                "the pod of Job {name} is gone: it was deleted, or its node was lost"
+            )),
+            None if now >= until => dead(format!(
+                "no pod was made for Job {name} within {grace:?}: see `kubectl describe job {name}`, a quota may forbid it"
+            )),
+            None => Observed::Starting { until: Some(until) },
+        };
+    };
+    if let Some(ended) = ended(pod) {
+        return ended;
+    }
+    let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
+    let status = pod.status.clone().unwrap_or_default();
+    if status.phase.as_deref() == Some("Failed") {
+        return pod_failure(pod_name, &status);
+    }
+    if let Some(message) = failure(job) {
+        return dead(format!("Job {name} failed: {message}"));
+    }
+    if pod.metadata.deletion_timestamp.is_some() && status.phase.as_deref() != Some("Succeeded") {
+        return disrupted(format!("pod {pod_name} was deleted before it was done"));
+    }
+    if status.phase.as_deref() == Some("Succeeded") {
+        return dead(format!("pod {pod_name} ended without leaving a result"));
+    }
+    let until = patience(pod.metadata.creation_timestamp.as_ref().map(to_clock));
+    match doubt(pod) {
+        Some(Doubt { reason, hopeless }) if hopeless || now >= until => dead(reason),
+        Some(Doubt { .. }) => Observed::Starting { until: Some(until) },
+        None if status.phase.as_deref() == Some("Running") => Observed::Running,
+        None => Observed::Starting { until: None },
+    }
+}
+
+/// The outcome that the newest pod left, if any.
+#[must_use]
+pub fn outcome(pods: &[Pod]) -> Option<Outcome> {
+    match ended(newest(pods)?)? {
+        Observed::Ended(outcome) => Some(*outcome),
+        Observed::Starting { .. } | Observed::Running | Observed::Dead { .. } => None,
+    }
+}
+
+/// The container that keeps a pod from starting, and why.
+struct Doubt {
+    reason: String,
+    hopeless: bool,
+}
+
+fn dead(reason: String) -> Observed {
+    Observed::Dead { reason, disrupted: false }
+}
+
+fn disrupted(reason: String) -> Observed {
+    Observed::Dead { reason, disrupted: true }
+}
+
+fn newest(pods: &[Pod]) -> Option<&Pod> {
+    pods.iter().max_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(to_clock))
+}
+
+/// The message of a Job that the Job controller gave up.
+fn failure(job: &Job) -> Option<String> {
+    let conditions = job.status.as_ref()?.conditions.as_ref()?;
+    let failed = conditions.iter().find(|c| c.type_ == "Failed" && c.status == "True")?;
+    let parts = [failed.reason.clone(), failed.message.clone()];
+    Some(parts.into_iter().flatten().collect::<Vec<_>>().join(": "))
+}
+
+/// How the containers ended, once the last one has, or one before it failed.
+fn ended(pod: &Pod) -> Option<Observed> {
+    let status = pod.status.as_ref()?;
+    let main = status.container_statuses.iter().flatten();
+    let init = status.init_container_statuses.iter().flatten();
+    let finished = |c: &ContainerStatus| Some((c.clone(), terminated(c)?.clone()));
+    let main: Vec<_> = main.filter_map(finished).collect();
+    let init: Vec<_> = init.filter_map(finished).collect();
+    // The Functions of a Task run one after another; whoever fails ends the pod.
+    if let Some((container, state)) = init.iter().chain(&main).find(|(_, s)| s.exit_code != 0) {
+        return Some(failed(pod, container, state));
+    }
+    let (container, state) = main.last()?;
+    // Not every step is a worker of ours: the result is the last one that was left.
+    let left = main.iter().chain(&init).find_map(|(_, s)| parse(s.message.as_deref()));
+    Some(left.unwrap_or_else(|| {
+        let state = describe(state);
+        dead(format!(
+            "container {} {state} without leaving a result: its image {} is no Coffer worker, or is too old",
+            container.name, container.image
+        ))
+    }))
+}
+
+fn parse(message: Option<&str>) -> Option<Observed> {
+    let outcome = Outcome::from_message(message?.trim()).ok()?;
+    Some(Observed::Ended(Box::new(outcome)))
+}
+
+fn terminated(status: &ContainerStatus) -> Option<&ContainerStateTerminated> {
+    let ContainerState { terminated, .. } = status.state.as_ref()?;
+    terminated.as_ref()
+}
+
+fn failed(pod: &Pod, container: &ContainerStatus, state: &ContainerStateTerminated) -> Observed {
+    let status = pod.status.clone().unwrap_or_default();
+    let how = format!("container {} {}", container.name, describe(state));
+    let message = state.message.as_deref().unwrap_or_default().trim();
+    match Outcome::from_message(message) {
+        Ok(outcome) if matches!(outcome.result, Ended::Failed(_)) => {
+            return Observed::Ended(Box::new(outcome));
+        }
+        Ok(_) => return dead(format!("{how} after it had reported success")),
+        Err(_) => {}
+    }
+    if let Some(reason) = status.reason.as_deref() {
+        return pod_reason(&how, reason, status.message.as_deref());
+    }
+    if let Some((reason, message)) = disruption(pod) {
+        return disrupted(format!("{how}: {reason}: {message}"));
+    }
+    if pod.metadata.deletion_timestamp.is_some() {
+        return disrupted(format!("{how}: its pod was deleted"));
+    }
+    let chars: Vec<char> = message.chars().collect();
+    let log: String = chars[chars.len().saturating_sub(LOG_CHARS)..].iter().collect();
+    if log.is_empty() { dead(how) } else { dead(format!("{how}: {log}")) }
+}
+
+/// `was killed for lack of memory`, `was killed by signal 9`, `exited with code 2`.
+fn describe(state: &ContainerStateTerminated) -> String {
+    let reason = state.reason.as_deref().unwrap_or_default();
+    let signal = state.signal.or_else(|| {
+        // As shells and container runtimes report it.
+        (state.exit_code > 128 && state.exit_code < 160).then_some(state.exit_code - 128)
+    });
+    match (reason, signal) {
+        ("OOMKilled", _) => {
+            "was killed for lack of memory (OOMKilled): raise runtimeSettings.container.resources.limits.memory".to_owned()
+        }
+        ("" | "Error" | "Completed", Some(signal)) => format!("was killed by signal {signal}"),
+        ("" | "Error" | "Completed", None) => format!("exited with code {}", state.exit_code),
+        (reason, Some(signal)) => format!("was killed by signal {signal} ({reason})"),
+        (reason, None) => format!("exited with code {} ({reason})", state.exit_code),
+    }
+}
+
+fn pod_failure(name: &str, status: &k8s_openapi::api::core::v1::PodStatus) -> Observed {
+    let subject = format!("pod {name} failed");
+    match status.reason.as_deref() {
+        Some(reason) => pod_reason(&subject, reason, status.message.as_deref()),
+        None => dead(match &status.message {
+            Some(message) => format!("{subject}: {message}"),
+            None => format!("{subject} without saying why"),
+        }),
+    }
+}
+
+fn pod_reason(subject: &str, reason: &str, message: Option<&str>) -> Observed {
+    let text = match message.filter(|m| !m.is_empty()) {
+        Some(message) => format!("{subject}: {reason}: {message}"),
+        None => format!("{subject}: {reason}"),
+    };
+    let outside = ["Evicted", "NodeLost", "NodeShutdown", "Shutdown", "Terminated", "Preempting"];
+    if outside.contains(&reason) { disrupted(text) } else { dead(text) }
+}
+
+/// The pod's own word on why it was stopped from outside.
+fn disruption(pod: &Pod) -> Option<(String, String)> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let found = conditions.iter().find(|c| c.type_ == "DisruptionTarget" && c.status == "True")?;
+    Some((found.reason.clone().unwrap_or_default(), found.message.clone().unwrap_or_default()))
+}
+
+fn doubt(pod: &Pod) -> Option<Doubt> {
+    let status = pod.status.as_ref()?;
+    let containers = status
+        .init_container_statuses
+        .iter()
+        .flatten()
+        .chain(status.container_statuses.iter().flatten());
+    for container in containers {
+        let Some(waiting) = container.state.as_ref().and_then(|s| s.waiting.as_ref()) else {
+            continue;
+        };
+        let reason = waiting.reason.as_deref().unwrap_or_default();
+        let hopeless = HOPELESS.contains(&reason);
+        if hopeless || DOUBTFUL.contains(&reason) {
+            let message = waiting.message.as_deref().unwrap_or_default();
+            return Some(Doubt {
+                reason: format!(
+                    "container {} cannot start from image {}: {reason}{}{message}",
+                    container.name,
+                    container.image,
+                    if message.is_empty() { "" } else { ": " },
+                ),
+                hopeless,
+            });
+        }
+    }
+    let conditions = status.conditions.as_ref()?;
+    let unscheduled = conditions.iter().find(|c| {
+        c.type_ == "PodScheduled"
+            && c.status == "False"
+            && c.reason.as_deref() == Some("Unschedulable")
+    })?;
+    Some(Doubt {
+        reason: format!(
+            "pod {} cannot be scheduled: {}",
+            pod.metadata.name.as_deref().unwrap_or_default(),
+            unscheduled.message.as_deref().unwrap_or("Unschedulable"),
+        ),
+        hopeless: false,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! Jobs and pods in every state that ends a session, or does not.
+
+use super::*;
+use serde_json::{Value, json};
+
+const GRACE: Duration = Duration::from_secs(300);
+
+fn now() -> DateTime<Utc> {
+    "2026-11-23T10:00:00Z".parse().unwrap()
+}
+
+fn job() -> Job {
+    serde_json::from_value(
+        json!({"metadata": {"name": "j", "creationTimestamp": "2026-11-23T09:59:00Z"}}),
+    )
+    .unwrap()
+}
+
+fn pod(created: &str, status: Value) -> Pod {
+    serde_json::from_value(
+        json!({"metadata": {"name": "j-x", "creationTimestamp": created}, "status": status}),
+    )
+    .unwrap()
+}
+
+fn container(state: Value) -> Value {
+    json!([{"name": "redis-backup-0", "image": "worker:1", "imageID": "", "ready": false, "restartCount": 0, "state": state}])
+}
+
+fn exited(code: i32, reason: &str, message: &str) -> Pod {
+    let state = json!({"terminated": {"exitCode": code, "reason": reason, "message": message}});
+    let phase = if code == 0 { "Succeeded" } else { "Failed" };
+    pod("2026-11-23T09:59:00Z", json!({"phase": phase, "containerStatuses": container(state)}))
+}
+
+fn waiting(reason: &str, created: &str) -> Pod {
+    let state = json!({"waiting": {"reason": reason, "message": "no such image"}});
+    pod(created, json!({"phase": "Pending", "containerStatuses": container(state)}))
+}
+
+fn look(pods: &[Pod]) -> Observed {
+    observe("j", Some(&job()), pods, now(), GRACE)
+}
+
+fn reason(pods: &[Pod]) -> (String, bool) {
+    match look(pods) {
+        Observed::Dead { reason, disrupted } => (reason, disrupted),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_outcome_is_believed() {
+    let done = r#"{"version":1,"result":"backedUp","snapshotId":"ab","path":"dump.rdb","method":"replication","bytes":1,"dataAdded":1,"dataAddedPacked":1,"filesNew":1,"keys":{},"counted":true,"serverVersion":"7","repositoryCreated":false,"durationMs":5}"#;
+    assert!(matches!(look(&[exited(0, "Completed", done)]), Observed::Ended(_)));
+    assert!(outcome(&[exited(0, "Completed", done)]).is_some());
+    let failed =
+        r#"{"version":1,"result":"failed","class":"Denied","error":"WRONGPASS","durationMs":5}"#;
+    assert!(matches!(look(&[exited(1, "Error", failed)]), Observed::Ended(_)));
+    let (text, _) = reason(&[exited(3, "Error", done)]);
+    assert!(text.contains("exited with code 3 after it had reported success"), "{text}");
+}
+
+#[test]
+fn every_other_end_has_a_reason() {
+    for (code, why, message, part) in [
+        (0, "Completed", "", "without leaving a result: its image worker:1"),
+        (2, "Error", "panicked at main", "exited with code 2: panicked at main"),
+        (137, "OOMKilled", "", "OOMKilled"),
+        (137, "Error", "", "was killed by signal 9"),
+        (1, "ContainerCannotRun", "exec: no such file", "(ContainerCannotRun): exec: no such file"),
+    ] {
+        let (text, disrupted) = reason(&[exited(code, why, message)]);
+        assert!(text.contains(part) && !disrupted, "{code} {why}: {text}");
+    }
+}
+
+#[test]
+fn what_comes_from_outside_is_a_disruption() {
+    let evicted = pod(
+        "2026-11-23T09:59:00Z",
+        json!({"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}),
+    );
+    assert_eq!(
+        reason(&[evicted]),
+        ("pod j-x failed: Evicted: The node was low on resource: memory.".to_owned(), true)
+    );
+    let Observed::Dead { reason, disrupted } = observe("j", None, &[], now(), GRACE) else {
+        panic!()
+    };
+    assert!(reason.contains("Job j was deleted") && disrupted);
+    let mut failed = job();
+    failed.status = serde_json::from_value(json!({"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]})).unwrap();
+    let Observed::Dead { reason, disrupted } = observe("j", Some(&failed), &[], now(), GRACE)
+    else {
+        panic!()
+    };
+    assert!(reason.contains("the pod of Job j is gone") && disrupted, "{reason}");
+}
+
+#[test]
+fn patience_has_an_end() {
+    let young = "2026-11-23T09:58:00Z";
+    let old = "2026-11-23T09:55:00Z";
+    let (text, _) = reason(&[waiting("ErrImageNeverPull", young)]);
+    assert!(text.contains("worker:1: ErrImageNeverPull: no such image"), "{text}");
+    let until = "2026-11-23T10:03:00Z".parse().unwrap();
+    assert_eq!(
+        look(&[waiting("ImagePullBackOff", young)]),
+        Observed::Starting { until: Some(until) }
+    );
+    assert!(reason(&[waiting("ImagePullBackOff", old)]).0.contains("ImagePullBackOff"));
+    assert_eq!(look(&[waiting("ContainerCreating", old)]), Observed::Starting { until: None });
+    let unscheduled = |created| {
+        pod(
+            created,
+            json!({"phase": "Pending", "conditions": [
+            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available"}]}),
+        )
+    };
+    assert!(matches!(look(&[unscheduled(young)]), Observed::Starting { until: Some(_) }));
+    assert!(reason(&[unscheduled(old)]).0.contains("0/3 nodes are available"));
+    assert!(matches!(look(&[]), Observed::Starting { until: Some(_) }));
+    let running =
+        json!({"phase": "Running", "containerStatuses": container(json!({"running": {}}))});
+    assert_eq!(look(&[pod(young, running)]), Observed::Running);
+}

@@ -1,0 +1,147 @@
+//! The orchestrator: reconciles the custom resources, makes sessions when they are due, runs each as a Job, follows it to
+//! its end, and is the only writer of status.
+//!
+//! ```text
+//!              watches                        gRPC Sessions, Progress
+//!                 │                                  │
+//!  controllers ───┴──▶ <kind>::reconcile         sessions, progress
+//!                        │
+//!                        ├─ gather   every read, as owned Facts
+//!                        ├─ decide   pure: (object, facts, now) -> Plan
+//!                        └─ apply    every write, in the plan's order; calls to the gateways
+//! ```
+//!
+//! Read [`plan`], the vocabulary; then [`backup_session`], the longest story; [`schedule`] for when sessions are due,
+//! [`executor`] for how a Job's end is read, [`job`] for what is made. Two rules carry the rest: nothing is remembered in
+//! the process that is not in the cluster (progress apart, which is no result), and everything may be repeated.
+//! One orchestrator runs at a time: there is no leader election, so its Deployment has one replica.
+
+pub mod alarm;
+pub mod apply;
+pub mod args;
+pub mod backup_configuration;
+pub mod backup_session;
+pub mod calls;
+pub mod connection;
+pub mod context;
+pub mod controllers;
+pub mod convert;
+pub mod executor;
+pub mod gather;
+pub mod job;
+pub mod metrics;
+pub mod phase;
+pub mod plan;
+pub mod policy;
+pub mod progress;
+pub mod rbac;
+pub mod repository;
+pub mod restore_session;
+pub mod rules;
+pub mod schedule;
+pub mod server;
+pub mod sessions;
+pub mod settings;
+pub mod unsupported;
+pub mod variables;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use coffer_proto::{
+    catalog::v1::catalog_client::CatalogClient,
+    metrics::v1::metrics_client::MetricsClient,
+    orchestrator::v1::{progress_server::ProgressServer, sessions_server::SessionsServer},
+    storage::v1::repositories_client::RepositoriesClient,
+};
+use coffer_runtime::{
+    Runtime,
+    auth::Gate,
+    grant::{KeyError, Verifier},
+    grpc::{self, Limits, Server},
+};
+
+pub use args::{Args, Config};
+pub use settings::Settings;
+
+use context::Context;
+
+/// The orchestrator cannot be built or served.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The server cannot listen.
+    #[error("serve the orchestrator")]
+    Serve(#[source] grpc::Error),
+    /// Another service's address cannot be used.
+    #[error("connect to the {service}")]
+    Connect {
+        /// Which.
+        service: &'static str,
+        /// Why not.
+        #[source]
+        source: grpc::Error,
+    },
+    /// The grants that we sign cannot be verified.
+    #[error("verify session grants")]
+    Key(#[source] KeyError),
+}
+
+/// An orchestrator that has bound its address.
+pub struct App {
+    /// Where it serves gRPC.
+    pub grpc_addr: SocketAddr,
+    server: Server,
+    ctx: Arc<Context>,
+    runtime: Runtime,
+}
+
+/// Binds the address and sets up the clients, which connect when they are first used.
+///
+/// # Errors
+/// When the address is taken, or an endpoint or certificate is unusable.
+pub async fn build(config: Config, client: kube::Client, runtime: &Runtime) -> Result<App, Error> {
+    let Config { listen, tls, catalog, storage_gateway, metrics_gateway, signer, settings } =
+        config;
+    let connect = |service, endpoint: &str| {
+        grpc::connect(endpoint, tls.as_ref()).map_err(|source| Error::Connect { service, source })
+    };
+    let verifier = Verifier::from_pem(signer.public_key()).map_err(Error::Key)?;
+    let ctx = Arc::new(Context {
+        catalog: CatalogClient::new(connect("catalog", &catalog)?),
+        storage: RepositoriesClient::new(connect("storage-gateway", &storage_gateway)?),
+        metrics: MetricsClient::new(connect("metrics-gateway", &metrics_gateway)?),
+        client: client.clone(),
+        signer,
+        clock: runtime.clock.clone(),
+        settings,
+        progress: progress::Board::default(),
+    });
+    let gate = Gate::builder(runtime.clock.clone()).grants(verifier).cluster(client).build();
+    let service = server::Service::new(ctx.clone(), gate, runtime.shutdown.token());
+    let server = Server::bind(listen, tls.as_ref(), Limits::default())
+        .await
+        .map_err(Error::Serve)?
+        .reflection(coffer_proto::DESCRIPTORS)
+        .add_service(SessionsServer::new(service.clone()))
+        .add_service(ProgressServer::new(service));
+    Ok(App { grpc_addr: server.address(), server, ctx, runtime: runtime.clone() })
+}
+
+impl App {
+    /// Reconciles and serves until the runtime's shutdown; then running passes and calls are finished.
+    ///
+    /// # Errors
+    /// When serving fails for good.
+    pub async fn run(self) -> Result<(), Error> {
+        let Self { grpc_addr, server, ctx, runtime } = self;
+        tracing::info!(address = %grpc_addr, "the orchestrator is serving");
+        let reconciling = controllers::run(ctx, &runtime);
+        let serving = async {
+            let served = server.serve(&runtime).await;
+            // Without its server it would be half an orchestrator.
+            runtime.shutdown.trigger();
+            served
+        };
+        let ((), served) = futures::future::join(reconciling, serving).await;
+        served.map_err(Error::Serve)
+    }
+}

@@ -1,0 +1,48 @@
+//! RestoreSession: one restore. It runs once, and keeps waiting for what is missing before that.
+
+pub mod decide;
+pub mod follow;
+pub mod gather;
+pub mod start;
+
+use coffer_api::{RestoreSession, names};
+use kube::ResourceExt;
+
+use crate::{
+    apply,
+    backup_session::decide::is_start,
+    context::{Context, Error},
+    plan::{Action, Child, Requeue},
+};
+
+/// One pass over a RestoreSession.
+///
+/// # Errors
+/// When the cluster cannot be read or written; the pass is repeated.
+pub async fn reconcile(ctx: &Context, object: &RestoreSession) -> Result<Requeue, Error> {
+    let facts = gather::gather(ctx, object).await?;
+    let plan = decide::decide(object, &facts, ctx.clock.now(), &ctx.settings);
+    let old = object.status.as_ref();
+    if let Err(error) = apply::actions(ctx, object, &plan.actions).await {
+        if !error.is_refusal() || !plan.actions.iter().any(is_start) {
+            return Err(error);
+        }
+        // The API server will refuse the same Job again: the session ends, saying why. What was made for it goes.
+        let secret = Child {
+            namespace: object.namespace().unwrap_or_default(),
+            name: names::session_secret(&names::restore_job(&object.name_any(), 0)),
+        };
+        apply::actions(ctx, object, &[Action::DeleteSecret(secret)]).await?;
+        let status = start::refused(object, &error.describe(), ctx.clock.now());
+        apply::status(ctx, object, old, &status).await?;
+        return Ok(Requeue::OnChange);
+    }
+    if let Some(call) = &plan.call {
+        let answer = apply::call(ctx, call).await;
+        let status = follow::record(object, &answer, ctx.clock.now());
+        apply::status(ctx, object, old, &status).await?;
+    } else if let Some(status) = &plan.status {
+        apply::status(ctx, object, old, status).await?;
+    }
+    Ok(plan.requeue)
+}

@@ -1,0 +1,100 @@
+//! Every read about a RestoreSession; what a stage does not need is not read.
+
+use std::collections::BTreeMap;
+
+use coffer_api::{AppBinding, Repository, RestoreSession, app_binding::AddonTask, names};
+use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
+use kube::ResourceExt;
+
+use crate::{
+    context::{Context, Error},
+    gather::{self, Prepared, Wanted},
+    plan::Lookup,
+    policy, rules, variables,
+};
+
+use super::decide::{Stage, stage};
+
+/// What was found.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The Repository.
+    pub repository: Lookup<Repository>,
+    /// Its Secret.
+    pub secret: Lookup<()>,
+    /// Labels of the RestoreSession's namespace.
+    pub namespace_labels: BTreeMap<String, String>,
+    /// The target.
+    pub target: Lookup<AppBinding>,
+    /// Before the start, once everything is there.
+    pub prepared: Option<Prepared>,
+    /// After the start.
+    pub job: Option<Job>,
+    /// After the start.
+    pub pods: Vec<Pod>,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Self {
+            repository: Lookup::Missing,
+            secret: Lookup::Missing,
+            namespace_labels: BTreeMap::new(),
+            target: Lookup::Missing,
+            prepared: None,
+            job: None,
+            pods: vec![],
+        }
+    }
+}
+
+/// Reads.
+pub async fn gather(ctx: &Context, object: &RestoreSession) -> Result<Facts, Error> {
+    let namespace = object.namespace().unwrap_or_default();
+    let mut facts = Facts::default();
+    let stage = stage(object);
+    if object.metadata.deletion_timestamp.is_some() || stage == Stage::Final {
+        return Ok(facts);
+    }
+    let spec = &object.spec;
+    let target = spec.target.clone().unwrap_or_default();
+    if target.reference.is_app_binding() {
+        let home = target.reference.namespace_or(&namespace);
+        facts.target = gather::look_up(ctx, home, &target.reference.name).await;
+    }
+    if matches!(stage, Stage::Started | Stage::Settled) {
+        let name = names::restore_job(&object.name_any(), 0);
+        (facts.job, facts.pods) = gather::job(ctx, &namespace, &name).await?;
+        return Ok(facts);
+    }
+    facts.repository = gather::repository(ctx, &namespace, spec.repository.as_ref()).await;
+    let Lookup::Found(repository) = facts.repository.clone() else { return Ok(facts) };
+    facts.secret = gather::storage_secret(ctx, &repository).await;
+    facts.namespace_labels = gather::namespace_labels(ctx, &namespace).await?;
+    let allowed = policy::may_use(&repository, &namespace, &facts.namespace_labels).is_ok();
+    let choice = rules::choose(spec.rules_in_force(), &target.alias);
+    let (true, true, Ok(choice)) = (allowed, facts.target.found().is_some(), choice) else {
+        return Ok(facts);
+    };
+    let name = object.name_any();
+    let common = variables::Common {
+        namespace: &namespace,
+        invoker_kind: "RestoreSession",
+        invoker_name: &name,
+        repository: &repository,
+        target: &target.reference,
+        temp_dir: spec.temp_dir.as_ref(),
+        pushgateway_url: &ctx.settings.pushgateway_url,
+    };
+    let pod = spec.runtime_settings.as_ref().and_then(|settings| settings.pod.as_ref());
+    let wanted = Wanted {
+        namespace: &namespace,
+        target: &target.reference,
+        service_account: pod.map(|pod| pod.service_account_name.as_str()),
+        task: spec.task.as_ref(),
+        which: AddonTask::Restore,
+        variables: variables::restore(&common, &name, &target, &choice),
+    };
+    facts.prepared = Some(gather::prepare(ctx, wanted).await?);
+    Ok(facts)
+}

@@ -1,0 +1,263 @@
+//! The conditions of a restore in their order, and its Job once they hold. Pure.
+
+use chrono::{DateTime, Utc};
+use coffer_api::{
+    Repository, RestoreSession,
+    condition::{self, Condition},
+    names,
+    restore_session::RestoreSessionStatus,
+    session::{self, Session},
+    time::from_clock,
+};
+use coffer_runtime::grant::{Grant, Operation, RepositoryRef, SessionRef};
+use kube::{Resource, ResourceExt};
+
+use crate::{
+    apply::CANCELLED_BY,
+    backup_session::start::secret,
+    gather::{Preparation, Prepared},
+    job,
+    plan::{Action, Lookup, Plan, Requeue, SessionSecret},
+    policy, rbac, rules,
+    settings::Settings,
+};
+
+use super::{
+    decide::{age, conclude, deadline},
+    follow,
+    gather::Facts,
+};
+
+/// Decides about a restore without a Job.
+pub(super) fn start(
+    object: &RestoreSession,
+    facts: &Facts,
+    now: DateTime<Utc>,
+    settings: &Settings,
+) -> Plan<RestoreSessionStatus> {
+    if let Some(who) = object.annotations().get(CANCELLED_BY) {
+        return follow::cancelled_before_start(object, who, now);
+    }
+    let mut status = object.status.clone().unwrap_or_default();
+    let missing = conditions(object, facts, now, &mut status.conditions);
+    let again = Requeue::At(now + settings.missing_retry);
+    let wait = |mut status: RestoreSessionStatus, requeue| {
+        conclude(object, &mut status, now);
+        Plan::status(status, requeue)
+    };
+    match missing {
+        Next::Missing => return wait(status, again),
+        Next::Invalid => return wait(status, Requeue::OnChange),
+        Next::Start => {}
+    }
+    let (Lookup::Found(repository), Some(prepared)) = (&facts.repository, &facts.prepared) else {
+        return wait(status, again);
+    };
+    match prepared {
+        Prepared::Ready(preparation) => {
+            launch(object, status, repository, preparation, now, settings)
+        }
+        Prepared::NotYet(_) if age(object, now) < settings.start_grace => wait(status, again),
+        Prepared::Refused(why) | Prepared::NotYet(why) => {
+            let failed = condition::RESTORE_EXECUTOR_ENSURED.is_false(why, from_clock(now));
+            condition::set(&mut status.conditions, failed);
+            wait(status, Requeue::OnChange)
+        }
+    }
+}
+
+/// The status of a restore whose Job the API server refuses.
+#[must_use]
+pub fn refused(object: &RestoreSession, why: &str, now: DateTime<Utc>) -> RestoreSessionStatus {
+    let mut status = object.status.clone().unwrap_or_default();
+    let failed = condition::RESTORE_EXECUTOR_ENSURED.is_false(why, from_clock(now));
+    condition::set(&mut status.conditions, failed);
+    conclude(object, &mut status, now);
+    status
+}
+
+enum Next {
+    /// Something is missing, and may appear.
+    Missing,
+    /// The spec is refused.
+    Invalid,
+    /// Everything is there.
+    Start,
+}
+
+fn conditions(
+    object: &RestoreSession,
+    facts: &Facts,
+    now: DateTime<Utc>,
+    all: &mut Vec<Condition>,
+) -> Next {
+    let at = from_clock(now);
+    let namespace = object.namespace().unwrap_or_default();
+    let reference = object.spec.repository.clone().unwrap_or_default();
+    let repository_name = format!("{}/{}", reference.namespace_or(&namespace), reference.name);
+    condition::set(all, match &facts.repository {
+        Lookup::Found(_) => condition::REPOSITORY_FOUND.is_true(format!("Repository {repository_name} exists"), at.clone()),
+        Lookup::Missing if reference.name.is_empty() => condition::REPOSITORY_FOUND
+            .is_false("spec.repository is missing: name a Repository", at.clone()),
+        Lookup::Missing => condition::REPOSITORY_FOUND
+            .is_false(format!("Repository {repository_name} is not found: create it, or change spec.repository"), at.clone()),
+        Lookup::Unknown(why) => condition::REPOSITORY_FOUND.is_unknown(why, at.clone()),
+    });
+    let Lookup::Found(repository) = &facts.repository else { return Next::Missing };
+    let secret_name = format!(
+        "{}/{}",
+        repository.namespace().unwrap_or_default(),
+        repository.spec.backend.storage_secret_name
+    );
+    condition::set(all, match &facts.secret {
+        Lookup::Found(()) => condition::BACKEND_SECRET_FOUND.is_true(format!("Secret {secret_name} exists"), at.clone()),
+        Lookup::Missing => condition::BACKEND_SECRET_FOUND.is_false(
+            format!("Secret {secret_name} is not found: create it, or change spec.backend.storageSecretName of Repository {repository_name}"),
+            at.clone(),
+        ),
+        Lookup::Unknown(why) => condition::BACKEND_SECRET_FOUND.is_unknown(why, at.clone()),
+    });
+    if facts.secret.found().is_none() {
+        return Next::Missing;
+    }
+    if let Err(why) = validate(object, repository, facts, &namespace) {
+        condition::set(all, condition::VALIDATION_PASSED.is_false(why, at));
+        return Next::Invalid;
+    }
+    condition::set(
+        all,
+        condition::VALIDATION_PASSED.is_true("the spec can be executed", at.clone()),
+    );
+    let target = object.spec.target.clone().unwrap_or_default().reference;
+    let target_name = format!("{}/{}", target.namespace_or(&namespace), target.name);
+    condition::set(
+        all,
+        match &facts.target {
+            Lookup::Found(_) => condition::RESTORE_TARGET_FOUND
+                .is_true(format!("AppBinding {target_name} exists"), at),
+            Lookup::Missing => condition::RESTORE_TARGET_FOUND.is_false(
+                format!(
+                    "AppBinding {target_name} is not found: create it, or change spec.target.ref"
+                ),
+                at,
+            ),
+            Lookup::Unknown(why) => condition::RESTORE_TARGET_FOUND.is_unknown(why, at),
+        },
+    );
+    if facts.target.found().is_some() { Next::Start } else { Next::Missing }
+}
+
+fn validate(
+    object: &RestoreSession,
+    repository: &Repository,
+    facts: &Facts,
+    namespace: &str,
+) -> Result<(), String> {
+    let spec = &object.spec;
+    let alias = spec.target.as_ref().map_or("", |target| target.alias.as_str());
+    let hooks = spec
+        .hooks
+        .as_ref()
+        .is_some_and(|hooks| hooks.pre_restore.is_some() || hooks.post_restore.is_some());
+    policy::all([
+        policy::may_use(repository, namespace, &facts.namespace_labels),
+        policy::one_backend(repository),
+        policy::driver(spec.driver),
+        policy::target(spec.target.as_ref().map(|target| &target.reference)),
+        rules::choose(spec.rules_in_force(), alias).map(|_| ()),
+        policy::time_out(spec.time_out.as_deref()),
+        policy::hooks(hooks),
+    ])
+}
+
+fn launch(
+    object: &RestoreSession,
+    mut status: RestoreSessionStatus,
+    repository: &Repository,
+    preparation: &Preparation,
+    now: DateTime<Utc>,
+    settings: &Settings,
+) -> Plan<RestoreSessionStatus> {
+    let namespace = object.namespace().unwrap_or_default();
+    let name = object.name_any();
+    let spec = &object.spec;
+    let target = spec.target.clone().unwrap_or_default();
+    let job_name = names::restore_job(&name, 0);
+    let ends = deadline(object, now, settings);
+    let labels = names::restore_labels(&std::collections::BTreeMap::new());
+    // Validated a moment ago; without a choice there is nothing to start.
+    let (Ok(choice), Some(owner)) =
+        (rules::choose(spec.rules_in_force(), &target.alias), object.controller_owner_ref(&()))
+    else {
+        return Plan::nothing();
+    };
+    let account = names::service_account("RestoreSession", &name, 0);
+    let pod = spec.runtime_settings.as_ref().and_then(|settings| settings.pod.as_ref());
+    let service_account =
+        rbac::service_account(&namespace, account.clone(), owner.clone(), labels.clone(), pod);
+    let job = job::build(job::Parts {
+        name: &job_name,
+        namespace: &namespace,
+        session: &name,
+        owner: owner.clone(),
+        labels: labels.clone(),
+        containers: preparation.containers.clone(),
+        volumes: preparation.volumes.clone(),
+        settings: spec.runtime_settings.as_ref(),
+        temp_dir: spec.temp_dir.as_ref(),
+        service_account: account,
+        image_pull_policy: &settings.image_pull_policy,
+    });
+    let home = repository.namespace().unwrap_or_default();
+    let restore = choice.restore();
+    let grant = Grant {
+        session: SessionRef {
+            kind: "RestoreSession".to_owned(),
+            namespace: namespace.clone(),
+            name: name.clone(),
+        },
+        repository: RepositoryRef { namespace: home.clone(), name: repository.name_any() },
+        operation: Operation::Restore,
+        snapshot: Some(restore.snapshot.clone()),
+        expires: ends,
+    };
+    let document = Session {
+        version: 1,
+        kind: "RestoreSession".to_owned(),
+        namespace: namespace.clone(),
+        name: name.clone(),
+        invoker_kind: "RestoreSession".to_owned(),
+        invoker_name: name,
+        target: session::Target {
+            kind: target.reference.kind.clone(),
+            namespace: target.reference.namespace_or(&namespace).to_owned(),
+            name: target.reference.name.clone(),
+            app_type: preparation.app_type.clone(),
+        },
+        redis: preparation.redis.clone(),
+        repository: session::Repository { namespace: home, name: repository.name_any() },
+        host: target.alias.clone(),
+        tags: vec![],
+        restore: Some(restore),
+        endpoints: settings.endpoints.clone(),
+        // Put in when it is signed.
+        grant: session::Sensitive::new(""),
+        wait_timeout_seconds: preparation.wait_timeout_seconds,
+    };
+    let secret =
+        SessionSecret { secret: secret(&namespace, &job_name, owner, labels), document, grant };
+
+    let ensured = condition::RESTORE_EXECUTOR_ENSURED
+        .is_true(format!("Job {job_name} was created"), from_clock(now));
+    condition::set(&mut status.conditions, ensured);
+    status.total_hosts = Some(1);
+    status.session_deadline.get_or_insert_with(|| from_clock(ends));
+    conclude(object, &mut status, now);
+    let mut actions: Vec<Action> = service_account
+        .into_iter()
+        .map(|account| Action::ApplyServiceAccount(Box::new(account)))
+        .collect();
+    actions.push(Action::CreateSessionSecret(Box::new(secret)));
+    actions.push(Action::CreateJob(Box::new(job)));
+    Plan { actions, ..Plan::status(status, Requeue::At(ends)) }
+}
