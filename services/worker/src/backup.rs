@@ -200,7 +200,19 @@ impl Backup<'_> {
                 "the dump is whole and was kept as it is, but its keys are not counted: {reason}"
             ));
         }
-        if received.summary.as_ref().is_some_and(|summary| !summary.checksummed) {
+        let Some(summary) = &received.summary else { return };
+        for (index, database) in &summary.databases {
+            if let Some((keys, _)) =
+                database.announced.filter(|(keys, _)| *keys != database.total())
+            {
+                warnings.push(format!(
+                    "the server announced {keys} keys in database {index} and sent {}, in a dump whose end \
+                     and checksum are right",
+                    database.total()
+                ));
+            }
+        }
+        if !summary.checksummed {
             warnings.push(
                 "the server wrote no checksum (rdbchecksum no): the dump is whole, damage inside a value \
                  would not have been noticed"

@@ -96,7 +96,9 @@ pub enum Error {
         problem: String,
     },
     /// Somebody asked us to stop.
-    #[error("terminated before the job was done; nothing was committed by it")]
+    #[error(
+        "terminated before the job was done: a backup has committed nothing, a restore is incomplete"
+    )]
     Terminated,
 }
 

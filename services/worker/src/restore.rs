@@ -255,12 +255,17 @@ fn largest_value(loader: &Loader) -> u64 {
 
 /// Whether the dump comes from a server that has types which this one may lack.
 fn needs_survey(header: &proto::RestoreHeader, server: &Server) -> bool {
-    let Some(manifest) = &header.manifest else { return false };
-    manifest.rdb_version > u32::from(server.reads().number)
-        || manifest.rdb_version >= 12 && {
-            // From 12 on, the two vendors' types differ.
-            manifest.rdb_version != u32::from(server.reads().number)
-        }
+    if header.path.ends_with(".resp") {
+        return false;
+    }
+    let read_by_server = u32::from(server.reads().number);
+    match header.manifest.as_ref().map_or(0, |manifest| manifest.rdb_version) {
+        // Not ours, or something in it could not be walked when it was made.
+        0 => true,
+        // From 12 on, the types of the two vendors differ.
+        dumped @ 12.. => dumped != read_by_server,
+        dumped => dumped > read_by_server,
+    }
 }
 
 /// Whether what came is what the gateway sent, and what the backup stored.

@@ -5,7 +5,6 @@
 mod support;
 
 use std::path::Path;
-use std::time::Duration;
 
 use clap::Parser as _;
 use coffer_api::outcome::{BackedUp, Failed, Outcome, Restored, Result as Ended};
@@ -13,7 +12,7 @@ use coffer_api::session::{self, Endpoints, Redis, Sensitive, Session};
 use coffer_runtime::Runtime;
 use coffer_worker::Args;
 use support::gateway::{Fault, Services};
-use support::{PASSWORD, TestServer, fill, line};
+use support::{PASSWORD, TestServer, fill, line, noise};
 
 const BACKUP: &str = "backup-redis";
 const RESTORE: &str = "restore-redis";
@@ -254,37 +253,65 @@ async fn types_that_the_target_lacks_are_named_before_anything_is_written() {
     assert_eq!(size, coffer_rdb::resp::Reply::Integer(0));
 }
 
+/// A server whose dump is far larger than all the buffers on its way.
+async fn large_server() -> TestServer {
+    let server = TestServer::start(&["--rdbcompression", "no"]);
+    let mut client = server.client().await;
+    for index in 0..8 {
+        let key = format!("large-{index}");
+        client.run(&[b"SET", key.as_bytes(), &noise(8 << 20)]).await.unwrap();
+    }
+    server
+}
+
+#[tokio::test]
+async fn a_redis_killed_in_mid_dump_commits_nothing() {
+    let (mut redis, services) = (large_server().await, Services::default());
+    let endpoint = services.serve().await;
+    services.set(|stored| stored.fault = Fault::StandsStill);
+    let backup = session("BackupSession", redis.redis(), &endpoint);
+    let kill = async {
+        services.until(|stored| stored.chunks == 1).await;
+        redis.kill();
+        services.resume();
+    };
+    let (outcome, ()) = tokio::join!(run(&backup, BACKUP), kill);
+    let failure = failed(outcome);
+    assert_eq!(failure.class, "Unavailable");
+    assert!(
+        failure.error.contains("receive the dump from Redis at 127.0.0.1:"),
+        "{}",
+        failure.error
+    );
+    assert!(failure.error.contains("the connection was lost"), "{}", failure.error);
+    services.get(|stored| assert!(stored.manifest.is_none()));
+}
+
 #[tokio::test]
 async fn a_stop_ends_the_job_as_terminated() {
-    let (redis, services) = (TestServer::start(&[]), Services::default());
+    let (redis, services) = (large_server().await, Services::default());
     let endpoint = services.serve().await;
     services.set(|stored| {
-        (stored.fault, stored.path, stored.data) = (
-            Fault::Hangs,
-            "/dumpfile.resp".to_owned(),
-            b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n".to_vec(),
-        );
+        stored.fault = Fault::StandsStill;
+        stored.path = "/dumpfile.resp".to_owned();
+        stored.data = b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n".to_vec();
     });
-    let runtime = Runtime::new();
-    let session = session("RestoreSession", redis.redis(), &endpoint);
-    // The gateway keeps the stream open behind its finish only if asked to; here the stop comes first.
-    let stop = async {
-        while services.get(|stored| stored.requests.is_empty()) {
-            tokio::task::yield_now().await;
-        }
-        runtime.shutdown.trigger();
-    };
-    services.set(|stored| stored.fault = Fault::Full(u32::MAX));
-    let waiting = async {
-        while services.get(|stored| stored.calls < 2) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        services.set(|stored| stored.requests.push(Default::default()));
-    };
-    let (outcome, (), ()) = tokio::join!(run_with(&session, RESTORE, &[], &runtime), stop, waiting);
-    let failure = failed(outcome);
-    assert_eq!(failure.class, "Cancelled");
-    assert!(failure.error.starts_with("terminated"), "{}", failure.error);
+    for (kind, job) in [("RestoreSession", RESTORE), ("BackupSession", BACKUP)] {
+        let runtime = Runtime::new();
+        let session = session(kind, redis.redis(), &endpoint);
+        let stop = async {
+            services
+                .until(|stored| stored.calls > 0 && (job == RESTORE || stored.chunks > 0))
+                .await;
+            runtime.shutdown.trigger();
+        };
+        let (outcome, ()) = tokio::join!(run_with(&session, job, &[], &runtime), stop);
+        let failure = failed(outcome);
+        assert_eq!(failure.class, "Cancelled");
+        assert!(failure.error.starts_with("terminated"), "{}", failure.error);
+        services.set(|stored| stored.calls = 0);
+    }
+    services.get(|stored| assert!(stored.manifest.is_none()));
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use coffer_api::session::Redis;
 use coffer_rdb::resp::Reply;
 use coffer_rdb::strings::printable;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
@@ -20,6 +21,8 @@ use super::tls::{self, Tls};
 
 /// One attempt to reach the server. A lost SYN is sent again after 1, 3 and 7 s.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(10);
+/// After that, a server that says nothing to a TLS greeting is asked in plain text.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(4);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(250);
 /// However short the wait: a server may be silent for so long before it counts as hung.
@@ -92,13 +95,15 @@ async fn attempt(
         None => Box::new(socket),
         Some(Tls { config, name }) => {
             let handshake = TlsConnector::from(config.clone()).connect(name.clone(), socket);
-            match timeout(limit, handshake).await {
+            match timeout(limit.min(HANDSHAKE_LIMIT), handshake).await {
                 Ok(Ok(socket)) => Box::new(socket),
                 Ok(Err(failure)) => return Err(handshake_failed(address, failure)),
-                // A plain Redis takes the greeting for the start of a long line and waits for its end.
-                Err(_) => {
+                // A plain Redis takes the greeting for the start of a long line and waits for its end. A
+                // busy one is silent, too, so it is asked.
+                Err(_) if plain_is_spoken_by(host, redis.port, limit).await => {
                     return Err(Attempt::Final(Error::SpeaksPlain { address: address.to_owned() }));
                 }
+                Err(_) => return Err(Attempt::NotThere(not_in_time())),
             }
         }
     };
@@ -114,6 +119,17 @@ async fn attempt(
     }
 }
 
+/// Whether a server that is silent to a TLS greeting answers in plain RESP.
+async fn plain_is_spoken_by(host: &str, port: u16, limit: Duration) -> bool {
+    let question = async {
+        let mut socket = TcpStream::connect((host, port)).await?;
+        socket.write_all(b"PING\r\n").await?;
+        let first = socket.read_u8().await?;
+        io::Result::Ok(matches!(first, b'+' | b'-'))
+    };
+    matches!(timeout(limit, question).await, Ok(Ok(true)))
+}
+
 fn handshake_failed(address: &str, failure: io::Error) -> Attempt {
     let (kind, text) = (failure.kind(), failure.to_string());
     match tls::explain(address, failure) {
@@ -126,7 +142,8 @@ fn handshake_failed(address: &str, failure: io::Error) -> Attempt {
 }
 
 async fn log_in(client: &mut Client, redis: &Redis) -> Result<(), Attempt> {
-    let user = redis.username.as_deref().filter(|user| !user.is_empty());
+    // KubeDB's Secrets name the default user, whom servers before 6.0 know without a name only.
+    let user = redis.username.as_deref().filter(|user| !matches!(*user, "" | "default"));
     if let Some(password) = &redis.password {
         let password = password.reveal().as_bytes();
         let reply = match user {

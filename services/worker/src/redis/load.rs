@@ -236,6 +236,7 @@ impl Loader {
 
     /// Deletes a key before its parts are written, and counts it as replaced if it was there.
     pub(crate) async fn delete(&mut self, key: &[u8]) -> Result<(), Error> {
+        self.may_ask_existing = true;
         self.admit(key.len(), Expect::Existed).await?;
         resp::write_command(&mut self.buffer, &[b"DEL", key]);
         self.flush_if_full().await

@@ -3,6 +3,7 @@
 //! worker in the whole-system tests; this crate may not know them.)
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use coffer_proto::metrics::v1 as metrics;
@@ -10,6 +11,7 @@ use coffer_proto::orchestrator::v1 as orchestrator;
 use coffer_proto::storage::v1::{self as storage, backup_request, restore_response};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -26,8 +28,8 @@ pub(crate) enum Fault {
     NoFinish,
     /// Sends other bytes than were stored.
     OtherBytes,
-    /// Takes chunks and never answers.
-    Hangs,
+    /// Stands still after the first chunk, until it is resumed.
+    StandsStill,
 }
 
 #[derive(Default)]
@@ -46,7 +48,10 @@ pub(crate) struct Stored {
 }
 
 #[derive(Clone, Default)]
-pub(crate) struct Services(pub(crate) Arc<Mutex<Stored>>);
+pub(crate) struct Services {
+    stored: Arc<Mutex<Stored>>,
+    resumed: Arc<Notify>,
+}
 
 impl Services {
     /// Serves all three on one port until the test ends; gives its endpoint.
@@ -62,15 +67,30 @@ impl Services {
     }
 
     pub(crate) fn set(&self, change: impl FnOnce(&mut Stored)) {
-        change(&mut self.0.lock().unwrap());
+        change(&mut self.stored.lock().unwrap());
     }
 
     pub(crate) fn get<T>(&self, read: impl FnOnce(&Stored) -> T) -> T {
-        read(&self.0.lock().unwrap())
+        read(&self.stored.lock().unwrap())
+    }
+
+    /// Ends a standstill.
+    pub(crate) fn resume(&self) {
+        self.resumed.notify_one();
+    }
+
+    /// Waits until something has happened here.
+    pub(crate) async fn until(&self, happened: impl Fn(&Stored) -> bool) {
+        let waiting = async {
+            while !self.get(&happened) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("it never happened");
     }
 
     fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        let mut stored = self.0.lock().unwrap();
+        let mut stored = self.stored.lock().unwrap();
         stored.calls += 1;
         let token =
             request.metadata().get("authorization").map(|token| token.to_str().unwrap().to_owned());
@@ -99,8 +119,14 @@ impl storage::snapshots_server::Snapshots for Services {
                     assert!(chunk.file == 0 && chunk.data.len() <= 1 << 20);
                     data.extend_from_slice(&chunk.data);
                     self.set(|stored| stored.chunks += 1);
-                    if self.get(|stored| stored.fault == Fault::DiesInside) {
-                        return Err(Status::unavailable("the gateway is shutting down"));
+                    match self.get(|stored| stored.fault) {
+                        Fault::DiesInside => {
+                            return Err(Status::unavailable("the gateway is shutting down"));
+                        }
+                        Fault::StandsStill if self.get(|stored| stored.chunks == 1) => {
+                            self.resumed.notified().await;
+                        }
+                        _ => {}
                     }
                 }
                 Some(backup_request::Message::Finish(finish)) => {
@@ -152,7 +178,7 @@ impl storage::snapshots_server::Snapshots for Services {
             data.chunks(1 << 20)
                 .map(|c| restore_response::Message::Chunk(Bytes::copy_from_slice(c))),
         );
-        if fault != Fault::NoFinish {
+        if fault != Fault::NoFinish && fault != Fault::StandsStill {
             messages.push(restore_response::Message::Finish(storage::RestoreFinish {
                 bytes: size,
                 sha256,
@@ -166,7 +192,7 @@ impl storage::snapshots_server::Snapshots for Services {
                     return;
                 }
             }
-            if fault == Fault::Hangs {
+            if fault == Fault::StandsStill {
                 std::future::pending::<()>().await;
             }
         });
