@@ -1,5 +1,6 @@
 //! Who may import whom, from `cargo metadata`: the walls that ARCHITECTURE.md draws. A crate that is new must be given its
 //! place here, or the test fails.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,5 +1,6 @@
 //! The service over real gRPC, against the smallest API server that lists and watches: what the whole-system suites do
 //! not look at, namely who is let in, when it is ready, and which code an error has.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use coffer_catalog::args::Config;
 use coffer_catalog::{Catalog, build};

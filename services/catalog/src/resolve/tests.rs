@@ -164,3 +164,51 @@ fn the_whole_object_is_bounded() {
     let text = coffer_runtime::fault::chain(&error.unwrap_err());
     assert!(text.contains("larger than"), "{text}");
 }
+
+/// The shipped catalog, resolved with what the orchestrator injects: `COFFER_GOLDEN=write` writes the files anew.
+#[test]
+fn the_shipped_tasks_resolve_to_their_golden_files() {
+    use serde::Deserialize as _;
+    let text = include_str!("../../../../deploy/catalog/redis.yaml");
+    let mut functions = BTreeMap::new();
+    let mut tasks = BTreeMap::new();
+    for document in serde_yaml::Deserializer::from_str(text) {
+        let value = serde_json::Value::deserialize(document).unwrap();
+        let name = value["metadata"]["name"].as_str().unwrap().to_owned();
+        if value["kind"] == "Function" {
+            let function: coffer_api::Function = serde_json::from_value(value).unwrap();
+            functions.insert(name, Arc::new(function.spec));
+        } else {
+            let task: coffer_api::Task = serde_json::from_value(value).unwrap();
+            tasks.insert(name, task.spec);
+        }
+    }
+    let session = [
+        ("NAMESPACE", "demo"),
+        ("INVOKER_NAME", "orders"),
+        ("TARGET_NAME", "orders-redis"),
+        ("TARGET_NAMESPACE", "demo"),
+    ];
+    let backup = [("BACKUP_SESSION", "orders-1"), ("HOSTNAME", "host-0")];
+    let restore = [
+        ("RESTORE_SESSION", "back"),
+        ("HOSTNAME", ""),
+        ("SOURCE_HOSTNAME", ""),
+        ("RESTORE_SNAPSHOTS", ""),
+    ];
+    for (name, own) in [("redis-backup-7.0.5", &backup[..]), ("redis-restore-7.0.5", &restore)] {
+        let inputs = session.iter().chain(own).copied().collect::<Vec<_>>();
+        let params = [("args", "-n 20"), ("waitTimeout", "60")];
+        let request = Request { task: name.to_owned(), ..request(&params, &inputs) };
+        let resolved = expand_task(request, &tasks[name]).unwrap().resolve(&functions).unwrap();
+        let Resolved { steps, volumes } = resolved;
+        assert!(volumes.is_empty());
+        let [step] = &steps[..] else { panic!("{name} has {} steps", steps.len()) };
+        let container = serde_json::to_string_pretty(&step.container).unwrap() + "\n";
+        let path = format!("{}/src/resolve/golden/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        if std::env::var_os("COFFER_GOLDEN").is_some() {
+            std::fs::write(&path, &container).unwrap();
+        }
+        assert_eq!(container, std::fs::read_to_string(&path).unwrap(), "{path}");
+    }
+}
