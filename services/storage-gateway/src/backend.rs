@@ -1,10 +1,10 @@
 //! Reads a Repository and its Secret from the cluster: the only place here that talks to the Kubernetes API.
 
-use crate::place::{self, LocalVolumes, Place};
+use crate::place::{self, Backend, Directory, LocalVolumes, Place};
 use coffer_api::Repository;
 use coffer_runtime::fault::{Class, Fault};
 use coffer_runtime::grant::RepositoryRef;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
 use kube::api::Api;
 
 /// A Repository's backend cannot be known.
@@ -29,6 +29,18 @@ pub enum Error {
         /// Which.
         secret: String,
     },
+    /// There is no such claim.
+    #[error(
+        "the PersistentVolumeClaim {namespace}/{claim} of Repository {repository} does not exist; create it"
+    )]
+    NoClaim {
+        /// Whose.
+        repository: RepositoryRef,
+        /// Where.
+        namespace: String,
+        /// Which.
+        claim: String,
+    },
     /// The cluster does not let us read it.
     #[error("read {subject}")]
     Read {
@@ -46,7 +58,9 @@ pub enum Error {
 impl Fault for Error {
     fn class(&self) -> Class {
         match self {
-            Self::NoRepositoryObject { .. } | Self::NoSecret { .. } => Class::NotFound,
+            Self::NoRepositoryObject { .. } | Self::NoSecret { .. } | Self::NoClaim { .. } => {
+                Class::NotFound
+            }
             // Ours is the ServiceAccount that may not: for the caller the gateway is out of order.
             Self::Read { .. } => Class::Unavailable,
             Self::Place(error) => error.class(),
@@ -95,6 +109,26 @@ impl Reader {
                 secret: name.to_owned(),
             })?;
         let data = secret.data.unwrap_or_default();
-        Ok(Place::resolve(reference, &repository.spec.backend, &data, &self.volumes)?)
+        let place = Place::resolve(reference, &repository.spec.backend, &data, &self.volumes)?;
+        if let Backend::Local(Directory { claim: Some(claim), .. }) = &place.backend {
+            self.check_claim(reference, claim).await?;
+        }
+        Ok(place)
+    }
+
+    /// In a cluster no Pod starts without its claim; without one, a mistyped name would quietly begin a new repository.
+    async fn check_claim(&self, reference: &RepositoryRef, claim: &str) -> Result<(), Error> {
+        let namespace = reference.namespace.as_str();
+        let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), namespace);
+        let subject = || format!("PersistentVolumeClaim {namespace}/{claim}");
+        let found = claims.get_opt(claim).await;
+        match found.map_err(|source| Error::Read { subject: subject(), source })? {
+            Some(_) => Ok(()),
+            None => Err(Error::NoClaim {
+                repository: reference.clone(),
+                namespace: namespace.to_owned(),
+                claim: claim.to_owned(),
+            }),
+        }
     }
 }

@@ -77,17 +77,27 @@ async fn secrets_and_backends_that_are_wrong_are_named() {
     cluster.repository("no-password", json!({"storageSecretName": "empty", "local": local}));
     cluster.repository("gcs", json!({"storageSecretName": "store", "gcs": {"bucket": "b"}}));
     let empty_dir = json!({"mountPath": "/m", "emptyDir": {}});
+    let claim = json!({"mountPath": "/m", "persistentVolumeClaim": {"claimName": "disk"}});
+    cluster.repository("no-claim", json!({"storageSecretName": "store", "local": claim}));
     cluster.repository("empty-dir", json!({"storageSecretName": "store", "local": empty_dir}));
     let cases = [
         ("no-secret", Code::NotFound, "the storage Secret demo/gone of Repository demo/no-secret"),
         ("no-password", Code::InvalidArgument, "demo/empty of Repository demo/no-password has no"),
         ("gcs", Code::Unimplemented, "backend gcs of Repository demo/gcs is not supported"),
+        (
+            "no-claim",
+            Code::NotFound,
+            "the PersistentVolumeClaim demo/disk of Repository demo/no-cl",
+        ),
         ("empty-dir", Code::InvalidArgument, "emptyDir is not available without a cluster"),
     ];
     for (repository, code, expected) in cases {
         assert_refused(gateway.backup(repository, b"x").await, code, &[expected]);
     }
     assert!(!gateway.repo().exists());
+    cluster.claim("disk");
+    gateway.backup("no-claim", b"x").await.unwrap();
+    assert!(gateway.dir.path().join("volumes/demo/disk/config").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

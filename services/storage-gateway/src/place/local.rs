@@ -30,6 +30,8 @@ pub struct Directory {
     pub path: PathBuf,
     /// Whether a first backup may make it.
     pub create: bool,
+    /// The claim that must exist, where the directory stands for one.
+    pub claim: Option<String>,
 }
 
 impl Directory {
@@ -45,21 +47,21 @@ impl Directory {
             LocalVolumes::Mounted => {
                 let field = "spec.backend.local.mountPath";
                 let path = absolute(repository, field, &local.mount_path)?;
-                return Ok(Self { path, create: false });
+                return Ok(Self { path, create: false, claim: None });
             }
             LocalVolumes::Under(root) => root,
         };
         let volume = local.volume.as_volume("volume").map_err(|error| {
             bad(repository, "spec.backend.local", format!("it is no volume: {error}"))
         })?;
-        let (mut path, create) = if let Some(host_path) = volume.host_path {
+        let (mut path, create, claim) = if let Some(host_path) = volume.host_path {
             let field = "spec.backend.local.hostPath.path";
             let must_exist = host_path.type_.as_deref() == Some("Directory");
-            (absolute(repository, field, &host_path.path)?, !must_exist)
-        } else if let Some(claim) = volume.persistent_volume_claim {
+            (absolute(repository, field, &host_path.path)?, !must_exist, None)
+        } else if let Some(claim) = &volume.persistent_volume_claim {
             let field = "spec.backend.local.persistentVolumeClaim.claimName";
             let claim = one_name(repository, field, &claim.claim_name)?;
-            (root.join(&repository.namespace).join(claim), true)
+            (root.join(&repository.namespace).join(claim), true, Some(claim.to_owned()))
         } else {
             let found = local.volume.source().map_or("no volume", |(name, _)| name);
             let problem = format!(
@@ -70,7 +72,7 @@ impl Directory {
         if let Some(sub_path) = &local.sub_path {
             path.push(relative(repository, "spec.backend.local.subPath", sub_path)?);
         }
-        Ok(Self { path, create })
+        Ok(Self { path, create, claim })
     }
 
     /// Makes sure that the directory is there; makes it if it may and `create` asks for it.

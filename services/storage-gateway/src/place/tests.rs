@@ -148,14 +148,15 @@ fn local_is_the_mount_in_a_cluster_and_the_volume_without_one() {
     let host = json!({"mountPath": "/m", "hostPath": {"path": "/srv/b"}});
     let strict = json!({"mountPath": "/m", "hostPath": {"path": "/srv/b", "type": "Directory"}});
     let under = LocalVolumes::Under("/data/volumes".into());
-    for (spec, volumes, path, create) in [
-        (&claim, &LocalVolumes::Mounted, "/backup/store", false),
-        (&claim, &under, "/data/volumes/demo/disk/redis/orders", true),
-        (&host, &under, "/srv/b", true),
-        (&strict, &under, "/srv/b", false),
+    let disk = Some("disk".to_owned());
+    for (spec, volumes, path, create, claim) in [
+        (&claim, &LocalVolumes::Mounted, "/backup/store", false, None),
+        (&claim, &under, "/data/volumes/demo/disk/redis/orders", true, disk),
+        (&host, &under, "/srv/b", true, None),
+        (&strict, &under, "/srv/b", false, None),
     ] {
         let place = local(spec.clone(), volumes).unwrap();
-        assert_eq!(place.backend, Backend::Local(Directory { path: path.into(), create }));
+        assert_eq!(place.backend, Backend::Local(Directory { path: path.into(), create, claim }));
         assert_eq!(place.location(), path);
     }
     let text = refused(local(claim, &LocalVolumes::None));

@@ -32,6 +32,15 @@ impl Cluster {
         self.0.lock().unwrap().insert(secret_path(name), object);
     }
 
+    pub fn claim(&self, name: &str) {
+        let path = format!("/api/v1/namespaces/demo/persistentvolumeclaims/{name}");
+        let object = json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": {"name": name, "namespace": "demo"},
+        });
+        self.0.lock().unwrap().insert(path, object);
+    }
+
     pub fn delete_secret(&self, name: &str) {
         self.0.lock().unwrap().remove(&secret_path(name));
     }
