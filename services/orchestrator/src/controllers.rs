@@ -1,5 +1,8 @@
 //! Starts a controller for each kind: what it watches, who else wakes it, how many passes run at a time, and what happens
 //! to a pass that fails.
+//!
+//! Secrets are not watched: that takes the right to list every Secret of the cluster. One that is missing is looked for
+//! again after [`crate::Settings::missing_retry`], and one that changes is read when the next session starts.
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
@@ -8,16 +11,12 @@ use coffer_api::{
     names, target::RepositoryRef,
 };
 use coffer_runtime::Runtime;
-use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
-use k8s_openapi::api::{
-    batch::v1::Job,
-    core::v1::{Pod, Secret},
-};
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
+use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::{
     Api, Resource, ResourceExt,
-    core::PartialObjectMeta,
     runtime::{
-        Config, Controller, WatchStreamExt,
+        Config, Controller,
         controller::Action,
         reflector::{ObjectRef, Store},
         watcher,
@@ -48,13 +47,10 @@ const OURS: &str = "app.kubernetes.io/managed-by=stash.appscode.com";
 /// Runs all controllers until the shutdown.
 pub async fn run(ctx: Arc<Context>, runtime: &Runtime) {
     let repositories = controller::<Repository>(&ctx);
-    let repository_store = repositories.store();
     let configs = controller::<BackupConfiguration>(&ctx);
     let config_store = configs.store();
     let restores = controller::<RestoreSession>(&ctx);
     let restore_store = restores.store();
-    let config_alarm = alarm(&ctx);
-    let restore_alarm = alarm(&ctx);
 
     let configs = configs
         .watches(Api::<Repository>::all(ctx.client.clone()), watcher::Config::default(), {
@@ -121,13 +117,8 @@ pub async fn run(ctx: Arc<Context>, runtime: &Runtime) {
             |pod: Pod| session_of::<BackupSession>(&pod, "stash-backup"),
         );
 
-    let woken = Woken {
-        repositories: repository_store,
-        configs: (config_store, config_alarm.clone()),
-        restores: (restore_store, restore_alarm.clone()),
-    };
     let drivers: Vec<BoxFuture<'_, ()>> = vec![
-        drive("BackupConfiguration", configs, config_alarm, &ctx, runtime, |ctx, object| {
+        drive("BackupConfiguration", configs, alarm(&ctx), &ctx, runtime, |ctx, object| {
             backup_configuration::reconcile(ctx, object).boxed()
         })
         .boxed(),
@@ -135,7 +126,7 @@ pub async fn run(ctx: Arc<Context>, runtime: &Runtime) {
             backup_session::reconcile(ctx, object).boxed()
         })
         .boxed(),
-        drive("RestoreSession", restores, restore_alarm, &ctx, runtime, |ctx, object| {
+        drive("RestoreSession", restores, alarm(&ctx), &ctx, runtime, |ctx, object| {
             restore_session::reconcile(ctx, object).boxed()
         })
         .boxed(),
@@ -160,7 +151,6 @@ pub async fn run(ctx: Arc<Context>, runtime: &Runtime) {
             |ctx, object| unsupported::backup_blueprint(ctx, object).boxed(),
         )
         .boxed(),
-        wake_by_secrets(&ctx, runtime, woken).boxed(),
     ];
     futures::future::join_all(drivers).await;
 }
@@ -296,42 +286,4 @@ fn session_of<K: Resource<DynamicType = ()>>(pod: &Pod, component: &str) -> Opti
     let ours = pod.labels().get(names::COMPONENT).is_some_and(|label| label == component);
     let session = pod.annotations().get(SESSION).filter(|_| ours)?;
     Some(ObjectRef::new(session).within(&pod.namespace()?))
-}
-
-/// Who is woken when a storage Secret comes, changes or goes.
-struct Woken {
-    repositories: Store<Repository>,
-    configs: (Store<BackupConfiguration>, Alarm<ObjectRef<BackupConfiguration>>),
-    restores: (Store<RestoreSession>, Alarm<ObjectRef<RestoreSession>>),
-}
-
-/// Watches Secrets, only their metadata. Apart from the controllers: where the cluster's administrator does not grant this
-/// watch, what is missing is still found by looking again.
-async fn wake_by_secrets(ctx: &Context, runtime: &Runtime, woken: Woken) {
-    let api: Api<PartialObjectMeta<Secret>> = Api::all(ctx.client.clone());
-    let secrets = watcher::watcher(api, watcher::Config::default())
-        .default_backoff()
-        .touched_objects()
-        .take_until(runtime.shutdown.token().cancelled_owned())
-        .filter_map(|secret| std::future::ready(secret.ok()));
-    secrets
-        .flat_map(|secret| {
-            let (namespace, name) = (secret.namespace(), secret.name_any());
-            let concerned = woken.repositories.state().into_iter().filter(move |repository| {
-                repository.namespace() == namespace
-                    && repository.spec.backend.storage_secret_name == name
-            });
-            stream::iter(concerned.collect::<Vec<_>>())
-        })
-        .for_each(|repository| {
-            let now = Some(ctx.clock.now());
-            for config in configs_of(&woken.configs.0, &repository) {
-                woken.configs.1.set(config, now);
-            }
-            for restore in restores_of(&woken.restores.0, &repository) {
-                woken.restores.1.set(restore, now);
-            }
-            std::future::ready(())
-        })
-        .await;
 }

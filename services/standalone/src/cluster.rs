@@ -26,6 +26,7 @@ use coffer_runtime::{
     grant::{Signer, Verifier},
     tls::TlsOptions,
 };
+use coffer_storage_gateway::place::LocalVolumes;
 use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{
@@ -174,7 +175,11 @@ pub struct Cluster {
 ///
 /// # Errors
 /// When it does not start, or a service ends by itself.
-pub async fn run(options: Options, stop: impl Future<Output = ()>, ready: impl FnOnce(&Endpoints)) -> Result<(), Error> {
+pub async fn run(
+    options: Options,
+    stop: impl Future<Output = ()>,
+    ready: impl FnOnce(&Endpoints),
+) -> Result<(), Error> {
     let mut cluster = Cluster::start(options).await?;
     ready(&cluster.endpoints);
     let ended = tokio::select! {
@@ -198,9 +203,11 @@ impl Cluster {
         layout.remember_ports(&addresses.ports()).map_err(on_dir)?;
 
         let names = vec![options.ip.to_string(), "localhost".to_owned()];
-        let api = ApiServer::open(&layout.root, apiserver::Options { names: names.clone() }).await?;
+        let api =
+            ApiServer::open(&layout.root, apiserver::Options { names: names.clone() }).await?;
         let listener = TcpListener::bind(addresses.api).await;
-        let listener = listener.map_err(|source| Error::Listen { address: addresses.api.to_string(), source })?;
+        let listener = listener
+            .map_err(|source| Error::Listen { address: addresses.api.to_string(), source })?;
         let kubeconfig = api.write_kubeconfig(addresses.api)?;
 
         let authority = Authority::load_or_create(&layout.authority())?;
@@ -211,7 +218,13 @@ impl Cluster {
         let mut tasks = JoinSet::new();
         let serving = (api.clone(), shutdown.clone());
         tasks.spawn(async move { Ok(serving.0.serve(listener, serving.1.triggered()).await?) });
-        let services = Services { options: &options, layout: &layout, api: &api, authority: &authority, names: &names };
+        let services = Services {
+            options: &options,
+            layout: &layout,
+            api: &api,
+            authority: &authority,
+            names: &names,
+        };
         services.spawn(&addresses, &endpoints, &shutdown, &mut tasks).await?;
 
         let runner = job_runner::Options {
@@ -221,7 +234,9 @@ impl Cluster {
             shutdown: shutdown.token(),
             max_parallel: options.max_jobs,
         };
-        tasks.spawn(async move { job_runner::run(runner).await.map_err(|source| service("Job runner", source)) });
+        tasks.spawn(async move {
+            job_runner::run(runner).await.map_err(|source| service("Job runner", source))
+        });
         std::fs::write(layout.ready(), "").map_err(on_dir)?;
         Ok(Self { endpoints, layout, api, shutdown, tasks })
     }
@@ -250,7 +265,10 @@ impl Cluster {
             while let Some(ended) = self.tasks.join_next().await {
                 match ended {
                     Ok(Ok(())) => {}
-                    Ok(Err(error)) => tracing::error!(error = coffer_runtime::fault::chain(&error), "ended with an error"),
+                    Ok(Err(error)) => tracing::error!(
+                        error = coffer_runtime::fault::chain(&error),
+                        "ended with an error"
+                    ),
                     Err(panic) => tracing::error!(%panic, "a part panicked"),
                 }
             }
@@ -296,7 +314,8 @@ impl Services<'_> {
         // Each has its own metrics and readiness, and all end together.
         let runtime = || Runtime { shutdown: shutdown.clone(), ..Runtime::new() };
 
-        let config = coffer_catalog::Config { listen: addresses.catalog, tls: Some(self.tls("catalog")?) };
+        let config =
+            coffer_catalog::Config { listen: addresses.catalog, tls: Some(self.tls("catalog")?) };
         let app = coffer_catalog::build(config, self.client("catalog"), &runtime()).await;
         let app = app.map_err(|source| service("catalog", source))?;
         tasks.spawn(async move { app.run().await.map_err(|source| service("catalog", source)) });
@@ -311,19 +330,21 @@ impl Services<'_> {
         };
         let app = coffer_metrics_gateway::build(config, &runtime()).await;
         let app = app.map_err(|source| service("metrics-gateway", source))?;
-        tasks.spawn(async move { app.run().await.map_err(|source| service("metrics-gateway", source)) });
+        tasks.spawn(
+            async move { app.run().await.map_err(|source| service("metrics-gateway", source)) },
+        );
 
+        let client = self.client("storage-gateway");
         let config = coffer_storage_gateway::Config {
-            listen: addresses.storage_gateway,
             tls: Some(self.tls("storage-gateway")?),
-            verifier: Some(verifier.clone()),
-            client: self.client("storage-gateway"),
-            volumes: coffer_storage_gateway::LocalVolumes::Under(self.layout.volumes()),
-            ..coffer_storage_gateway::Config::new(self.client("storage-gateway"))
+            volumes: LocalVolumes::Under(self.layout.volumes()),
+            ..coffer_storage_gateway::Config::new(addresses.storage_gateway, verifier, client)
         };
         let app = coffer_storage_gateway::build(config, &runtime()).await;
         let app = app.map_err(|source| service("storage-gateway", source))?;
-        tasks.spawn(async move { app.run().await.map_err(|source| service("storage-gateway", source)) });
+        tasks.spawn(
+            async move { app.run().await.map_err(|source| service("storage-gateway", source)) },
+        );
 
         let config = coffer_orchestrator::Config {
             listen: addresses.orchestrator,
@@ -346,7 +367,9 @@ impl Services<'_> {
         };
         let app = coffer_orchestrator::build(config, self.client("orchestrator"), &runtime()).await;
         let app = app.map_err(|source| service("orchestrator", source))?;
-        tasks.spawn(async move { app.run().await.map_err(|source| service("orchestrator", source)) });
+        tasks.spawn(
+            async move { app.run().await.map_err(|source| service("orchestrator", source)) },
+        );
         Ok(())
     }
 }
@@ -359,7 +382,10 @@ fn images(options: &Options) -> ImageMap {
     images.with(WORKER_IMAGES, options.worker.clone())
 }
 
-fn service(service: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+fn service(
+    service: &'static str,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> Error {
     Error::Service { service, source: source.into() }
 }
 
@@ -377,9 +403,11 @@ struct Addresses {
 impl Addresses {
     fn choose(ip: IpAddr, ports: Ports) -> Result<Self, Error> {
         let at = |port| {
-            layout::address(ip, port).map_err(|source| Error::Listen { address: format!("{ip}:{port}"), source })
+            layout::address(ip, port)
+                .map_err(|source| Error::Listen { address: format!("{ip}:{port}"), source })
         };
-        let Ports { api, orchestrator, catalog, storage_gateway, metrics_gateway, pushgateway } = ports;
+        let Ports { api, orchestrator, catalog, storage_gateway, metrics_gateway, pushgateway } =
+            ports;
         Ok(Self {
             api: at(api)?,
             orchestrator: at(orchestrator)?,
@@ -418,7 +446,15 @@ impl Addresses {
 impl Endpoints {
     /// As the ConfigMap has them that clients read.
     fn published(&self, ca: &str) -> BTreeMap<String, String> {
-        let Self { api: _, orchestrator, catalog, storage_gateway, metrics_gateway, pushgateway, kubeconfig: _ } = self;
+        let Self {
+            api: _,
+            orchestrator,
+            catalog,
+            storage_gateway,
+            metrics_gateway,
+            pushgateway,
+            kubeconfig: _,
+        } = self;
         [
             ("orchestrator", orchestrator.as_str()),
             ("catalog", catalog),

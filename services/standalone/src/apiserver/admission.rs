@@ -39,16 +39,14 @@ pub fn namespace(store: &Store, kind: &Kind, namespace: &str, name: &str) -> Res
 /// # Errors
 /// 400 when a field is of the wrong type.
 pub fn typed_metadata(kind: &Kind, version: &str, object: &Value) -> Result<Value, Failure> {
-    ObjectMeta::deserialize(&object["metadata"])
-        .and_then(serde_json::to_value)
-        .map_err(|error| {
-            let name = &kind.name;
-            let field = "json: cannot unmarshal into Go struct field";
-            Failure::bad_request(format!(
-                "{name} in version {version:?} cannot be handled as a {name}: {field} \
+    ObjectMeta::deserialize(&object["metadata"]).and_then(serde_json::to_value).map_err(|error| {
+        let name = &kind.name;
+        let field = "json: cannot unmarshal into Go struct field";
+        Failure::bad_request(format!(
+            "{name} in version {version:?} cannot be handled as a {name}: {field} \
                  {name}.metadata: {error}"
-            ))
-        })
+        ))
+    })
 }
 
 const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric \

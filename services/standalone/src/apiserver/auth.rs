@@ -158,7 +158,8 @@ impl Tokens {
         }
         let text = |field: &str| kept[field].as_str();
         let user = account(store, text("namespace")?, text("name")?, text("uid"))?;
-        let audiences = object::strings(&kept["audiences"]).into_iter().map(str::to_owned).collect();
+        let audiences =
+            object::strings(&kept["audiences"]).into_iter().map(str::to_owned).collect();
         Some((user, audiences))
     }
 }

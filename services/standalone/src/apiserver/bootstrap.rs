@@ -15,6 +15,7 @@ pub async fn run(server: &Server) -> Result<(), store::Error> {
         let namespace =
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         ensure(server, namespace).await?;
+        default_account(server, name).await?;
     }
     for role in rbac::standard_roles() {
         ensure(server, role).await?;

@@ -139,11 +139,7 @@ static TABLE: [Builtin; 25] = [
     of::<Secret>(),
     of::<ServiceAccount>().short(&["sa"]),
     of::<Service>().short(&["svc"]).all().status(),
-    of::<CustomResourceDefinition>()
-        .short(&["crd", "crds"])
-        .cluster()
-        .status()
-        .generation(),
+    of::<CustomResourceDefinition>().short(&["crd", "crds"]).cluster().status().generation(),
     of::<Job>().all().status().generation(),
     of::<CronJob>().short(&["cj"]).all().status().generation(),
     of::<Lease>(),

@@ -119,8 +119,7 @@ pub fn set_status(definition: &mut Value, kinds: &Kinds) {
     if let Some(terminating) = find_condition(&before, "Terminating") {
         conditions.push(terminating.clone());
     }
-    let mut stored: Vec<Value> =
-        before["storedVersions"].as_array().cloned().unwrap_or_default();
+    let mut stored: Vec<Value> = before["storedVersions"].as_array().cloned().unwrap_or_default();
     for version in definition["spec"]["versions"].as_array().into_iter().flatten() {
         if version["storage"] == true && !stored.contains(&version["name"]) {
             stored.push(version["name"].clone());
@@ -135,7 +134,8 @@ pub fn set_status(definition: &mut Value, kinds: &Kinds) {
 pub fn set_terminating(definition: &mut Value) {
     let message = "CustomResource deletion is in progress";
     let status = definition["status"].clone();
-    let terminating = condition(&status, "Terminating", true, "InstanceDeletionInProgress", message);
+    let terminating =
+        condition(&status, "Terminating", true, "InstanceDeletionInProgress", message);
     if let Some(list) = definition["status"]["conditions"].as_array_mut() {
         list.retain(|condition| condition["type"] != "Terminating");
         list.push(terminating);
@@ -148,9 +148,11 @@ fn find_condition<'a>(status: &'a Value, wanted: &str) -> Option<&'a Value> {
 
 fn condition(before: &Value, name: &str, holds: bool, reason: &str, message: &str) -> Value {
     let status = if holds { "True" } else { "False" };
-    let since = find_condition(before, name)
-        .filter(|condition| condition["status"] == status)
-        .map_or_else(|| object::timestamp(object::now()).into(), |c| c["lastTransitionTime"].clone());
+    let since =
+        find_condition(before, name).filter(|condition| condition["status"] == status).map_or_else(
+            || object::timestamp(object::now()).into(),
+            |c| c["lastTransitionTime"].clone(),
+        );
     json!({"lastTransitionTime": since, "message": message, "reason": reason,
         "status": status, "type": name})
 }

@@ -174,11 +174,9 @@ fn subresources(kind: &Kind, version: &str, status: bool) -> Vec<Subresource> {
     let own = (kind.group.clone(), version.to_owned(), kind.name.clone());
     let mut all = Vec::new();
     match &*kind.resource {
-        "core/namespaces" => all.push(Subresource {
-            name: "finalize",
-            speaks: own.clone(),
-            verbs: &["update"],
-        }),
+        "core/namespaces" => {
+            all.push(Subresource { name: "finalize", speaks: own.clone(), verbs: &["update"] })
+        }
         "core/pods" => {
             all.push(Subresource { name: "log", speaks: own.clone(), verbs: &["get"] });
         }
@@ -257,9 +255,7 @@ fn everything(kinds: &Kinds, api: &str, core: bool) -> Value {
 }
 
 fn discovered(kinds: &Kinds, group: &str, version: &str) -> Vec<Value> {
-    let gvk = |(group, version, kind): (String, String, String)| {
-        json!({"group": group, "version": version, "kind": kind})
-    };
+    let gvk = |(group, version, kind): (String, String, String)| json!({"group": group, "version": version, "kind": kind});
     kinds
         .iter()
         .filter(|kind| kind.group == group)

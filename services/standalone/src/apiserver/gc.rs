@@ -136,9 +136,9 @@ async fn collect_orphan(server: &Server, object: &Arc<Object>) -> Result<(), sto
         return Ok(());
     }
     let kinds = server.kinds();
-    let found: Vec<Found> = server.store.read(|state| {
-        owners.iter().map(|owner| find(state, &kinds, object, owner)).collect()
-    });
+    let found: Vec<Found> = server
+        .store
+        .read(|state| owners.iter().map(|owner| find(state, &kinds, object, owner)).collect());
     if found.iter().all(|found| *found == Found::Absent) {
         return delete(server, &object.key, Propagation::Background).await;
     }
@@ -175,9 +175,9 @@ async fn forget_owners(
 async fn release(server: &Server, owner: &Arc<Object>) -> Result<(), store::Error> {
     let finalizers = object::finalizers(&owner.value);
     let uid = object::uid(&owner.value);
-    let dependents: Vec<Arc<Object>> = server.store.read(|state| {
-        state.dependents(uid).iter().filter_map(|key| state.get(key)).collect()
-    });
+    let dependents: Vec<Arc<Object>> = server
+        .store
+        .read(|state| state.dependents(uid).iter().filter_map(|key| state.get(key)).collect());
     if finalizers.contains(&ORPHAN) {
         for dependent in dependents {
             forget_owners(server, &dependent, &[uid]).await?;
@@ -255,11 +255,8 @@ async fn purge(server: &Server, definition: &str) -> Result<(), store::Error> {
         return Ok(());
     }
     for object in server.store.list(&resource, None).1 {
-        let gone = store::Change::Remove {
-            key: object.key.clone(),
-            last: None,
-            version: object.version,
-        };
+        let gone =
+            store::Change::Remove { key: object.key.clone(), last: None, version: object.version };
         match server.store.commit(gone).await {
             Ok(_) | Err(store::Error::Missing) => {}
             Err(error) => return Err(error),

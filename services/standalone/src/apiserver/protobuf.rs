@@ -28,6 +28,19 @@ const MAGIC: &[u8] = b"k8s\0";
 /// Messages do not nest deeper than this in any kind.
 const DEEPEST: usize = 32;
 
+/// Numbers and flags that are no pointers in Go: they are always written, and 0 means not set.
+const ALWAYS: [&str; 9] = [
+    "generation",
+    "hostIPC",
+    "hostNetwork",
+    "hostPID",
+    "hostPort",
+    "readOnly",
+    "stdin",
+    "stdinOnce",
+    "tty",
+];
+
 /// Why a body was not understood.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -155,7 +168,10 @@ fn read(
         } else {
             let value = scalar(kind, field, depth)?;
             // Go writes every text and every time, set or not; in JSON the empty ones are left out.
-            if value != "" && !value.is_null() {
+            let unset = value == ""
+                || value.is_null()
+                || (value == false || value == 0) && ALWAYS.contains(&name);
+            if !unset {
                 into.insert(name.to_owned(), value);
             }
         }

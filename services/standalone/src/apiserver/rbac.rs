@@ -64,8 +64,10 @@ fn open_to_all(user: &User, attempt: &Attempt) -> bool {
             attempt.verb == "create"
                 && matches!(
                     (attempt.group.as_str(), attempt.resource.as_str()),
-                    ("authorization.k8s.io", "selfsubjectaccessreviews" | "selfsubjectrulesreviews")
-                        | ("authentication.k8s.io", "selfsubjectreviews")
+                    (
+                        "authorization.k8s.io",
+                        "selfsubjectaccessreviews" | "selfsubjectrulesreviews"
+                    ) | ("authentication.k8s.io", "selfsubjectreviews")
                 )
         }
     }
@@ -90,7 +92,8 @@ pub fn bound_rules(state: &State, user: &User, namespace: &str) -> Vec<(String, 
             let Some(role) = state.get(&key) else { continue };
             let rules = role.value["rules"].as_array().cloned().unwrap_or_default();
             let kind = kind.unwrap_or("ClusterRole");
-            let by = format!("RBAC: allowed by {bindings} {:?} of {kind} {name:?}", binding.key.name);
+            let by =
+                format!("RBAC: allowed by {bindings} {:?} of {kind} {name:?}", binding.key.name);
             found.push((by, rules));
         }
     };
@@ -162,11 +165,17 @@ pub fn standard_roles() -> Vec<Value> {
         {"nonResourceURLs": ["*"], "verbs": ["*"]},
     ]);
     let read = ["get", "list", "watch"];
-    let write =
-        ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
+    let write = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
     let plain = [
-        "configmaps", "endpoints", "events", "persistentvolumeclaims", "pods", "pods/log",
-        "pods/status", "serviceaccounts", "services",
+        "configmaps",
+        "endpoints",
+        "events",
+        "persistentvolumeclaims",
+        "pods",
+        "pods/log",
+        "pods/status",
+        "serviceaccounts",
+        "services",
     ];
     let secret = ["secrets", "serviceaccounts/token"];
     let view = json!([

@@ -145,12 +145,15 @@ fn metadata_only(stored: &Value) -> Value {
 }
 
 /// An answer with a JSON or YAML body.
-pub fn respond(code: u16, value: &Value, encoding: Encoding, warnings: &[String]) -> Response<Body> {
+pub fn respond(
+    code: u16,
+    value: &Value,
+    encoding: Encoding,
+    warnings: &[String],
+) -> Response<Body> {
     let (text, content_type) = match encoding {
         Encoding::Json => (value.to_string(), "application/json"),
-        Encoding::Yaml => {
-            (serde_yaml::to_string(value).unwrap_or_default(), "application/yaml")
-        }
+        Encoding::Yaml => (serde_yaml::to_string(value).unwrap_or_default(), "application/yaml"),
     };
     let mut response = raw(code, content_type, text.into());
     for warning in warnings {

@@ -233,12 +233,21 @@ mod tests {
     fn paths_name_targets() {
         let pod_log = target("/api/v1/namespaces/demo/pods/p/log");
         assert_eq!(pod_log.namespace.as_deref(), Some("demo"));
-        assert_eq!((pod_log.resource.as_str(), pod_log.subresource.as_deref()), ("pods", Some("log")));
+        assert_eq!(
+            (pod_log.resource.as_str(), pod_log.subresource.as_deref()),
+            ("pods", Some("log"))
+        );
         let namespace = target("/api/v1/namespaces/demo");
-        assert_eq!((namespace.resource.as_str(), namespace.name.as_deref()), ("namespaces", Some("demo")));
+        assert_eq!(
+            (namespace.resource.as_str(), namespace.name.as_deref()),
+            ("namespaces", Some("demo"))
+        );
         assert_eq!(namespace.namespace, None);
         let status = target("/api/v1/namespaces/demo/status");
-        assert_eq!((status.resource.as_str(), status.subresource.as_deref()), ("namespaces", Some("status")));
+        assert_eq!(
+            (status.resource.as_str(), status.subresource.as_deref()),
+            ("namespaces", Some("status"))
+        );
         let role = target("/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Abasic");
         assert_eq!(role.name.as_deref(), Some("system:basic"));
         assert!(matches!(Path::parse("/apis/batch/v1"), Path::Plain(_)));

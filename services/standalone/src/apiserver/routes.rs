@@ -67,11 +67,7 @@ async fn serve(
 }
 
 /// The user of the token, or the fallback; then whom they ask to be taken for.
-fn identify(
-    server: &Server,
-    fallback: Option<User>,
-    headers: &HeaderMap,
-) -> Result<User, Failure> {
+fn identify(server: &Server, fallback: Option<User>, headers: &HeaderMap) -> Result<User, Failure> {
     let user = match auth::bearer(headers) {
         Some(token) => server.tokens.user(&server.store, token).map(|(user, _)| user),
         None => fallback,
@@ -138,10 +134,8 @@ fn understand<'a>(
     stop: &CancellationToken,
     head: &Parts,
 ) -> Result<Call<'a>, Failure> {
-    let kind = server
-        .kinds()
-        .get(&target.group, &target.resource)
-        .ok_or_else(Failure::no_such_path)?;
+    let kind =
+        server.kinds().get(&target.group, &target.resource).ok_or_else(Failure::no_such_path)?;
     let version = kind.version(&target.version).cloned().ok_or_else(Failure::no_such_path)?;
     let named_without_namespace =
         kind.namespaced && target.namespace.is_none() && target.name.is_some();

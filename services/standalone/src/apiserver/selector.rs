@@ -37,9 +37,8 @@ impl Selector {
     /// # Errors
     /// When one is not well formed, or names a field that cannot be selected by.
     pub fn parse(kind: &Kind, labels: &str, fields: &str) -> Result<Self, Failure> {
-        let labels = parse_labels(labels).map_err(|why| {
-            Failure::bad_request(format!("unable to parse requirement: {why}"))
-        })?;
+        let labels = parse_labels(labels)
+            .map_err(|why| Failure::bad_request(format!("unable to parse requirement: {why}")))?;
         let fields = parse_fields(fields)?;
         for field in &fields {
             if !selectable(kind, &field.path) {
@@ -56,12 +55,16 @@ impl Selector {
     pub fn matches(&self, object: &Value) -> bool {
         let labels = &object["metadata"]["labels"];
         self.labels.iter().all(|requirement| requirement.holds(labels))
-            && self.fields.iter().all(|field| (field_value(object, &field.path) == field.value) == field.equal)
+            && self
+                .fields
+                .iter()
+                .all(|field| (field_value(object, &field.path) == field.value) == field.equal)
     }
 
     /// The one name that the field selector asks for, if it does.
     pub fn name(&self) -> Option<&str> {
-        let named = self.fields.iter().find(|field| field.equal && field.path == "metadata.name")?;
+        let named =
+            self.fields.iter().find(|field| field.equal && field.path == "metadata.name")?;
         Some(&named.value)
     }
 }
@@ -160,8 +163,10 @@ fn key(text: &str) -> Result<String, String> {
     let text = text.trim();
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
     if text.is_empty() || !text.chars().all(good) {
-        return Err(format!("<nil>: Invalid value: {text:?}: name part must consist of alphanumeric \
-                            characters, '-', '_' or '.'"));
+        return Err(format!(
+            "<nil>: Invalid value: {text:?}: name part must consist of alphanumeric \
+                            characters, '-', '_' or '.'"
+        ));
     }
     Ok(text.to_owned())
 }
@@ -169,8 +174,10 @@ fn key(text: &str) -> Result<String, String> {
 fn value(text: &str) -> Result<String, String> {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if text.len() > 63 || !text.chars().all(good) {
-        return Err(format!("values[0][]: Invalid value: {text:?}: a valid label must be an empty \
-                            string or consist of alphanumeric characters, '-', '_' or '.'"));
+        return Err(format!(
+            "values[0][]: Invalid value: {text:?}: a valid label must be an empty \
+                            string or consist of alphanumeric characters, '-', '_' or '.'"
+        ));
     }
     Ok(text.to_owned())
 }
@@ -183,8 +190,7 @@ fn parse_fields(text: &str) -> Result<Vec<Field>, Failure> {
         } else if let Some((path, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
             (path, value, true)
         } else {
-            let message =
-                format!("invalid selector: {text:?}; can't understand {part:?}");
+            let message = format!("invalid selector: {text:?}; can't understand {part:?}");
             return Err(Failure::bad_request(message));
         };
         let (path, value) = (path.trim().to_owned(), value.trim().to_owned());
@@ -251,8 +257,19 @@ mod tests {
     #[test]
     fn the_whole_label_grammar_is_understood() {
         for selector in [
-            "", "app", "!missing", "app=redis", "app==redis", "app!=x", "other!=x", "n>4", "n<6",
-            "app in (redis, x)", "app notin (a,b), tier=db", "missing notin (a)", "app,tier",
+            "",
+            "app",
+            "!missing",
+            "app=redis",
+            "app==redis",
+            "app!=x",
+            "other!=x",
+            "n>4",
+            "n<6",
+            "app in (redis, x)",
+            "app notin (a,b), tier=db",
+            "missing notin (a)",
+            "app,tier",
         ] {
             assert!(holds(selector), "{selector}");
         }

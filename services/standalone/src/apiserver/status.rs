@@ -50,8 +50,7 @@ impl Failure {
 
     /// Takes a ready-made `Status` object; its `code` member decides.
     pub fn from_status(status: Value) -> Self {
-        let code =
-            status["code"].as_u64().and_then(|code| u16::try_from(code).ok()).unwrap_or(500);
+        let code = status["code"].as_u64().and_then(|code| u16::try_from(code).ok()).unwrap_or(500);
         Self { code, status }
     }
 

@@ -44,7 +44,7 @@ pub fn start(call: &Call<'_>) -> Result<Response<Body>, Failure> {
                        sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
         return Err(Failure::new(422, "Invalid", message));
     }
-    let initial = params.send_initial_events.unwrap_or(from.is_none());
+    let initial = params.send_initial_events.unwrap_or_else(|| from.is_none());
     let latest = call.server.store.subscribe();
     let (version, objects) = match (initial, from) {
         (true, _) => selected(call, &selector),

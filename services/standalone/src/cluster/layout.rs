@@ -24,10 +24,6 @@ impl Layout {
         Ok(Self { root: root.canonicalize()? })
     }
 
-    pub(super) fn kubeconfig(&self) -> PathBuf {
-        self.root.join("kubeconfig")
-    }
-
     /// Exists while the system is up and ready.
     pub(super) fn ready(&self) -> PathBuf {
         self.root.join("ready")
@@ -120,7 +116,10 @@ mod tests {
         assert_eq!(layout.remembered_ports(), Ports::default());
         let ports = Ports { api: 7443, ..Ports::default() };
         layout.remember_ports(&ports).unwrap();
-        assert_eq!(Ports { catalog: 1, ..Ports::default() }.or(layout.remembered_ports()).api, 7443);
+        assert_eq!(
+            Ports { catalog: 1, ..Ports::default() }.or(layout.remembered_ports()).api,
+            7443
+        );
         let mode = fs::metadata(&layout.root).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
 

@@ -21,26 +21,38 @@ pub(super) const NAMESPACE: &str = "coffer-system";
 pub(super) const ENDPOINTS: &str = "coffer-endpoints";
 
 /// What an installation applies in a cluster too, so that both run with the same rights and the same catalog.
-const SHIPPED: [&str; 2] =
-    [include_str!("../../../../deploy/catalog/redis.yaml"), include_str!("../../../../deploy/install/rbac.yaml")];
+const RIGHTS: &str = include_str!("../../../../deploy/install/rbac.yaml");
+const CATALOG: &str = include_str!("../../../../deploy/catalog/redis.yaml");
 
-/// Applies everything; nothing happens to what is there already.
-pub(super) async fn apply(client: &Client, endpoints: BTreeMap<String, String>) -> Result<(), Error> {
+/// What happens to a field that somebody else has set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Foreign {
+    /// It is set again.
+    Overwrite,
+    /// The whole object stays as it is.
+    Keep,
+}
+
+/// Applies everything. A Function or Task that a user has changed stays as the user wants it.
+pub(super) async fn apply(
+    client: &Client,
+    endpoints: BTreeMap<String, String>,
+) -> Result<(), Error> {
     let mut objects = vec![namespace()];
     for crd in crds::all() {
-        objects.push(serde_json::to_value(crd).map_err(|source| Error::Shipped { source: source.into() })?);
+        objects.push(
+            serde_json::to_value(crd).map_err(|source| Error::Shipped { source: source.into() })?,
+        );
     }
-    put(client, &objects).await?;
-    let mut objects = vec![];
-    for text in SHIPPED {
-        objects.extend(documents(text)?);
-    }
+    put(client, &objects, Foreign::Overwrite).await?;
+    put(client, &documents(CATALOG)?, Foreign::Keep).await?;
+    let mut objects = documents(RIGHTS)?;
     objects.push(json!({
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": ENDPOINTS, "namespace": NAMESPACE},
         "data": endpoints,
     }));
-    put(client, &objects).await
+    put(client, &objects, Foreign::Overwrite).await
 }
 
 fn namespace() -> Value {
@@ -59,18 +71,29 @@ fn documents(text: &str) -> Result<Vec<Value>, Error> {
     Ok(objects)
 }
 
-async fn put(client: &Client, objects: &[Value]) -> Result<(), Error> {
-    let discovery = Discovery::new(client.clone()).run().await.map_err(|source| Error::Discover { source: source.into() })?;
+async fn put(client: &Client, objects: &[Value], foreign: Foreign) -> Result<(), Error> {
+    let discovery = Discovery::new(client.clone())
+        .run()
+        .await
+        .map_err(|source| Error::Discover { source: source.into() })?;
     for object in objects {
-        put_one(client, &discovery, object).await?;
+        put_one(client, &discovery, object, foreign).await?;
     }
     Ok(())
 }
 
-async fn put_one(client: &Client, discovery: &Discovery, value: &Value) -> Result<(), Error> {
-    let object: DynamicObject =
-        serde_json::from_value(value.clone()).map_err(|source| Error::Shipped { source: source.into() })?;
-    let types = object.types.clone().unwrap_or(TypeMeta { api_version: String::new(), kind: String::new() });
+async fn put_one(
+    client: &Client,
+    discovery: &Discovery,
+    value: &Value,
+    foreign: Foreign,
+) -> Result<(), Error> {
+    let object: DynamicObject = serde_json::from_value(value.clone())
+        .map_err(|source| Error::Shipped { source: source.into() })?;
+    let types = object
+        .types
+        .clone()
+        .unwrap_or(TypeMeta { api_version: String::new(), kind: String::new() });
     let name = object.metadata.name.clone().unwrap_or_default();
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Apply {
         kind: types.kind.clone(),
@@ -78,17 +101,32 @@ async fn put_one(client: &Client, discovery: &Discovery, value: &Value) -> Resul
         source,
     };
     let gvk = GroupVersionKind::try_from(&types).map_err(|source| failed(source.into()))?;
-    let (resource, capabilities) =
-        discovery.resolve_gvk(&gvk).ok_or_else(|| failed(format!("no kind {}", types.kind).into()))?;
+    let (resource, capabilities) = discovery
+        .resolve_gvk(&gvk)
+        .ok_or_else(|| failed(format!("no kind {}", types.kind).into()))?;
     let api = scoped(client, &resource, &capabilities.scope, object.metadata.namespace.as_deref());
-    let params = PatchParams::apply("coffer").force();
-    api.patch(&name, &params, &Patch::Apply(value)).await.map_err(|source| failed(source.into()))?;
-    Ok(())
+    let params =
+        PatchParams { force: foreign == Foreign::Overwrite, ..PatchParams::apply("coffer") };
+    match api.patch(&name, &params, &Patch::Apply(value)).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if foreign == Foreign::Keep && status.code == 409 => {
+            tracing::info!(kind = types.kind, name, "left as it was changed");
+            Ok(())
+        }
+        Err(source) => Err(failed(source.into())),
+    }
 }
 
-fn scoped(client: &Client, resource: &ApiResource, scope: &Scope, namespace: Option<&str>) -> Api<DynamicObject> {
+fn scoped(
+    client: &Client,
+    resource: &ApiResource,
+    scope: &Scope,
+    namespace: Option<&str>,
+) -> Api<DynamicObject> {
     match scope {
         Scope::Cluster => Api::all_with(client.clone(), resource),
-        Scope::Namespaced => Api::namespaced_with(client.clone(), namespace.unwrap_or("default"), resource),
+        Scope::Namespaced => {
+            Api::namespaced_with(client.clone(), namespace.unwrap_or("default"), resource)
+        }
     }
 }

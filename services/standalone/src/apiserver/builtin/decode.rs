@@ -21,7 +21,8 @@ fn quantities_as_text(value: &mut Value) {
         Value::Object(map) => {
             for (name, inner) in map {
                 if matches!(name.as_str(), "limits" | "requests" | "capacity") {
-                    for quantity in inner.as_object_mut().into_iter().flat_map(|map| map.values_mut())
+                    for quantity in
+                        inner.as_object_mut().into_iter().flat_map(|map| map.values_mut())
                     {
                         if quantity.is_number() {
                             *quantity = quantity.to_string().into();
@@ -61,7 +62,8 @@ fn located<K: DeserializeOwned>(object: &Value) -> Option<String> {
 
 fn in_go_words(message: &str, field: &str) -> String {
     let message = message.split(" at line ").next().unwrap_or(message);
-    let parts = message.strip_prefix("invalid type: ").and_then(|rest| rest.split_once(", expected "));
+    let parts =
+        message.strip_prefix("invalid type: ").and_then(|rest| rest.split_once(", expected "));
     let Some((found, expected)) = parts else {
         return format!("{message} (field {field})");
     };
@@ -96,8 +98,7 @@ fn compare(path: &str, given: &Value, kept: &Value, unknown: &mut Vec<String>) {
     match (given, kept) {
         (Value::Object(given), Value::Object(kept)) => {
             for (name, value) in given {
-                let inner =
-                    if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                let inner = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
                 match kept.get(name) {
                     Some(kept) => compare(&inner, value, kept, unknown),
                     None if value.is_null() => {}

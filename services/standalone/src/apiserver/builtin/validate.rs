@@ -23,7 +23,12 @@ impl FieldErrors {
         self.push(path, FieldErrorKind::Required, message);
     }
 
-    pub(in crate::apiserver) fn invalid(&mut self, path: impl Into<String>, found: &Value, why: &str) {
+    pub(in crate::apiserver) fn invalid(
+        &mut self,
+        path: impl Into<String>,
+        found: &Value,
+        why: &str,
+    ) {
         self.push(path, FieldErrorKind::Invalid, format!("Invalid value: {found}: {why}"));
     }
 
@@ -64,10 +69,10 @@ pub fn check(kind: &Kind, old: Option<&Value>, new: &Value) -> Vec<FieldError> {
         ("", "persistentvolumeclaims") if new["spec"]["accessModes"].is_null() => {
             errors.required("spec.accessModes", "at least 1 access mode is required");
         }
-        ("", "services") if new["spec"]["type"] == "ExternalName" => {
-            if new["spec"]["externalName"].is_null() {
-                errors.required("spec.externalName", "");
-            }
+        ("", "services")
+            if new["spec"]["type"] == "ExternalName" && new["spec"]["externalName"].is_null() =>
+        {
+            errors.required("spec.externalName", "");
         }
         ("batch", "jobs") => {
             let template = &new["spec"]["template"]["spec"];
@@ -75,7 +80,8 @@ pub fn check(kind: &Kind, old: Option<&Value>, new: &Value) -> Vec<FieldError> {
             if let Some(old) = old {
                 let frozen = ["spec.selector", "spec.template", "spec.completionMode"];
                 // A suspended Job that has not started may still be given another template.
-                let waiting = old["spec"]["suspend"] == true && old["status"]["startTime"].is_null();
+                let waiting =
+                    old["spec"]["suspend"] == true && old["status"]["startTime"].is_null();
                 let frozen = if waiting { &frozen[..1] } else { &frozen[..] };
                 unchanged(old, new, frozen, &mut errors);
             }

@@ -12,9 +12,7 @@ pub(super) enum Field<'a> {
 }
 
 /// The fields of a message, with their numbers.
-pub(super) fn fields(
-    mut rest: &[u8],
-) -> impl Iterator<Item = Result<(u64, Field<'_>), Error>> {
+pub(super) fn fields(mut rest: &[u8]) -> impl Iterator<Item = Result<(u64, Field<'_>), Error>> {
     std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;

@@ -93,7 +93,8 @@ impl Disk {
             transaction.open_table(OBJECTS).map_err(|error| self.failed(error))?;
             let mut counters =
                 transaction.open_table(COUNTERS).map_err(|error| self.failed(error))?;
-            let found = counters.get(FORMAT).map_err(|error| self.failed(error))?.map(|v| v.value());
+            let found =
+                counters.get(FORMAT).map_err(|error| self.failed(error))?.map(|v| v.value());
             match found {
                 None => {
                     counters.insert(FORMAT, THIS_FORMAT).map_err(|error| self.failed(error))?;

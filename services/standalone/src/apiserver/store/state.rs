@@ -103,8 +103,7 @@ impl State {
 
     /// The objects of a resource, in one namespace or in all, by namespace and name.
     pub fn list(&self, resource: &str, namespace: Option<&str>) -> Vec<Arc<Object>> {
-        let first =
-            Key::new(&Arc::from(resource), namespace.unwrap_or_default(), "");
+        let first = Key::new(&Arc::from(resource), namespace.unwrap_or_default(), "");
         self.objects
             .range(first..)
             .take_while(|(key, _)| {

@@ -150,8 +150,15 @@ fn merged(call: &Call<'_>, live: &Value, proposed: Value, ownership: Ownership) 
         object::copy_field(live, &mut new, "spec");
     }
     for field in [
-        "name", "namespace", "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp",
-        "deletionGracePeriodSeconds", "generation", "generateName",
+        "name",
+        "namespace",
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "generateName",
     ] {
         object::copy_meta(live, &mut new, field);
     }
