@@ -130,6 +130,19 @@ async fn what_the_target_cannot_hold_is_refused_by_name() {
     );
     assert!(error.contains("raise maxmemory"), "{error}");
 
+    // It evicts what was just restored, and says OK to everything.
+    client
+        .run(&[b"EVAL", b"for i=1,20000 do redis.call('SET', 'k'..i, i) end", b"0"])
+        .await
+        .unwrap();
+    let (chunks, _) = dump(&source.redis()).await.unwrap();
+    let evicting = TestServer::start(&["--maxmemory-policy", "allkeys-lru"]);
+    let mut admin = evicting.client().await;
+    let used = Server::ask(&mut admin).await.unwrap().used_memory + (1 << 20);
+    line(&mut admin, &format!("CONFIG SET maxmemory {used}")).await;
+    let error = load(&evicting.redis(), &chunks, LONG_AGO).await.unwrap_err().to_string();
+    assert!(error.contains("it evicted ") && error.contains("raise maxmemory"), "{error}");
+
     let replica = TestServer::start(&["--replicaof", "127.0.0.1 1"]);
     let error = load(&replica.redis(), &chunks, LONG_AGO).await.unwrap_err().to_string();
     assert!(error.contains("it is a read-only replica of 127.0.0.1:1"), "{error}");

@@ -203,6 +203,16 @@ pub enum Error {
         /// Why not, and what to do.
         why: String,
     },
+    /// The target threw keys away while they were loaded.
+    #[error(
+        "restore into Redis at {address}: it evicted {keys} keys meanwhile, so the restore is not complete; raise maxmemory, or set maxmemory-policy to noeviction to be told at once"
+    )]
+    Evicted {
+        /// Host and port.
+        address: String,
+        /// How many.
+        keys: u64,
+    },
     /// The snapshot's data cannot be read.
     #[error("read {path} of the snapshot")]
     Rdb {
@@ -240,6 +250,7 @@ impl Fault for Error {
                 Class::Unavailable
             }
             Self::Stalled { .. } => Class::DeadlineExceeded,
+            Self::Evicted { .. } => Class::Exhausted,
             Self::Password { .. } => Class::Unauthenticated,
             Self::Permission { .. } => Class::Denied,
             Self::Tls { .. }

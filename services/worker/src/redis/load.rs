@@ -64,6 +64,7 @@ pub struct Loader {
     ask_existing: bool,
     may_ask_existing: bool,
     expired: u64,
+    evicted_before: u64,
 }
 
 impl Loader {
@@ -116,6 +117,7 @@ impl Loader {
             ask_existing: false,
             may_ask_existing,
             expired: 0,
+            evicted_before: server.evicted_keys,
         })
     }
 
@@ -360,9 +362,16 @@ impl Loader {
     /// Waits for the last answer and says what was done.
     ///
     /// # Errors
-    /// When any command was refused, or the connection is lost.
+    /// When any command was refused, the connection is lost, or the server threw keys away meanwhile.
     pub async fn finish(mut self) -> Result<Tally, Error> {
-        self.flush().await?;
+        // A server that is full and evicts answers every command with OK.
+        if let Reply::Bulk(Some(info)) = self.ask(&[b"INFO"]).await? {
+            let now = Server::parse(&String::from_utf8_lossy(&info)).evicted_keys;
+            if now > self.evicted_before {
+                let keys = now - self.evicted_before;
+                return Err(Error::Evicted { address: self.address, keys });
+            }
+        }
         let Self { in_flight, answers, address, expired, may_ask_existing, .. } = self;
         drop(in_flight);
         let lost = |source| Error::Lost { address, act: LOADING, source };

@@ -27,6 +27,8 @@ pub struct Server {
     pub used_memory: u64,
     /// Keys in all databases.
     pub keys: u64,
+    /// Keys that it has thrown away since it started, to stay below its `maxmemory`.
+    pub evicted_keys: u64,
 }
 
 impl Server {
@@ -40,7 +42,7 @@ impl Server {
         Ok(Self::parse(&info))
     }
 
-    fn parse(info: &str) -> Self {
+    pub(crate) fn parse(info: &str) -> Self {
         let fields: HashMap<&str, &str> =
             info.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
         let text = |name: &str| fields.get(name).copied().unwrap_or_default();
@@ -66,6 +68,7 @@ impl Server {
             master,
             used_memory: text("used_memory").parse().unwrap_or(0),
             keys,
+            evicted_keys: text("evicted_keys").parse().unwrap_or(0),
         }
     }
 

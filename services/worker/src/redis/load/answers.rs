@@ -20,8 +20,8 @@ use crate::redis::Error;
 use crate::redis::client::Socket;
 use crate::redis::error::first_word;
 
-/// Answers are short: no command of a load returns data.
-const LARGEST_REPLY_BYTES: u64 = 64 * 1024;
+/// The longest answer to a command of a load is that to INFO.
+const LARGEST_REPLY_BYTES: u64 = 1024 * 1024;
 /// How much of a key is shown.
 const SHOWN: usize = 80;
 
