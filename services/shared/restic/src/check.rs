@@ -14,7 +14,7 @@ use crate::encode;
 use crate::error::{Error, Kind, Result};
 use crate::id::Id;
 use crate::key::KeyFile;
-use crate::lock::Mode;
+use crate::lock::{self, Mode};
 use crate::pack::{self, IndexedPack, PackedBlob};
 use crate::repository::{Inner, Repository};
 use crate::shared_index;
@@ -94,8 +94,12 @@ impl Repository {
     /// [`Error::Locked`], and errors of the store other than missing objects. Damage is no error
     /// but in the report.
     pub async fn check(&self, options: &Options) -> Result<Report> {
+        let lock = self.inner.lock_for_reading(Mode::Shared).await?;
+        lock::during(lock, self.look(options)).await
+    }
+
+    async fn look(&self, options: &Options) -> Result<Report> {
         let inner = &self.inner;
-        let _lock = inner.lock_for_reading(Mode::Shared).await?;
         let mut report = Report::default();
         check_keys(inner, &mut report).await?;
         let snapshots = check_snapshots(inner, &mut report).await?;

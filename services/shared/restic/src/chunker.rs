@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use crate::buffers::Buffers;
 use crate::polynomial::Polynomial;
 
 /// No chunk but a file's last is shorter.
@@ -19,6 +20,8 @@ const WINDOW: usize = 64;
 const MASK: u64 = (1 << 20) - 1;
 /// Input is taken over in steps of this size, so that little is copied again after a cut.
 const STEP: usize = 256 * 1024;
+/// Room for most chunks; the buffer grows for the others.
+const TYPICAL: usize = 2 * 1024 * 1024;
 
 /// What the fingerprint needs of a polynomial, worked out once per repository.
 pub(crate) struct Tables {
@@ -76,6 +79,7 @@ impl Tables {
 #[derive(Debug)]
 pub(crate) struct Chunker {
     tables: Arc<Tables>,
+    buffers: Arc<Buffers>,
     /// The chunk in the making.
     buffer: Vec<u8>,
     /// How much of the buffer is known to hold no cut.
@@ -85,8 +89,8 @@ pub(crate) struct Chunker {
 }
 
 impl Chunker {
-    pub(crate) fn new(tables: Arc<Tables>) -> Self {
-        Self { tables, buffer: Vec::new(), scanned: 0, fingerprint: 0 }
+    pub(crate) fn new(tables: Arc<Tables>, buffers: Arc<Buffers>) -> Self {
+        Self { tables, buffers, buffer: Vec::new(), scanned: 0, fingerprint: 0 }
     }
 
     /// Takes over `input`, appending each chunk that it completes to `chunks`.
@@ -97,8 +101,10 @@ impl Chunker {
             self.buffer.extend_from_slice(head);
             input = rest;
             while let Some(end) = self.find_cut() {
-                let tail = self.buffer.split_off(end);
-                chunks.push(std::mem::replace(&mut self.buffer, tail));
+                let mut next = self.buffers.take(TYPICAL);
+                next.extend_from_slice(&self.buffer[end..]);
+                self.buffer.truncate(end);
+                chunks.push(std::mem::replace(&mut self.buffer, next));
                 self.scanned = 0;
             }
         }
@@ -184,7 +190,7 @@ mod tests {
     }
 
     fn cuts(data: &[u8], pieces: impl Iterator<Item = usize>) -> Vec<usize> {
-        let mut chunker = Chunker::new(Arc::new(Tables::new(polynomial())));
+        let mut chunker = Chunker::new(Arc::new(Tables::new(polynomial())), Arc::default());
         let (mut chunks, mut rest) = (Vec::new(), data);
         for piece in pieces {
             let (head, tail) = rest.split_at(piece.min(rest.len()));

@@ -88,6 +88,13 @@ impl SealingKey {
 
     /// The content of a sealed message.
     pub(crate) fn open(&self, message: &[u8]) -> Result<Vec<u8>, Forged> {
+        let mut plain = Vec::new();
+        self.open_into(message, &mut plain)?;
+        Ok(plain)
+    }
+
+    /// Replaces `plain` by the content of a sealed message.
+    pub(crate) fn open_into(&self, message: &[u8], plain: &mut Vec<u8>) -> Result<(), Forged> {
         let (nonce, rest) = message.split_first_chunk::<NONCE_LEN>().ok_or(Forged)?;
         let (ciphertext, tag) = rest.split_last_chunk::<TAG_LEN>().ok_or(Forged)?;
         let expected = self.tag(nonce, ciphertext);
@@ -96,9 +103,10 @@ impl SealingKey {
         if difference != 0 {
             return Err(Forged);
         }
-        let mut plain = ciphertext.to_vec();
-        self.keystream(nonce).apply_keystream(&mut plain);
-        Ok(plain)
+        plain.clear();
+        plain.extend_from_slice(ciphertext);
+        self.keystream(nonce).apply_keystream(plain);
+        Ok(())
     }
 
     fn keystream(&self, nonce: &[u8; NONCE_LEN]) -> Ctr {

@@ -4,8 +4,9 @@ use std::io::Cursor;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use zstd::bulk::Compressor;
+use zstd::bulk::{Compressor, Decompressor};
 
+use crate::buffers::Buffers;
 use crate::config::Version;
 use crate::crypto::{NONCE_LEN, SealingKey, TAG_LEN};
 use crate::error::{Error, Result};
@@ -27,6 +28,7 @@ pub(crate) struct Encoder {
     data_level: Option<i32>,
     tree_level: Option<i32>,
     verify: bool,
+    buffers: Arc<Buffers>,
     /// Compression contexts that nobody uses at the moment: making one costs as much as compressing
     /// a small blob. Never more than computations at a time.
     idle: Mutex<Vec<(i32, Compressor<'static>)>>,
@@ -44,6 +46,7 @@ impl Encoder {
         version: Version,
         compression: Compression,
         verify: bool,
+        buffers: Arc<Buffers>,
     ) -> Result<Arc<Self>> {
         let level = match compression {
             Compression::Off => None,
@@ -59,6 +62,7 @@ impl Encoder {
             data_level: level.filter(|_| compresses),
             tree_level: compresses.then_some(level.unwrap_or(3)),
             verify,
+            buffers,
             idle: Mutex::new(Vec::new()),
         }))
     }
@@ -69,39 +73,47 @@ impl Encoder {
             BlobKind::Data => self.data_level,
             BlobKind::Tree => self.tree_level,
         };
-        let compressed = match level {
-            Some(level) => Some(self.compress(level, content)?),
-            None => None,
-        };
+        let bound = zstd::zstd_safe::compress_bound(content.len());
+        let mut sealed = self.buffers.take(NONCE_LEN + bound + TAG_LEN);
+        sealed.resize(NONCE_LEN, 0);
+        if let Some(level) = level {
+            sealed = self.compress(level, content, sealed)?;
+        }
         // What does not shrink is stored as it is: smaller, and quicker to read.
-        let packed = compressed.filter(|packed| packed.len() - NONCE_LEN < content.len());
-        let raw_length = match &packed {
-            Some(_) => Some(
-                u32::try_from(content.len()).map_err(|e| Error::internal("compress a blob", e))?,
-            ),
-            None => None,
+        let shrunk = level.is_some() && sealed.len() - NONCE_LEN < content.len();
+        let raw_length = if shrunk {
+            Some(u32::try_from(content.len()).map_err(|e| Error::internal("compress a blob", e))?)
+        } else {
+            sealed.truncate(NONCE_LEN);
+            sealed.extend_from_slice(content);
+            None
         };
-        let mut sealed = packed.unwrap_or_else(|| {
-            let mut plain = Vec::with_capacity(NONCE_LEN + content.len() + TAG_LEN);
-            plain.resize(NONCE_LEN, 0);
-            plain.extend_from_slice(content);
-            plain
-        });
         self.key.seal_in_place(&mut sealed)?;
         if self.verify {
-            let failed =
-                |problem: String| Error::VerifyFailed { kind: kind.name(), id: *id, problem };
-            match unpack(&self.key, &sealed, raw_length) {
-                Ok(decoded) if decoded == content => {}
-                Ok(_) => return Err(failed("the content differs".into())),
-                Err(problem) => return Err(failed(problem)),
-            }
+            self.verify(&sealed, raw_length, content).map_err(|problem| Error::VerifyFailed {
+                kind: kind.name(),
+                id: *id,
+                problem,
+            })?;
         }
         Ok(SealedBlob { sealed, raw_length })
     }
 
-    /// The compressed content behind room for the nonce.
-    fn compress(&self, level: i32, content: &[u8]) -> Result<Vec<u8>> {
+    fn verify(&self, sealed: &[u8], raw_length: Option<u32>, content: &[u8]) -> Result<(), String> {
+        let mut plain = self.buffers.take(sealed.len());
+        self.key.open_into(sealed, &mut plain).map_err(|forged| forged.to_string())?;
+        if raw_length.is_some() {
+            let mut decoded = self.buffers.take(content.len());
+            decompress(&plain, content.len(), &mut decoded)?;
+            self.buffers.give(std::mem::replace(&mut plain, decoded));
+        }
+        let same = plain == content;
+        self.buffers.give(plain);
+        if same { Ok(()) } else { Err("the content differs".into()) }
+    }
+
+    /// Appends the compressed content to `out`, which has the room for it.
+    fn compress(&self, level: i32, content: &[u8], out: Vec<u8>) -> Result<Vec<u8>> {
         let failed = |source| Error::internal("compress a blob", source);
         let idle = {
             let mut idle = self.idle.lock();
@@ -111,11 +123,9 @@ impl Encoder {
             Some(compressor) => compressor,
             None => Compressor::new(level).map_err(failed)?,
         };
-        let bound = zstd::zstd_safe::compress_bound(content.len());
-        let mut out = Vec::with_capacity(NONCE_LEN + bound + TAG_LEN);
-        out.resize(NONCE_LEN, 0);
+        let start = out.len() as u64;
         let mut out = Cursor::new(out);
-        out.set_position(NONCE_LEN as u64);
+        out.set_position(start);
         compressor.compress_to_buffer(content, &mut out).map_err(failed)?;
         self.idle.lock().push((level, compressor));
         Ok(out.into_inner())
@@ -140,12 +150,20 @@ fn unpack(key: &SealingKey, sealed: &[u8], raw_length: Option<u32>) -> Result<Ve
     let plain = key.open(sealed).map_err(|forged| forged.to_string())?;
     let Some(raw_length) = raw_length else { return Ok(plain) };
     let length = usize::try_from(raw_length).map_err(|e| e.to_string())?;
-    let content = zstd::bulk::decompress(&plain, length)
+    let mut content = Vec::with_capacity(length);
+    decompress(&plain, length, &mut content)?;
+    Ok(content)
+}
+
+/// Fills the empty `content`, whose capacity must be at least `length`.
+fn decompress(packed: &[u8], length: usize, content: &mut Vec<u8>) -> Result<(), String> {
+    Decompressor::new()
+        .and_then(|mut decompressor| decompressor.decompress_to_buffer(packed, content))
         .map_err(|e| format!("it cannot be decompressed: {e}"))?;
     if content.len() != length {
         return Err(format!("it has {} bytes instead of {length}", content.len()));
     }
-    Ok(content)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -155,7 +173,10 @@ mod tests {
     use super::*;
 
     fn encoder(version: Version, compression: Compression) -> Arc<Encoder> {
-        Encoder::new(SealingKey::generate().unwrap(), version, compression, true).unwrap()
+        {
+            let key = SealingKey::generate().unwrap();
+            Encoder::new(key, version, compression, true, Arc::default()).unwrap()
+        }
     }
 
     proptest! {
@@ -192,9 +213,9 @@ mod tests {
     fn impossible_levels_are_refused() {
         let key = SealingKey::generate().unwrap();
         for level in [0, -1, 23] {
-            assert!(
-                Encoder::new(key.clone(), Version::V2, Compression::Level(level), true).is_err()
-            );
+            let compression = Compression::Level(level);
+            let made = Encoder::new(key.clone(), Version::V2, compression, true, Arc::default());
+            assert!(made.is_err());
         }
     }
 }

@@ -20,6 +20,7 @@
 //! 2. A listing or a document that cannot be read is an error, never a shorter answer.
 //! 3. Locks are restic's: written, refreshed, honoured. Other programs may share the repository.
 
+mod buffers;
 pub mod check;
 mod chunker;
 mod config;

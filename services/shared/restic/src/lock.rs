@@ -19,7 +19,7 @@ use crate::store::FileKind;
 use crate::vault::Vault;
 
 mod holder;
-pub(crate) use holder::{Continuity, Lock, LockWatch};
+pub(crate) use holder::{Continuity, Lock, LockWatch, during};
 
 /// A lock older than this belongs to nobody any more.
 pub(crate) const STALE_AFTER: TimeDelta = TimeDelta::minutes(30);

@@ -78,15 +78,14 @@ impl Repository {
             return self.plan_forget(filter, group_by, policy).await;
         }
         let lock = Lock::acquire(&self.inner.locker, Mode::Exclusive).await?;
+        let watch = lock.watch();
         let done = async {
             let summary = self.plan_forget(filter, group_by, policy).await?;
-            lock.watch().ensure_held()?;
+            watch.ensure_held()?;
             self.delete_all(&summary.removed).await?;
             Ok(summary)
         };
-        let done = done.await;
-        lock.release().await;
-        done
+        lock::during(Some(lock), done).await
     }
 
     async fn plan_forget(
@@ -115,9 +114,7 @@ impl Repository {
             }
             self.delete_all(ids).await
         };
-        let done = done.await;
-        lock.release().await;
-        done
+        lock::during(Some(lock), done).await
     }
 
     async fn delete_all(&self, ids: &[Id]) -> Result<()> {
@@ -133,7 +130,12 @@ impl Repository {
     /// Errors of the store; [`Error::MissingBlob`] and [`Error::Damaged`] if a tree cannot be read.
     pub async fn stats(&self) -> Result<Stats> {
         let inner = &self.inner;
-        let _lock = inner.lock_for_reading(Mode::Shared).await?;
+        let lock = inner.lock_for_reading(Mode::Shared).await?;
+        lock::during(lock, self.count()).await
+    }
+
+    async fn count(&self) -> Result<Stats> {
+        let inner = &self.inner;
         let snapshots = inner.all_snapshots().await?;
         let files = shared_index::load_all(&inner.vault, &inner.resources).await?;
         let index = used::index_of(&files);
@@ -173,9 +175,7 @@ impl Repository {
             }
             Ok::<_, Error>(())
         };
-        let done = done.await;
-        lock.release().await;
-        done?;
+        lock::during(Some(lock), done).await?;
         let mut rest = store.list_names(FileKind::Lock).await?;
         rest.push(CONFIG.into());
         rest.extend(store.list_names(FileKind::Key).await?);

@@ -103,6 +103,12 @@ pub(crate) struct SealedPack {
 }
 
 impl PackBuilder {
+    /// Fills a buffer that another pack was in.
+    pub(crate) fn reusing(mut content: Vec<u8>) -> Self {
+        content.clear();
+        Self { content, blobs: Vec::new() }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.blobs.is_empty()
     }
@@ -123,8 +129,10 @@ impl PackBuilder {
         let too_long = |source| Error::internal("fill a pack", source);
         let offset = u32::try_from(self.content.len()).map_err(too_long)?;
         let length = u32::try_from(sealed.len()).map_err(too_long)?;
-        if self.content.capacity() == 0 {
-            self.content.reserve_exact(TARGET_LEN.min(sealed.len() * 64));
+        let wanted = self.content.len() + sealed.len();
+        // Doubling would end at 24 MiB; packs that become large become full.
+        if wanted > self.content.capacity() && wanted > TARGET_LEN / 8 {
+            self.content.reserve_exact(wanted.max(TARGET_LEN) - self.content.len());
         }
         self.content.extend_from_slice(sealed);
         self.blobs.push(PackedBlob { kind, id, offset, length, raw_length });

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::{Mutex, Semaphore};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::encode::SealedBlob;
 use crate::error::{Error, Result};
@@ -30,7 +31,9 @@ pub(crate) struct Packer {
 struct State {
     data: PackBuilder,
     trees: PackBuilder,
-    running: JoinSet<Result<IndexedPack>>,
+    running: JoinSet<Result<(IndexedPack, Bytes)>>,
+    /// Buffers of uploaded packs: 16 MiB blocks are not left to an allocator to scatter.
+    spare: Vec<Vec<u8>>,
     /// Uploaded, but in no index file yet.
     uploaded: Vec<IndexedPack>,
     /// In an index file that we wrote.
@@ -74,8 +77,7 @@ impl Packer {
             }
         }
         while let Some(finished) = state.running.join_next().await {
-            let pack = finished.map_err(|died| Error::internal("upload a pack", died))??;
-            state.uploaded.push(pack);
+            state.finished(finished)?;
         }
         self.write_index(&mut state).await?;
         Ok(std::mem::take(&mut state.indexed))
@@ -87,15 +89,18 @@ impl Packer {
             .acquire_owned()
             .await
             .map_err(|closed| Error::internal("upload a pack", closed))?;
-        let builder = std::mem::take(state.open(kind));
+        state.collect_finished()?;
+        let next = PackBuilder::reusing(state.spare.pop().unwrap_or_default());
+        let builder = std::mem::replace(state.open(kind), next);
         let (vault, resources) = (Arc::clone(&self.vault), self.resources.clone());
         state.running.spawn(async move {
             let sealing = Arc::clone(&vault);
             let sealed =
                 resources.compute("seal a pack", move || builder.seal(&sealing.key)).await??;
-            vault.store.put(&FileKind::Pack.name(&sealed.pack.id), sealed.content).await?;
+            let name = FileKind::Pack.name(&sealed.pack.id);
+            vault.store.put(&name, sealed.content.clone()).await?;
             drop(permit);
-            Ok(sealed.pack)
+            Ok((sealed.pack, sealed.content))
         });
         Ok(())
     }
@@ -120,8 +125,17 @@ impl State {
 
     fn collect_finished(&mut self) -> Result<()> {
         while let Some(finished) = self.running.try_join_next() {
-            let pack = finished.map_err(|died| Error::internal("upload a pack", died))??;
-            self.uploaded.push(pack);
+            self.finished(finished)?;
+        }
+        Ok(())
+    }
+
+    fn finished(&mut self, upload: Result<Result<(IndexedPack, Bytes)>, JoinError>) -> Result<()> {
+        let (pack, content) = upload.map_err(|died| Error::internal("upload a pack", died))??;
+        self.uploaded.push(pack);
+        // Without a copy, now that the store has let go of it.
+        if content.is_unique() && self.spare.len() < 2 {
+            self.spare.push(content.into());
         }
         Ok(())
     }

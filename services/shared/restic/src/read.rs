@@ -12,7 +12,7 @@ use crate::encode;
 use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::index::Location;
-use crate::lock::{Lock, Mode};
+use crate::lock::{self, Mode};
 use crate::pack::BlobKind;
 use crate::repository::{Inner, Repository};
 use crate::snapshot::Snapshot;
@@ -20,7 +20,7 @@ use crate::store::FileKind;
 use crate::tree::{Node, Tree};
 
 /// One ranged read covers blobs of up to this much content, unless a single one is larger.
-const READ_CONTENT: u64 = 8 * 1024 * 1024;
+const READ_CONTENT: u64 = 4 * 1024 * 1024;
 /// Blobs of one pack that lie no further apart than this are fetched in one read.
 const MAX_GAP: u32 = 64 * 1024;
 /// Folders may not be nested deeper: a limit against damaged or malicious trees.
@@ -44,7 +44,7 @@ pub struct ReadOptions {
     pub offset: u64,
     /// How many bytes; `None`: to the end. A range that ends beyond the file is cut there.
     pub length: Option<u64>,
-    /// Ranged reads in flight, each of up to 8 MiB of content (at least one).
+    /// Ranged reads in flight, each of about 4 MiB of content (at least one).
     pub ahead: usize,
 }
 
@@ -55,11 +55,10 @@ impl Default for ReadOptions {
 }
 
 /// The content of a file, in order; every blob is verified before its bytes are given out. Holds a
-/// shared lock (unless reads are opened without) until it is dropped.
+/// shared lock (unless reads are opened without) until it has ended or is dropped.
 pub struct FileReader {
     length: u64,
     content: BoxStream<'static, Result<Bytes>>,
-    _lock: Option<Lock>,
 }
 
 impl std::fmt::Debug for FileReader {
@@ -96,9 +95,12 @@ impl Repository {
     /// # Errors
     /// [`Error::MissingBlob`] or [`Error::Damaged`] if a tree cannot be read.
     pub async fn files(&self, snapshot: &Snapshot) -> Result<Vec<FileEntry>> {
-        let _lock = self.inner.lock_for_reading(Mode::Shared).await?;
-        self.inner.refresh_index().await?;
-        let nodes = self.inner.file_nodes(snapshot).await?;
+        let lock = self.inner.lock_for_reading(Mode::Shared).await?;
+        let nodes = lock::during(lock, async {
+            self.inner.refresh_index().await?;
+            self.inner.file_nodes(snapshot).await
+        })
+        .await?;
         let entry =
             |(path, node): (String, Node)| FileEntry { path, size: node.size, mtime: node.mtime };
         Ok(nodes.into_iter().map(entry).collect())
@@ -117,8 +119,39 @@ impl Repository {
     ) -> Result<FileReader> {
         let inner = &self.inner;
         let lock = inner.lock_for_reading(Mode::Shared).await?;
-        inner.refresh_index().await?;
-        let nodes = inner.file_nodes(snapshot).await?;
+        let (reads, length) = match inner.plan(snapshot, path, &options).await {
+            Ok(planned) => planned,
+            // What comes next must not meet our lock.
+            Err(error) => return lock::during(lock, async { Err(error) }).await,
+        };
+        let shared = Arc::clone(inner);
+        // Yields nothing, and not before the lock is released.
+        let end = async move {
+            if let Some(lock) = lock {
+                lock.release().await;
+            }
+            futures::stream::empty()
+        };
+        let end = futures::stream::once(end).flatten();
+        let content = futures::stream::iter(reads)
+            .map(move |read| fetch(Arc::clone(&shared), read))
+            .buffered(options.ahead.max(1))
+            .map_ok(|pieces| futures::stream::iter(pieces.into_iter().map(Ok)))
+            .try_flatten()
+            .chain(end);
+        Ok(FileReader { length, content: content.boxed() })
+    }
+}
+
+impl Inner {
+    async fn plan(
+        &self,
+        snapshot: &Snapshot,
+        path: &str,
+        options: &ReadOptions,
+    ) -> Result<(Vec<Read>, u64)> {
+        self.refresh_index().await?;
+        let nodes = self.file_nodes(snapshot).await?;
         let Some((_, node)) = nodes.iter().find(|(other, _)| other == path) else {
             let present: Vec<&str> = nodes.iter().map(|(path, _)| path.as_str()).take(10).collect();
             return Err(Error::NoFile {
@@ -129,19 +162,9 @@ impl Repository {
         };
         let needed_by = format!("{path} in snapshot {}", snapshot.id.short());
         let content = node.content.as_deref().unwrap_or_default();
-        let (reads, length) = plan_reads(inner, content, node.size, &needed_by, &options)?;
-        let shared = Arc::clone(inner);
-        let content = futures::stream::iter(reads)
-            .map(move |read| fetch(Arc::clone(&shared), read))
-            .buffered(options.ahead.max(1))
-            .map_ok(|pieces| futures::stream::iter(pieces.into_iter().map(Ok)))
-            .try_flatten()
-            .boxed();
-        Ok(FileReader { length, content, _lock: lock })
+        plan_reads(self, content, node.size, &needed_by, options)
     }
-}
 
-impl Inner {
     /// The file nodes of a snapshot with their paths, sorted by path.
     pub(crate) async fn file_nodes(&self, snapshot: &Snapshot) -> Result<Vec<(String, Node)>> {
         let mut found = Vec::new();

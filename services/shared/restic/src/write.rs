@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::buffers::Buffers;
 use crate::encode::Encoder;
 use crate::error::{Error, Kind, Result};
 use crate::id::Id;
@@ -26,9 +27,9 @@ use crate::tree::{self, FileNode, Folder};
 mod file;
 pub use file::{FileSummary, FileWriter};
 
-/// Content of chunks between the chunker and the packs, per snapshot, in KiB: with the chunks in the
-/// making (up to 12 MiB a file), the open packs and two uploads (48 MiB) a stream stays below about
-/// 80 MiB, whatever the size of its data.
+/// Content of chunks between the chunker and the packs, per snapshot, in KiB. With the chunk in the
+/// making (up to 12 MiB a file), the open pack and two uploads (48 MiB) and idle buffers (24 MiB) a
+/// stream holds about 100 MiB at worst, whatever the size of its data.
 const CHUNK_BUDGET_KIB: usize = 16 * 1024;
 
 /// A snapshot being written.
@@ -73,6 +74,7 @@ struct Session {
     options: BackupOptions,
     encoder: Arc<Encoder>,
     packer: Packer,
+    buffers: Arc<Buffers>,
     budget: Arc<Semaphore>,
     stop: CancellationToken,
     state: Mutex<State>,
@@ -107,8 +109,14 @@ impl Repository {
     pub async fn backup(&self, options: BackupOptions) -> Result<SnapshotWriter> {
         let inner = Arc::clone(&self.inner);
         let vault = &inner.vault;
-        let encoder =
-            Encoder::new(vault.key.clone(), vault.version, options.compression, options.verify)?;
+        let buffers = Arc::new(Buffers::default());
+        let encoder = Encoder::new(
+            vault.key.clone(),
+            vault.version,
+            options.compression,
+            options.verify,
+            Arc::clone(&buffers),
+        )?;
         let lock = Lock::acquire(&inner.locker, Mode::Shared).await?;
         // Under the lock: what the index lists now, nobody removes before we are done.
         inner.refresh_index().await?;
@@ -120,6 +128,7 @@ impl Repository {
             options,
             encoder,
             packer,
+            buffers,
             budget: Arc::new(Semaphore::new(CHUNK_BUDGET_KIB)),
             stop: stop.clone(),
             state: Mutex::default(),
@@ -206,15 +215,18 @@ impl Session {
                 } else {
                     None
                 };
+                session.buffers.give(content);
                 Ok::<_, Error>((id, blob))
             })
             .await??;
         let Some(blob) = blob else { return Ok(id) };
         self.packer.add(kind, id, &blob).await?;
+        let packed = blob.sealed.len() as u64;
+        self.buffers.give(blob.sealed);
         let mut state = self.state.lock();
         let counts = &mut state.counts;
         counts.added += length;
-        counts.added_packed += blob.sealed.len() as u64;
+        counts.added_packed += packed;
         match kind {
             BlobKind::Data => counts.data_blobs += 1,
             BlobKind::Tree => counts.tree_blobs += 1,
@@ -365,3 +377,6 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

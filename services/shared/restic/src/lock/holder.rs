@@ -122,6 +122,18 @@ impl Lock {
     }
 }
 
+/// Does `work` and then releases the lock, so that whoever comes next does not meet it.
+pub(crate) async fn during<T>(
+    lock: Option<Lock>,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let done = work.await;
+    if let Some(lock) = lock {
+        lock.release().await;
+    }
+    done
+}
+
 struct Holder {
     locker: Locker,
     mode: Mode,

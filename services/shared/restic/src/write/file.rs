@@ -53,7 +53,8 @@ enum Cutting {
 
 impl FileWriter {
     pub(super) fn new(session: Arc<Session>, path: String) -> Self {
-        let chunker = Chunker::new(Arc::clone(&session.repository.tables));
+        let chunker =
+            Chunker::new(Arc::clone(&session.repository.tables), Arc::clone(&session.buffers));
         Self {
             session,
             path,

@@ -117,7 +117,8 @@ pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
 }
 
 pub(crate) fn options() -> OpenOptions {
-    OpenOptions { lock_wait: Duration::ZERO, ..OpenOptions::default() }
+    // Long enough for a dropped reader to have its lock removed.
+    OpenOptions { lock_wait: Duration::from_secs(3), ..OpenOptions::default() }
 }
 
 pub(crate) fn everyone() -> SnapshotFilter {
