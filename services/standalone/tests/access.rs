@@ -1,4 +1,5 @@
 //! Who may do what: tokens, roles, reviews.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests may fail")]
 
 mod support;
 

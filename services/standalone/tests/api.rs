@@ -1,4 +1,5 @@
 //! The API server as kube-rs sees it, in process: objects, patches, watches, deletion, restart.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests may fail")]
 
 mod support;
 
@@ -71,14 +72,18 @@ async fn a_custom_kind_keeps_to_its_schema_and_splits_off_its_status() {
     let status = json!({"status": {"phase": "Ready"}, "spec": {"size": 9}});
     let merge = Patch::Merge(&status);
     let patched = widgets.patch_status("w", &PatchParams::default(), &merge).await.unwrap();
-    assert_eq!((&patched.data["status"]["phase"], &patched.data["spec"]["size"]),
-        (&json!("Ready"), &json!(1)));
+    assert_eq!(
+        (&patched.data["status"]["phase"], &patched.data["spec"]["size"]),
+        (&json!("Ready"), &json!(1))
+    );
     assert_eq!(patched.metadata.generation, Some(1), "status is no new generation");
     let both = json!({"status": {"phase": "Lost"}, "spec": {"size": 2}});
     let merge = Patch::Merge(&both);
     let patched = widgets.patch("w", &PatchParams::default(), &merge).await.unwrap();
-    assert_eq!((&patched.data["status"]["phase"], &patched.data["spec"]["size"]),
-        (&json!("Ready"), &json!(2)));
+    assert_eq!(
+        (&patched.data["status"]["phase"], &patched.data["spec"]["size"]),
+        (&json!("Ready"), &json!(2))
+    );
     assert_eq!(patched.metadata.generation, Some(2));
     let strategic = Patch::Strategic(&both);
     assert_eq!(code(widgets.patch("w", &PatchParams::default(), &strategic).await).0, 415);
@@ -96,13 +101,15 @@ async fn server_side_apply_knows_who_owns_what() {
     let two = widget("w", json!({"size": 2}));
     let (status, message) = code(widgets.patch("w", &apply("two"), &Patch::Apply(&two)).await);
     assert_eq!(status, 409);
-    assert!(message.contains("conflict with \"one\"") && message.contains(".spec.size"), "{message}");
+    assert!(
+        message.contains("conflict with \"one\"") && message.contains(".spec.size"),
+        "{message}"
+    );
     let forced = widgets.patch("w", &apply("two").force(), &Patch::Apply(&two)).await.unwrap();
     assert_eq!(forced.data["spec"]["size"], 2);
     let status = object::<kube::api::DynamicObject>(json!({"apiVersion": "example.com/v1",
         "kind": "Widget", "metadata": {"name": "w"}, "status": {"phase": "Ready"}}));
-    let patched =
-        widgets.patch_status("w", &apply("one"), &Patch::Apply(&status)).await.unwrap();
+    let patched = widgets.patch_status("w", &apply("one"), &Patch::Apply(&status)).await.unwrap();
     assert_eq!(patched.data["status"]["phase"], "Ready");
 
     let secrets: Api<Secret> = Api::namespaced(world.client.clone(), "default");
@@ -348,7 +355,8 @@ async fn an_event_is_seen_through_both_groups() {
     let world = World::start().await;
     let other: Api<k8s_openapi::api::events::v1::Event> =
         Api::namespaced(world.client.clone(), "default");
-    let event = object(json!({"metadata": {"name": "e"}, "eventTime": "2026-01-01T00:00:00.000000Z",
+    let event =
+        object(json!({"metadata": {"name": "e"}, "eventTime": "2026-01-01T00:00:00.000000Z",
         "reason": "Test", "note": "hello", "type": "Normal", "action": "Try",
         "reportingController": "test", "reportingInstance": "one",
         "regarding": {"kind": "ConfigMap", "name": "a", "namespace": "default"}}));

@@ -1,5 +1,6 @@
 //! What the API server's tests share: a server of their own, a small custom kind, waiting.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests may fail")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use std::future::Future;
 use std::time::{Duration, Instant};
