@@ -3,9 +3,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::commands::{apply, backup, completion, pause, restore, snapshots, status};
 #[cfg(feature = "standalone")]
-use crate::commands::{up, worker};
+use crate::commands::up;
+use crate::commands::{apply, backup, completion, pause, restore, snapshots, status};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -109,10 +109,6 @@ pub enum Command {
     /// Run the whole system on this machine, without a cluster
     #[cfg(feature = "standalone")]
     Up(up::Args),
-    /// What a Job of the standalone system runs
-    #[cfg(feature = "standalone")]
-    #[command(hide = true)]
-    Worker(worker::Args),
     /// Verbs that are clients.
     #[command(flatten)]
     Client(Verb),

@@ -10,8 +10,6 @@ pub mod status;
 #[cfg(feature = "standalone")]
 pub mod up;
 pub mod version;
-#[cfg(feature = "standalone")]
-pub mod worker;
 
 use std::process::ExitCode;
 

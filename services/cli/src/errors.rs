@@ -46,7 +46,9 @@ pub fn chain(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
         let (part, last) = if let Some(status) = cause.downcast_ref::<Status>() {
-            (fault::describe(status), true)
+            // tonic's own last word, which says nothing that is not said before it.
+            let said = fault::describe(status);
+            (said.strip_suffix(": transport error").unwrap_or(&said).to_owned(), true)
         } else if let Some(kube::Error::Api(status)) = cause.downcast_ref::<kube::Error>() {
             (status.message.clone(), true)
         } else if let Some(kube::Error::Service(_)) = cause.downcast_ref::<kube::Error>() {

@@ -37,6 +37,12 @@ pub fn main() -> ExitCode {
 /// Runs the program with these arguments, the first of which is its name. Usage errors exit with 2, others with 1.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
+    // Not a verb for people: what the Jobs of `coffer up` run, so that one file is all there is to install. The arguments
+    // are a Function's, and none of them may be taken for one of ours.
+    #[cfg(feature = "standalone")]
+    if args.get(1).is_some_and(|verb| verb == commands::up::WORKER) {
+        return coffer_standalone::worker(args.into_iter().skip(1));
+    }
     let mut definition = Cli::command();
     if is_plugin(args.first()) {
         definition = definition.bin_name("kubectl coffer");
@@ -62,11 +68,9 @@ fn is_plugin(program: Option<&OsString>) -> bool {
 fn dispatch(cli: Cli) -> ExitCode {
     let Cli { global, command } = cli;
     match command {
-        // These two are servers: they set up logs, signals and the async runtime themselves.
+        // A server: it sets up logs, signals and the async runtime itself.
         #[cfg(feature = "standalone")]
         Command::Up(args) => commands::up::run(args),
-        #[cfg(feature = "standalone")]
-        Command::Worker(args) => commands::worker::run(args),
         Command::Client(verb) => {
             coffer_runtime::process::install_crypto_provider();
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();

@@ -187,6 +187,11 @@ fn add(manifests: &mut Vec<Manifest>, place: &Place, mut value: Value) -> Result
         .map_err(|_| not("apiVersion is neither VERSION nor GROUP/VERSION"))?;
     let object: DynamicObject = serde_json::from_value(value)
         .map_err(|source| Error::Shape { place: place.clone(), source })?;
+    if kind.group == "kustomize.config.k8s.io" {
+        return Err(not(
+            "a kustomization, which `kubectl apply -k` understands; apply the files that it names",
+        ));
+    }
     if object.metadata.name.as_deref().is_none_or(str::is_empty) {
         return Err(not("metadata.name is missing; generateName cannot be applied, only created"));
     }
@@ -238,6 +243,8 @@ mod tests {
         assert_eq!(error("kind: Secret\n"), "f, document 1: apiVersion is missing");
         let text = "apiVersion: v1\nkind: Secret\nmetadata: {generateName: a-}\n";
         assert!(error(text).contains("metadata.name is missing"));
+        let text = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [a.yaml]\n";
+        assert!(error(text).contains("a kustomization"));
         let text = "apiVersion: v1\nkind: Secret\nmetadata: {name: a, labels: 7}\n";
         assert!(error(text).starts_with("read the object in f, document 1: "));
     }

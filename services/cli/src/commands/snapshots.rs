@@ -5,6 +5,7 @@ use anyhow::Context;
 use chrono::{DateTime, Utc};
 use coffer_api::Repository;
 use coffer_proto::storage::v1::{ListSnapshotsRequest, RepositoryRef, Snapshot};
+use coffer_runtime::fault::{Class, class_of};
 use kube::{Api, ResourceExt, api::ListParams};
 use serde::Serialize;
 
@@ -118,9 +119,11 @@ pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::
                 rows.extend(snapshots.into_iter().map(|snapshot| row(name, snapshot, now)));
             }
             Err(status) => {
+                // Nobody there: asking for the next would only say so again.
+                let gone = class_of(&status) == Class::Unavailable;
                 let context = format!("list the snapshots of Repository {namespace}/{name}");
                 let error = anyhow::Error::new(status).context(context);
-                if repositories.len() == 1 {
+                if gone || repositories.len() == 1 {
                     return Err(error);
                 }
                 eprint!("{}", errors::report(&error));

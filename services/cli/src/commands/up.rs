@@ -18,6 +18,9 @@ Examples:
 
 Everything is kept below the data directory; a later start goes on where the last one ended.";
 
+/// The first argument that makes this program a worker; those of the container follow.
+pub const WORKER: &str = "worker";
+
 /// Flags of `coffer up`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
@@ -65,7 +68,7 @@ pub struct Args {
     #[arg(long = "image", value_name = "IMAGE=PROGRAM", value_parser = image)]
     images: Vec<(String, PathBuf)>,
     /// How long a Job may wait for a program that stands for its image
-    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
     start_grace: Duration,
     #[command(flatten)]
     common: CommonArgs,
@@ -92,7 +95,7 @@ fn image(text: &str) -> Result<(String, PathBuf), String> {
 pub fn run(args: Args) -> ExitCode {
     coffer_runtime::process::run(args, async |args, runtime| {
         let this = std::env::current_exe().context("find this program, which is the worker too")?;
-        let worker = Program { path: this, args: vec!["worker".to_owned()] };
+        let worker = Program { path: this, args: vec![WORKER.to_owned()] };
         let ready = |endpoints: &Endpoints| {
             // Somebody who closed our stdout wants us to run all the same.
             let _ = output::print(&banner(endpoints));
