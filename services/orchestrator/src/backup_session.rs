@@ -30,7 +30,8 @@ use crate::{
 /// # Errors
 /// When the cluster cannot be read or written; the pass is repeated.
 pub async fn reconcile(ctx: &Context, object: &BackupSession) -> Result<Requeue, Error> {
-    let facts = gather::gather(ctx, object).await?;
+    // Boxed: what a session reads is large, and every controller task would carry room for it.
+    let facts = Box::pin(gather::gather(ctx, object)).await?;
     let plan = decide::decide(object, &facts, ctx.clock.now(), &ctx.settings);
     let old = object.status.as_ref();
     if let Err(error) = apply::actions(ctx, object, &plan.actions).await {

@@ -1,1 +1,256 @@
-//! Tables.
+//! Decisions about BackupConfigurations, as tables.
+
+use super::*;
+use coffer_api::{BackupConfiguration, backup_configuration::InvokerPhase, condition::Status};
+use serde_json::json;
+use std::time::Duration;
+
+/// A world that a test changes by verbs.
+struct World {
+    object: BackupConfiguration,
+    facts: Facts,
+    now: DateTime<Utc>,
+}
+
+fn at(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}
+
+fn world() -> World {
+    let object = serde_json::from_value(json!({
+        "apiVersion": "stash.appscode.com/v1beta1", "kind": "BackupConfiguration",
+        "metadata": {"name": "orders", "namespace": "demo", "uid": "u-1", "generation": 4,
+            "creationTimestamp": "2026-11-23T08:00:00Z", "finalizers": ["stash.appscode.com"],
+            "labels": {"team": "shop"}},
+        "spec": {"schedule": "@hourly", "task": {"name": "redis-backup-7.0.5"}, "repository": {"name": "repo"},
+            "target": {"ref": {"apiVersion": "appcatalog.appscode.com/v1alpha1", "kind": "AppBinding", "name": "orders"}},
+            "retentionPolicy": {"name": "three", "keepLast": 3, "prune": true}}}))
+    .unwrap();
+    let repository = serde_json::from_value(json!({
+        "apiVersion": "stash.appscode.com/v1alpha1", "kind": "Repository",
+        "metadata": {"name": "repo", "namespace": "demo"},
+        "spec": {"backend": {"storageSecretName": "s", "s3": {"endpoint": "e", "bucket": "b"}}}}))
+    .unwrap();
+    let binding = serde_json::from_value(json!({
+        "apiVersion": "appcatalog.appscode.com/v1alpha1", "kind": "AppBinding",
+        "metadata": {"name": "orders", "namespace": "demo"},
+        "spec": {"clientConfig": {"url": "redis://o:1"}}}))
+    .unwrap();
+    World {
+        object,
+        facts: Facts {
+            repository: Lookup::Found(repository),
+            secret: Lookup::Found(()),
+            namespace_labels: Default::default(),
+            target: Lookup::Found(binding),
+            sessions: vec![],
+        },
+        now: at("2026-11-23T08:10:00Z"),
+    }
+}
+
+impl World {
+    fn decide(&self) -> Plan<BackupConfigurationStatus> {
+        decide(&self.object, &self.facts, self.now, &Settings::default())
+    }
+
+    /// Decides, and keeps what was decided as the status.
+    fn pass(&mut self) -> Plan<BackupConfigurationStatus> {
+        let plan = self.decide();
+        self.object.status.clone_from(&plan.status);
+        plan
+    }
+
+    fn at(mut self, now: &str) -> Self {
+        self.now = at(now);
+        self
+    }
+
+    fn spec(mut self, change: serde_json::Value) -> Self {
+        let mut spec = serde_json::to_value(&self.object.spec).unwrap();
+        for (key, value) in change.as_object().unwrap() {
+            spec[key] = value.clone();
+        }
+        self.object.spec = serde_json::from_value(spec).unwrap();
+        self
+    }
+
+    fn ready(mut self) -> Self {
+        assert_eq!(self.pass().status.unwrap().phase, Some(InvokerPhase::Ready));
+        self
+    }
+}
+
+fn made(plan: &Plan<BackupConfigurationStatus>) -> Vec<String> {
+    let name = |action: &Action| match action {
+        Action::CreateSession(session) => Some(session.name_any()),
+        _ => None,
+    };
+    plan.actions.iter().filter_map(name).collect()
+}
+
+#[test]
+fn what_is_missing_is_shown_in_order() {
+    type Case<'a> = (fn(&mut World), &'a [(&'a str, Status)], InvokerPhase);
+    let missing: [Case<'_>; 5] = [
+        (
+            |_| {},
+            &[
+                ("RepositoryFound", Status::True),
+                ("BackendSecretFound", Status::True),
+                ("ValidationPassed", Status::True),
+                ("BackupTargetFound", Status::True),
+                ("CronJobCreated", Status::True),
+            ],
+            InvokerPhase::Ready,
+        ),
+        (
+            |w| w.facts.repository = Lookup::Missing,
+            &[("RepositoryFound", Status::False)],
+            InvokerPhase::NotReady,
+        ),
+        (
+            |w| w.facts.repository = Lookup::Unknown("forbidden".into()),
+            &[("RepositoryFound", Status::Unknown)],
+            InvokerPhase::NotReady,
+        ),
+        (
+            |w| w.facts.secret = Lookup::Missing,
+            &[("RepositoryFound", Status::True), ("BackendSecretFound", Status::False)],
+            InvokerPhase::NotReady,
+        ),
+        (
+            |w| w.facts.target = Lookup::Missing,
+            &[
+                ("RepositoryFound", Status::True),
+                ("BackendSecretFound", Status::True),
+                ("ValidationPassed", Status::True),
+                ("BackupTargetFound", Status::False),
+            ],
+            InvokerPhase::NotReady,
+        ),
+    ];
+    for (change, expected, phase) in missing {
+        let mut world = world();
+        change(&mut world);
+        let plan = world.decide();
+        let status = plan.status.unwrap();
+        let shown: Vec<_> = status.conditions.iter().map(|c| (c.kind.as_str(), c.status)).collect();
+        assert_eq!(shown, expected);
+        assert_eq!(status.phase, Some(phase));
+        assert_eq!(status.observed_generation, Some(4));
+        let soon = Requeue::At(world.now + Duration::from_secs(5));
+        assert_eq!(plan.requeue == soon, phase != InvokerPhase::Ready, "{expected:?}");
+    }
+}
+
+#[test]
+fn a_spec_that_cannot_be_executed_is_invalid() {
+    for (change, part) in [
+        (json!({"schedule": "every day"}), "has 2 fields"),
+        (json!({"schedule": ""}), "the schedule is empty"),
+        (json!({"driver": "VolumeSnapshotter"}), "driver VolumeSnapshotter"),
+        (json!({"task": null}), "no Task is named"),
+        (json!({"target": null}), "spec.target.ref is missing"),
+        (json!({"timeOut": "1d"}), "spec.timeOut"),
+        (json!({"retryConfig": {"delay": "soon"}}), "spec.retryConfig.delay"),
+        (json!({"hooks": {"preBackup": {"exec": {"command": ["true"]}}}}), "spec.hooks"),
+    ] {
+        let status = world().spec(change.clone()).decide().status.unwrap();
+        let condition = condition::VALIDATION_PASSED.find(&status.conditions).unwrap();
+        assert!(condition.message.contains(part), "{change}: {}", condition.message);
+        assert_eq!(status.phase, Some(InvokerPhase::Invalid), "{change}");
+    }
+    let mut elsewhere = world();
+    if let Lookup::Found(repository) = &mut elsewhere.facts.repository {
+        repository.metadata.namespace = Some("storage".into());
+    }
+    assert_eq!(elsewhere.decide().status.unwrap().phase, Some(InvokerPhase::Invalid));
+    // Nothing is forgotten without a rule; that is said, not refused.
+    let all = world().spec(json!({"retentionPolicy": {"name": "all", "prune": false}})).decide();
+    let conditions = all.status.unwrap().conditions;
+    let note = condition::VALIDATION_PASSED.find(&conditions).unwrap();
+    assert!(note.message.contains("every snapshot is kept") && note.status == Status::True);
+}
+
+#[test]
+fn a_due_instant_makes_one_session() {
+    let mut world = world().ready();
+    assert_eq!(world.pass().requeue, Requeue::At(at("2026-11-23T09:00:00Z")));
+    world = world.at("2026-11-23T09:00:00Z");
+    let plan = world.decide();
+    assert_eq!(made(&plan), ["orders-1795424400"]);
+    // A crash before the status is written repeats it under the same name.
+    assert_eq!(made(&world.decide()), ["orders-1795424400"]);
+    world.pass();
+    assert_eq!(made(&world.decide()), [""; 0]);
+    let message = &condition::CRON_JOB_CREATED
+        .find(&world.object.status.as_ref().unwrap().conditions)
+        .unwrap()
+        .message;
+    assert!(message.ends_with("next run 2026-11-23T10:00:00Z"), "{message}");
+
+    let Action::CreateSession(session) = &plan.actions[0] else { panic!() };
+    let labels = session.labels();
+    for (key, value) in [
+        ("team", "shop"),
+        ("app.kubernetes.io/component", "stash-backup"),
+        ("stash.appscode.com/invoker-type", "BackupConfiguration"),
+        ("stash.appscode.com/invoker-name", "orders"),
+        ("stash.appscode.com/target-kind", "AppBinding"),
+        ("stash.appscode.com/target-name", "orders"),
+        ("stash.appscode.com/target-namespace", "demo"),
+    ] {
+        assert_eq!(labels.get(key).map(String::as_str), Some(value), "{key}");
+    }
+    let owner = &session.owner_references()[0];
+    assert_eq!((owner.kind.as_str(), owner.controller), ("BackupConfiguration", Some(true)));
+    assert_eq!(session.spec.retry_left, Some(0));
+}
+
+#[test]
+fn missed_runs_are_made_up_for_once() {
+    // Down from 08:10 to 13:30: only the latest instant.
+    assert_eq!(made(&world().ready().at("2026-11-23T13:30:00Z").decide()), ["orders-1795438800"]);
+    // A session for it exists, but the status was never written.
+    let mut again = world().ready().at("2026-11-23T13:30:00Z");
+    again.facts.sessions = vec!["orders-1795438800".into(), "orders-manual-1".into()];
+    assert_eq!(made(&again.decide()), [""; 0]);
+    // Down for longer than the starting deadline.
+    let yearly = json!({"schedule": "@yearly"});
+    assert_eq!(made(&world().spec(yearly).ready().at("2027-01-03T00:00:00Z").decide()), [""; 0]);
+    // Paused meanwhile, and resumed: nothing that was due before counts.
+    let mut paused = world().ready().spec(json!({"paused": true})).at("2026-11-23T08:20:00Z");
+    let plan = paused.pass();
+    assert_eq!(plan.requeue, Requeue::OnChange);
+    assert_eq!(plan.status.unwrap().phase, Some(InvokerPhase::Ready));
+    paused = paused.at("2026-11-23T11:30:00Z");
+    assert_eq!(made(&paused.pass()), [""; 0]);
+    let mut resumed = paused.spec(json!({"paused": false}));
+    assert_eq!(made(&resumed.pass()), [""; 0]);
+    assert_eq!(made(&resumed.at("2026-11-23T12:00:00Z").decide()), ["orders-1795435200"]);
+    // A changed schedule begins anew.
+    let changed = world().ready().spec(json!({"schedule": "5 * * * *"})).at("2026-11-23T08:15:00Z");
+    assert_eq!(made(&changed.decide()), [""; 0]);
+}
+
+#[test]
+fn a_schedule_in_force_stays_so_when_something_goes() {
+    let mut world = world().ready();
+    world.facts.repository = Lookup::Missing;
+    world = world.at("2026-11-23T09:00:01Z");
+    let plan = world.decide();
+    assert_eq!(made(&plan).len(), 1);
+    assert_eq!(plan.status.unwrap().phase, Some(InvokerPhase::NotReady));
+}
+
+#[test]
+fn finalizers_come_first_and_go_last() {
+    let mut fresh = world();
+    fresh.object.metadata.finalizers = None;
+    assert!(matches!(fresh.decide().actions[..], [Action::AddFinalizer("stash.appscode.com")]));
+    assert!(fresh.decide().status.is_none());
+    let mut gone = world();
+    gone.object.metadata.deletion_timestamp = Some(from_clock(gone.now));
+    assert!(matches!(gone.decide().actions[..], [Action::RemoveFinalizer("stash.appscode.com")]));
+}
