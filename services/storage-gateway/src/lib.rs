@@ -13,7 +13,7 @@
 //!                                    backend    reads both from the cluster
 //! ```
 //!
-//! Reading order: [`place`], [`repositories`], [`backup`], [`restore`], [`server`].
+//! Reading order: [`place`], [`repositories`], [`backup`], [`restore`], then `server`.
 
 pub mod args;
 pub mod backend;

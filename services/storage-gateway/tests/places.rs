@@ -114,10 +114,16 @@ async fn directories_that_cannot_be_used_are_named() {
     cluster.repository("missing", host(&gateway.dir.path().join("missing"), "Directory"));
     // No directory can be made there, not even by root.
     cluster.repository("sealed", host(std::path::Path::new("/proc/coffer"), ""));
+    cluster.repository("read-only", host(std::path::Path::new("/sys"), ""));
     let cases = [
         ("in-file", Code::InvalidArgument, "is no directory, or lies in something that is none"),
         ("missing", Code::NotFound, "mount the volume, or make the directory"),
         ("sealed", Code::NotFound, "the directory /proc/coffer of Repository demo/sealed"),
+        (
+            "read-only",
+            Code::PermissionDenied,
+            "make the directory writable for the storage-gateway",
+        ),
     ];
     for (repository, code, expected) in cases {
         assert_refused(gateway.backup(repository, b"x").await, code, &[expected]);

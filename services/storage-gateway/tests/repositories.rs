@@ -201,7 +201,7 @@ async fn a_lock_of_somebody_else_is_respected_and_can_be_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_built_says_so_and_reflection_lists_the_rest() {
+async fn what_is_not_built_says_so() {
     let gateway = start().await;
     let mut client = gateway.service("orchestrator");
     let repository = || Some(at("repo"));

@@ -165,6 +165,38 @@ async fn a_client_or_a_gateway_that_goes_away_commits_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_nobody_reads_any_more_stops() {
+    let gateway = start().await;
+    gateway.backup("repo", &noise(11, 12 * CHUNK_BYTES)).await.unwrap();
+    let mut worker = gateway.worker(&gateway.grant("repo", Operation::Restore));
+    let mut stream = worker.restore(restore_request("repo", "latest")).await.unwrap().into_inner();
+    stream.message().await.unwrap().unwrap();
+    assert_eq!(files_below(&gateway.repo().join("locks")), 1);
+    drop(stream);
+    while files_below(&gateway.repo().join("locks")) > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_data_is_never_handed_out_as_whole() {
+    let gateway = start().await;
+    gateway.backup("repo", &noise(12, 3 * CHUNK_BYTES)).await.unwrap();
+    let packs = std::fs::read_dir(gateway.repo().join("data")).unwrap();
+    let packs = packs.flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap());
+    let largest = packs.map(|file| file.unwrap()).max_by_key(|file| file.metadata().unwrap().len());
+    let path = largest.unwrap().path();
+    let mut content = std::fs::read(&path).unwrap();
+    let middle = content.len() / 2;
+    content[middle] ^= 1;
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::write(&path, content).unwrap();
+    let damaged = gateway.restore("repo", "latest").await;
+    let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+    assert_refused(damaged, Code::DataLoss, &["restore from Repository demo/repo", &name]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_there_is_named() {
     let gateway = start().await;
     let missing = gateway.restore("repo", "latest").await;

@@ -129,6 +129,25 @@ async fn serves_with_health_and_tokens() {
 }
 
 #[tokio::test]
+async fn reflection_lists_the_services() {
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+    let running = start(None, Limits::default()).await;
+    let mut client = ServerReflectionClient::new(connect(&running.endpoint, None).unwrap());
+    let request = tonic_reflection::pb::v1::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let answers = client.server_reflection_info(futures::stream::iter([request])).await.unwrap();
+    let answer = answers.into_inner().message().await.unwrap().unwrap();
+    let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
+        panic!("no list")
+    };
+    assert!(list.service.iter().any(|service| service.name == "grpc.health.v1.Health"));
+}
+
+#[tokio::test]
 async fn a_certificate_names_the_service_and_a_foreign_one_is_refused() {
     let authority = Authority::generate().unwrap();
     let server = authority.options("catalog", &["127.0.0.1"]).unwrap();
