@@ -8,38 +8,25 @@
 
 mod answers;
 mod command;
+mod pipe;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use coffer_rdb::entries::Entry;
 use coffer_rdb::resp::{self, Reply};
 use coffer_rdb::strings::printable;
 use coffer_rdb::value::{self, Kind, Type};
 use coffer_rdb::version::Version;
-use tokio::io::{AsyncWriteExt, WriteHalf};
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::timeout;
-use tokio_util::task::AbortOnDropHandle;
 
-use self::answers::{Answers, Expect, Sent};
-use super::client::Socket;
+use self::answers::Expect;
+use self::pipe::{Pipe, WRITE_BYTES};
 use super::{Client, Error, Server};
 
 pub use answers::Tally;
 
-/// Bytes sent and not answered, at most; one value that is larger goes alone.
-const WINDOW_BYTES: usize = 8 * 1024 * 1024;
-/// Commands sent and not answered, at most.
-const WINDOW_COMMANDS: usize = 4096;
-/// Commands are written to the socket in pieces of about this size.
-const WRITE_BYTES: usize = 64 * 1024;
-/// Bytes that a command takes beside key and value, roughly.
-const COMMAND_OVERHEAD: usize = 100;
 /// The largest argument a server takes unless `proto-max-bulk-len` says otherwise.
 const DEFAULT_LARGEST_ARGUMENT: u64 = 512 * 1024 * 1024;
 
@@ -47,13 +34,7 @@ const LOADING: &str = "restore into";
 
 /// A load under way.
 pub struct Loader {
-    socket: WriteHalf<Box<dyn Socket>>,
-    buffer: BytesMut,
-    window: Arc<Semaphore>,
-    in_flight: mpsc::Sender<Sent>,
-    answers: Option<AbortOnDropHandle<Result<Tally, Error>>>,
-    address: String,
-    idle: Duration,
+    pipe: Pipe,
     reads: Version,
     /// `RESTORE` takes absolute times and usage: since 5.0.
     absolute_times: bool,
@@ -89,26 +70,8 @@ impl Loader {
         // To say how many keys were replaced is a courtesy, not worth failing for a missing right.
         let probe = client.ask(&[b"EXISTS", b"coffer"]).await?;
         let may_ask_existing = !matches!(probe, Reply::Error(_));
-        let (socket, rest, address, idle) = client.into_parts();
-        let (read, socket) = tokio::io::split(socket);
-        let window = Arc::new(Semaphore::new(WINDOW_BYTES));
-        let (in_flight, sent) = mpsc::channel(WINDOW_COMMANDS);
-        let answers = Answers::new(read, rest, sent, address.clone(), idle, written);
-        let closing = window.clone();
-        let answers = AbortOnDropHandle::new(tokio::spawn(async move {
-            let tally = answers.read_all().await;
-            // Wakes a sender that waits for room.
-            closing.close();
-            tally
-        }));
         Ok(Self {
-            socket,
-            buffer: BytesMut::with_capacity(WRITE_BYTES * 2),
-            window,
-            in_flight,
-            answers: Some(answers),
-            address,
-            idle,
+            pipe: Pipe::new(client, written),
             reads: server.reads(),
             absolute_times: server.is_at_least(5, 0),
             functions: server.is_at_least(7, 0),
@@ -136,15 +99,15 @@ impl Loader {
             return Ok(());
         }
         let index = database.to_string();
-        if let Reply::Error(reply) = self.ask(&[b"SELECT", index.as_bytes()]).await? {
+        if let Reply::Error(reply) = self.pipe.ask(&[b"SELECT", index.as_bytes()]).await? {
             return Err(Error::Unsupported {
-                address: self.address.clone(),
+                address: self.pipe.address.clone(),
                 what: format!("database {database}"),
                 why: format!("{}; raise `databases` of the server", printable(&reply, 200)),
             });
         }
         self.database = Some(database);
-        let empty = matches!(self.ask(&[b"DBSIZE"]).await?, Reply::Integer(0));
+        let empty = matches!(self.pipe.ask(&[b"DBSIZE"]).await?, Reply::Integer(0));
         self.ask_existing = self.may_ask_existing && !empty;
         Ok(())
     }
@@ -162,8 +125,8 @@ impl Loader {
         self.check_type(&entry)?;
         self.select(entry.database).await?;
         if self.ask_existing {
-            self.admit(entry.key.len(), Expect::Existed).await?;
-            resp::write_command(&mut self.buffer, &[b"EXISTS", &entry.key]);
+            self.pipe.admit(entry.key.len(), Expect::Existed).await?;
+            resp::write_command(&mut self.pipe.buffer, &[b"EXISTS", &entry.key]);
         }
         let expect = Expect::Key {
             key: entry.key.clone(),
@@ -171,17 +134,17 @@ impl Loader {
             kind: entry.value_type.kind,
             what: name_of(entry.value_type, &entry.body),
         };
-        self.admit(entry.key.len() + entry.body.len(), expect).await?;
+        self.pipe.admit(entry.key.len() + entry.body.len(), expect).await?;
         let restore = command::Restore::new(&entry, self.reads, self.absolute_times, now_ms);
-        restore.write_head(&mut self.buffer);
+        restore.write_head(&mut self.pipe.buffer);
         if entry.body.len() < WRITE_BYTES {
-            self.buffer.extend_from_slice(&entry.body);
+            self.pipe.buffer.extend_from_slice(&entry.body);
         } else {
-            self.flush().await?;
-            self.send(&entry.body).await?;
+            self.pipe.flush().await?;
+            self.pipe.send(&entry.body).await?;
         }
-        restore.write_tail(&mut self.buffer);
-        self.flush_if_full().await
+        restore.write_tail(&mut self.pipe.buffer);
+        self.pipe.flush_if_full().await
     }
 
     /// Whether the server knows the type of a key.
@@ -193,7 +156,7 @@ impl Loader {
             return Ok(());
         }
         Err(Error::Unsupported {
-            address: self.address.clone(),
+            address: self.pipe.address.clone(),
             what: format!(
                 "key {} of database {}, a {} (type {}),",
                 printable(&entry.key, 80),
@@ -215,15 +178,15 @@ impl Loader {
     pub async fn function(&mut self, source: &[u8]) -> Result<(), Error> {
         let head = source.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let refused = |why: String| Error::Unsupported {
-            address: self.address.clone(),
+            address: self.pipe.address.clone(),
             what: format!("the function library `{}`", printable(head, 80)),
             why,
         };
         if !self.functions {
             return Err(refused("functions need Redis 7.0; use a newer server".to_owned()));
         }
-        let address = self.address.clone();
-        match self.ask(&[b"FUNCTION", b"LOAD", b"REPLACE", source]).await? {
+        let address = self.pipe.address.clone();
+        match self.pipe.ask(&[b"FUNCTION", b"LOAD", b"REPLACE", source]).await? {
             Reply::Error(reply) if reply.starts_with(b"NOPERM") => {
                 Err(Error::from_reply(&address, "FUNCTION LOAD", &reply))
             }
@@ -239,9 +202,9 @@ impl Loader {
     /// Deletes a key before its parts are written, and counts it as replaced if it was there.
     pub(crate) async fn delete(&mut self, key: &[u8]) -> Result<(), Error> {
         self.may_ask_existing = true;
-        self.admit(key.len(), Expect::Existed).await?;
-        resp::write_command(&mut self.buffer, &[b"DEL", key]);
-        self.flush_if_full().await
+        self.pipe.admit(key.len(), Expect::Existed).await?;
+        resp::write_command(&mut self.pipe.buffer, &[b"DEL", key]);
+        self.pipe.flush_if_full().await
     }
 
     /// Sends a command that writes to a key; the first one of each key counts it.
@@ -258,12 +221,12 @@ impl Loader {
             None => Expect::More { key, database, what: Cow::Borrowed(what) },
         };
         let bytes = arguments.iter().map(Bytes::len).sum();
-        self.admit(bytes, expect).await?;
-        resp::write_array(&mut self.buffer, arguments.len());
+        self.pipe.admit(bytes, expect).await?;
+        resp::write_array(&mut self.pipe.buffer, arguments.len());
         for argument in arguments {
-            resp::write_bulk(&mut self.buffer, argument);
+            resp::write_bulk(&mut self.pipe.buffer, argument);
         }
-        self.flush_if_full().await
+        self.pipe.flush_if_full().await
     }
 
     /// Counts a key that is left out because its time had passed.
@@ -276,87 +239,7 @@ impl Loader {
     /// # Errors
     /// When the connection is lost, or the load has failed.
     pub async fn flush(&mut self) -> Result<(), Error> {
-        let buffer = self.buffer.split();
-        self.send(&buffer).await
-    }
-
-    async fn flush_if_full(&mut self) -> Result<(), Error> {
-        if self.buffer.len() < WRITE_BYTES { Ok(()) } else { self.flush().await }
-    }
-
-    async fn send(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let sent = async {
-            self.socket.write_all(bytes).await?;
-            self.socket.flush().await
-        };
-        match timeout(self.idle, sent).await {
-            Ok(Ok(())) => Ok(()),
-            // The answers know better: the error reply before the server hung up is theirs to read.
-            Ok(Err(source)) => {
-                let lost = Error::Lost { address: self.address.clone(), act: LOADING, source };
-                Err(self.failure().await.unwrap_or(lost))
-            }
-            Err(_) => {
-                Err(Error::Stalled { address: self.address.clone(), act: LOADING, idle: self.idle })
-            }
-        }
-    }
-
-    /// Waits for room for a command, and says what its answer is to be.
-    async fn admit(&mut self, bytes: usize, expect: Expect) -> Result<(), Error> {
-        let cost = (bytes + COMMAND_OVERHEAD).min(WINDOW_BYTES);
-        let cost = u32::try_from(cost).unwrap_or(u32::MAX);
-        let window = self.window.clone();
-        let room = match window.clone().try_acquire_many_owned(cost) {
-            Ok(room) => room,
-            Err(_) => {
-                // What is to be answered must have been sent.
-                self.flush().await?;
-                match window.acquire_many_owned(cost).await {
-                    Ok(room) => room,
-                    Err(_) => return Err(self.ended().await),
-                }
-            }
-        };
-        match self.in_flight.try_send(Sent { expect, room }) {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Closed(_)) => Err(self.ended().await),
-            Err(TrySendError::Full(sent)) => {
-                self.flush().await?;
-                match self.in_flight.send(sent).await {
-                    Ok(()) => Ok(()),
-                    Err(_) => Err(self.ended().await),
-                }
-            }
-        }
-    }
-
-    /// Sends a command and waits for its answer, behind all those in flight.
-    async fn ask(&mut self, arguments: &[&[u8]]) -> Result<Reply, Error> {
-        let (reply, answer) = oneshot::channel();
-        let bytes = arguments.iter().map(|argument| argument.len()).sum();
-        self.admit(bytes, Expect::Reply(reply)).await?;
-        resp::write_command(&mut self.buffer, arguments);
-        self.flush().await?;
-        match answer.await {
-            Ok(reply) => Ok(reply),
-            Err(_) => Err(self.ended().await),
-        }
-    }
-
-    /// Why the answers ended.
-    async fn failure(&mut self) -> Option<Error> {
-        let answers = self.answers.take()?;
-        match answers.await {
-            Ok(Err(error)) => Some(error),
-            Ok(Ok(_)) | Err(_) => None,
-        }
-    }
-
-    async fn ended(&mut self) -> Error {
-        let source = std::io::ErrorKind::BrokenPipe.into();
-        let lost = Error::Lost { address: self.address.clone(), act: LOADING, source };
-        self.failure().await.unwrap_or(lost)
+        self.pipe.flush().await
     }
 
     /// Waits for the last answer and says what was done.
@@ -365,20 +248,15 @@ impl Loader {
     /// When any command was refused, the connection is lost, or the server threw keys away meanwhile.
     pub async fn finish(mut self) -> Result<Tally, Error> {
         // A server that is full and evicts answers every command with OK.
-        if let Reply::Bulk(Some(info)) = self.ask(&[b"INFO"]).await? {
+        if let Reply::Bulk(Some(info)) = self.pipe.ask(&[b"INFO"]).await? {
             let now = Server::parse(&String::from_utf8_lossy(&info)).evicted_keys;
             if now > self.evicted_before {
                 let keys = now - self.evicted_before;
-                return Err(Error::Evicted { address: self.address, keys });
+                return Err(Error::Evicted { address: self.pipe.address, keys });
             }
         }
-        let Self { in_flight, answers, address, expired, may_ask_existing, .. } = self;
-        drop(in_flight);
-        let lost = |source| Error::Lost { address, act: LOADING, source };
-        let Some(answers) = answers else {
-            return Err(lost(std::io::ErrorKind::BrokenPipe.into()));
-        };
-        let mut tally = answers.await.map_err(|error| lost(std::io::Error::other(error)))??;
+        let Self { pipe, expired, may_ask_existing, .. } = self;
+        let mut tally = pipe.finish().await?;
         tally.expired = expired;
         tally.replaced_known = may_ask_existing;
         Ok(tally)

@@ -1,0 +1,169 @@
+//! The connection of a load: commands go in, their answers are read meanwhile, and what is on its way is
+//! bounded in bytes and in number.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use coffer_rdb::resp::{self, Reply};
+use tokio::io::{AsyncWriteExt, WriteHalf};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::LOADING;
+use super::answers::{Answers, Expect, Sent, Tally};
+use crate::redis::client::Socket;
+use crate::redis::{Client, Error};
+
+/// Bytes sent and not answered, at most; one value that is larger goes alone.
+const WINDOW_BYTES: usize = 8 * 1024 * 1024;
+/// Commands sent and not answered, at most.
+const WINDOW_COMMANDS: usize = 4096;
+/// Commands are written to the socket in pieces of about this size.
+pub(super) const WRITE_BYTES: usize = 64 * 1024;
+/// What is larger is written in pieces, so that a slow network is told from one that hangs.
+const LARGEST_WRITE: usize = 1024 * 1024;
+/// Bytes that a command takes beside key and value, roughly.
+const COMMAND_OVERHEAD: usize = 100;
+
+pub(super) struct Pipe {
+    socket: WriteHalf<Box<dyn Socket>>,
+    /// Commands that are not written to the socket yet.
+    pub(super) buffer: BytesMut,
+    window: Arc<Semaphore>,
+    in_flight: mpsc::Sender<Sent>,
+    answers: Option<AbortOnDropHandle<Result<Tally, Error>>>,
+    pub(super) address: String,
+    idle: Duration,
+}
+
+impl Pipe {
+    pub(super) fn new(client: Client, written: Arc<AtomicU64>) -> Self {
+        let (socket, rest, address, idle) = client.into_parts();
+        let (read, socket) = tokio::io::split(socket);
+        let window = Arc::new(Semaphore::new(WINDOW_BYTES));
+        let (in_flight, sent) = mpsc::channel(WINDOW_COMMANDS);
+        let answers = Answers::new(read, rest, sent, address.clone(), idle, written);
+        let closing = window.clone();
+        let answers = AbortOnDropHandle::new(tokio::spawn(async move {
+            let tally = answers.read_all().await;
+            // Wakes a sender that waits for room.
+            closing.close();
+            tally
+        }));
+        let buffer = BytesMut::with_capacity(WRITE_BYTES * 2);
+        Self { socket, buffer, window, in_flight, answers: Some(answers), address, idle }
+    }
+
+    /// Waits for room for a command of so many bytes, and says what its answer is to be. The caller then
+    /// appends the command to the buffer.
+    pub(super) async fn admit(&mut self, bytes: usize, expect: Expect) -> Result<(), Error> {
+        let cost = (bytes + COMMAND_OVERHEAD).min(WINDOW_BYTES);
+        let cost = u32::try_from(cost).unwrap_or(u32::MAX);
+        let window = self.window.clone();
+        let room = match window.clone().try_acquire_many_owned(cost) {
+            Ok(room) => room,
+            Err(_) => {
+                // What is to be answered must have been sent.
+                self.flush().await?;
+                match window.acquire_many_owned(cost).await {
+                    Ok(room) => room,
+                    Err(_) => return Err(self.ended().await),
+                }
+            }
+        };
+        match self.in_flight.try_send(Sent { expect, room }) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Closed(_)) => Err(self.ended().await),
+            Err(TrySendError::Full(sent)) => {
+                self.flush().await?;
+                match self.in_flight.send(sent).await {
+                    Ok(()) => Ok(()),
+                    Err(_) => Err(self.ended().await),
+                }
+            }
+        }
+    }
+
+    /// Writes out the buffer.
+    pub(super) async fn flush(&mut self) -> Result<(), Error> {
+        let buffer = self.buffer.split();
+        self.send(&buffer).await
+    }
+
+    pub(super) async fn flush_if_full(&mut self) -> Result<(), Error> {
+        if self.buffer.len() < WRITE_BYTES { Ok(()) } else { self.flush().await }
+    }
+
+    /// Writes bytes past the buffer, which must be empty.
+    pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        for piece in bytes.chunks(LARGEST_WRITE) {
+            self.write(piece).await?;
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, piece: &[u8]) -> Result<(), Error> {
+        let sent = async {
+            self.socket.write_all(piece).await?;
+            self.socket.flush().await
+        };
+        match timeout(self.idle, sent).await {
+            Ok(Ok(())) => Ok(()),
+            // The answers know better: the error reply before the server hung up is theirs to read.
+            Ok(Err(source)) => {
+                let lost = self.lost(source);
+                Err(self.failure().await.unwrap_or(lost))
+            }
+            Err(_) => {
+                Err(Error::Stalled { address: self.address.clone(), act: LOADING, idle: self.idle })
+            }
+        }
+    }
+
+    /// Sends a command and waits for its answer, behind all those in flight.
+    pub(super) async fn ask(&mut self, arguments: &[&[u8]]) -> Result<Reply, Error> {
+        let (reply, answer) = oneshot::channel();
+        let bytes = arguments.iter().map(|argument| argument.len()).sum();
+        self.admit(bytes, Expect::Reply(reply)).await?;
+        resp::write_command(&mut self.buffer, arguments);
+        self.flush().await?;
+        match answer.await {
+            Ok(reply) => Ok(reply),
+            Err(_) => Err(self.ended().await),
+        }
+    }
+
+    /// Why the answers ended.
+    async fn failure(&mut self) -> Option<Error> {
+        match self.answers.take()?.await {
+            Ok(Err(error)) => Some(error),
+            Ok(Ok(_)) | Err(_) => None,
+        }
+    }
+
+    async fn ended(&mut self) -> Error {
+        let lost = self.lost(io::ErrorKind::BrokenPipe.into());
+        self.failure().await.unwrap_or(lost)
+    }
+
+    fn lost(&self, source: io::Error) -> Error {
+        Error::Lost { address: self.address.clone(), act: LOADING, source }
+    }
+
+    /// Waits for the last answer.
+    pub(super) async fn finish(mut self) -> Result<Tally, Error> {
+        self.flush().await?;
+        let broken = self.lost(io::ErrorKind::BrokenPipe.into());
+        let Self { in_flight, answers, .. } = self;
+        drop(in_flight);
+        match answers {
+            Some(answers) => answers.await.unwrap_or(Err(broken)),
+            None => Err(broken),
+        }
+    }
+}
