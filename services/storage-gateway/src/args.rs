@@ -32,7 +32,7 @@ pub struct Args {
     /// The volumes of `local` Repositories are mounted here at their mountPath
     #[arg(long, env = "COFFER_LOCAL_MOUNTED", conflicts_with = "local_root")]
     pub local_mounted: bool,
-    /// Directory of volumes for `local` Repositories without a cluster: <DIR>/<namespace>/<claim>; a hostPath is used as is
+    /// Directory of volumes for `local` Repositories without a cluster, `<DIR>/<namespace>/<claim>`; a hostPath is used as is
     #[arg(long, env = "COFFER_LOCAL_ROOT", value_name = "DIR")]
     pub local_root: Option<PathBuf>,
     /// Backups and restores at a time; each needs about 80 MiB of memory

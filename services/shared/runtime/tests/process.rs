@@ -1,5 +1,7 @@
 //! `process::run` in a process of its own: this test starts itself again as the child, and signals it.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic too")]
+
 use coffer_runtime::{args::CommonArgs, process};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, ExitCode, Stdio};
