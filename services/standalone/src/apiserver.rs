@@ -23,6 +23,7 @@ pub mod certificates;
 pub mod crd;
 pub mod discovery;
 pub mod events;
+pub mod expiry;
 pub mod gc;
 pub mod kinds;
 mod kubeconfig;
@@ -108,7 +109,8 @@ struct Shared {
     server: Arc<Server>,
     authority: Authority,
     names: Vec<String>,
-    collector: Mutex<Option<JoinHandle<()>>>,
+    /// Garbage collection and expiry.
+    background: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl ApiServer {
@@ -131,8 +133,11 @@ impl ApiServer {
         let authority = Authority::open(&pki)?;
         bootstrap::run(&server).await.map_err(Error::Bootstrap)?;
         server.tokens.sweep(&server.store).await;
-        let collector = Mutex::new(Some(tokio::spawn(gc::run(Arc::clone(&server)))));
-        let shared = Shared { server, authority, names: options.names, collector };
+        let background = Mutex::new(vec![
+            tokio::spawn(gc::run(Arc::clone(&server))),
+            tokio::spawn(expiry::run(Arc::clone(&server))),
+        ]);
+        let shared = Shared { server, authority, names: options.names, background };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -217,11 +222,11 @@ impl ApiServer {
     /// process can open afterwards. Later requests that write are refused.
     pub async fn close(&self) {
         self.shared.server.closing.cancel();
-        let collector = self.shared.collector.lock().take();
-        if let Some(collector) = collector
-            && let Err(error) = collector.await
-        {
-            tracing::error!(%error, "the garbage collector failed");
+        let background = std::mem::take(&mut *self.shared.background.lock());
+        for task in background {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a background task of the API server failed");
+            }
         }
         let Some(writer) = self.shared.server.store.close() else { return };
         match tokio::task::spawn_blocking(move || writer.join()).await {

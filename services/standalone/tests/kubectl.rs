@@ -228,7 +228,7 @@ async fn jobs_and_logs(kubectl: &Kubectl, world: &World) {
     kubectl.ok("create job j --image=busybox -- echo hi").await;
     has(&kubectl.ok("get jobs").await, &["j ", "0/1"]);
     has(&kubectl.ok("describe job j").await, &["Image:      busybox", "Backoff Limit:    6"]);
-    kubectl.ok("create cronjob cj --image=busybox --schedule='0 * * * *' -- echo hi").await;
+    kubectl.ok("create cronjob cj --image=busybox --schedule '0 * * * *' -- echo hi").await;
     kubectl.ok("create job from --from=cronjob/cj").await;
     has(&kubectl.ok("get cronjob").await, &["0 * * * *"]);
     kubectl.ok("run p --image=busybox").await;

@@ -34,7 +34,12 @@ pub async fn run(server: Arc<Server>) {
         let mut failed = BTreeSet::new();
         for key in std::mem::take(&mut todo) {
             if let Err(error) = attend(&server, &key).await {
-                tracing::debug!(?key, %error, "will be tried again");
+                match error {
+                    store::Error::Stale | store::Error::Missing => {
+                        tracing::debug!(?key, %error, "will be tried again");
+                    }
+                    error => tracing::warn!(?key, %error, "will be tried again"),
+                }
                 failed.insert(key);
             }
         }
