@@ -40,6 +40,7 @@ impl Progress {
             return Self::Lines(Lines::default());
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        bar.set_style(style(false));
         bar.enable_steady_tick(TICK);
         Self::Bar(bar)
     }

@@ -14,12 +14,6 @@ use crate::{Config, groups::Limits};
 #[derive(Debug, Parser)]
 #[command(name = "coffer-metrics-gateway", version)]
 pub struct Args {
-    #[command(flatten)]
-    common: CommonArgs,
-    #[command(flatten)]
-    listen: ListenArgs,
-    #[command(flatten)]
-    tls: TlsArgs,
     /// Public key of the orchestrator's session grants, PEM; without, no worker may push over gRPC
     #[arg(long, env = "COFFER_GRANT_PUBLIC_KEY", value_name = "FILE")]
     grant_public_key: Option<PathBuf>,
@@ -60,6 +54,13 @@ pub struct Args {
         default_value_t = 1_000_000
     )]
     max_series: usize,
+    #[command(flatten)]
+    listen: ListenArgs,
+    // These bring headings of their own, under which later flags would appear too.
+    #[command(flatten)]
+    tls: TlsArgs,
+    #[command(flatten)]
+    common: CommonArgs,
 }
 
 impl AsRef<CommonArgs> for Args {

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use coffer_api::{
     BackupConfiguration, BackupSession, Repository,
     backup_session::SessionPhase,
-    condition::{Condition, Status},
+    condition::{BACKUP_DISRUPTED, BACKUP_SKIPPED, Condition, DEADLINE_EXCEEDED, Status},
     time::to_clock,
 };
 use kube::ResourceExt;
@@ -263,12 +263,12 @@ fn session_row(session: &BackupSession, now: DateTime<Utc>) -> Vec<String> {
         .map(|snapshot| snapshot.name.clone());
     // Why it failed: what the worker said, else the first step that went wrong.
     let error = stats.clone().find_map(|stats| stats.error.clone());
-    let failed = status
-        .targets
-        .iter()
-        .flat_map(|target| &target.conditions)
-        .chain(&status.conditions)
+    let conditions =
+        status.targets.iter().flat_map(|target| &target.conditions).chain(&status.conditions);
+    let wrong = conditions
+        .clone()
         .find(|condition| condition.status == Status::False)
+        .or_else(|| conditions.clone().find(|condition| is_wrong_when_true(condition)))
         .map(|condition| condition.message.clone());
     vec![
         session.name_any(),
@@ -276,8 +276,13 @@ fn session_row(session: &BackupSession, now: DateTime<Utc>) -> Vec<String> {
         status.session_duration.clone().unwrap_or_default(),
         figures::ago(created(session), now),
         snapshot.unwrap_or_default(),
-        error.or(failed).unwrap_or_default(),
+        error.or(wrong).unwrap_or_default(),
     ]
+}
+
+fn is_wrong_when_true(condition: &Condition) -> bool {
+    let kinds = [BACKUP_SKIPPED, DEADLINE_EXCEEDED, BACKUP_DISRUPTED];
+    condition.status == Status::True && kinds.iter().any(|kind| kind.name == condition.kind)
 }
 
 #[cfg(test)]

@@ -75,6 +75,16 @@ fn facts() -> Facts {
                         "stats": [{"hostname": "host-0", "phase": "Failed", "error": "connect to redis: WRONGPASS"}]}],
                 }),
             ),
+            session(
+                "orders-0",
+                "orders",
+                "2023-11-14T21:00:00Z",
+                json!({
+                    "phase": "Skipped",
+                    "conditions": [{"type": "BackupSkipped", "status": "True", "reason": "SkippedTakingNewBackup",
+                        "message": "BackupSession orders-x is still running", "lastTransitionTime": "2023-11-14T21:00:00Z"}],
+                }),
+            ),
             session("other-1", "other", "2023-11-14T22:05:00Z", json!({"phase": "Running"})),
         ],
         repositories: BTreeMap::from([(("demo".to_owned(), "orders".to_owned()), repository)]),
