@@ -50,7 +50,7 @@ impl<T: Serialize> Listing<'_, T> {
     /// Prints it.
     ///
     /// # Errors
-    /// As [`Listing::render`] and [`print`].
+    /// As [`Listing::render`] and [`print()`].
     pub fn print(&self, format: Format) -> anyhow::Result<()> {
         if self.rows.is_empty() && matches!(format, Format::Table | Format::Wide) {
             eprintln!("{}", self.empty);
