@@ -6,7 +6,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use clap::Parser as _;
@@ -106,21 +106,24 @@ fn documents(path: &Path) -> Vec<Value> {
 }
 
 /// Every object under `deploy/` but the kustomizations.
-fn objects() -> Vec<Object> {
-    let deploy = root().join("deploy");
-    let mut paths = Vec::new();
-    files(&deploy, &mut paths);
-    paths.retain(|path| path.file_name().is_some_and(|name| name != "kustomization.yaml"));
-    paths.sort();
-    let in_file = |path: &PathBuf| {
-        let file = path.strip_prefix(&deploy).unwrap().display().to_string();
-        documents(path).into_iter().map(move |value| Object { file: file.clone(), value })
-    };
-    paths.iter().flat_map(in_file).collect()
+fn objects() -> &'static [Object] {
+    static OBJECTS: OnceLock<Vec<Object>> = OnceLock::new();
+    OBJECTS.get_or_init(|| {
+        let deploy = root().join("deploy");
+        let mut paths = Vec::new();
+        files(&deploy, &mut paths);
+        paths.retain(|path| path.file_name().is_some_and(|name| name != "kustomization.yaml"));
+        paths.sort();
+        let in_file = |path: &PathBuf| {
+            let file = path.strip_prefix(&deploy).unwrap().display().to_string();
+            documents(path).into_iter().map(move |value| Object { file: file.clone(), value })
+        };
+        paths.iter().flat_map(in_file).collect()
+    })
 }
 
-fn of_kind(kind: &str) -> Vec<Object> {
-    objects().into_iter().filter(|object| object.kind() == kind).collect()
+fn of_kind(kind: &str) -> Vec<&'static Object> {
+    objects().iter().filter(|object| object.kind() == kind).collect()
 }
 
 fn named(kind: &str) -> BTreeSet<String> {
@@ -202,7 +205,7 @@ fn kustomizations_name_every_file_beside_them() {
 
 #[test]
 fn every_task_resolves_and_the_worker_takes_its_arguments() {
-    let function = |object: &Object| {
+    let function = |object: &&Object| {
         (object.name().to_owned(), Arc::new(object.is::<coffer_api::Function>().spec))
     };
     let functions: BTreeMap<_, _> = of_kind("Function").iter().map(function).collect();
@@ -282,7 +285,7 @@ fn every_deployment_starts_a_program_with_flags_that_it_takes() {
             "metrics-gateway" => {
                 coffer_metrics_gateway::args::Args::try_parse_from(words).map(drop)
             }
-            "orchestrator" => Ok(()), // ORCH
+            "orchestrator" => coffer_orchestrator::args::Args::try_parse_from(words).map(drop),
             "storage-gateway" => {
                 coffer_storage_gateway::args::Args::try_parse_from(words).map(drop)
             }

@@ -71,7 +71,6 @@ const RULES: &[Rule] = &[
             "catalog",
             "metrics-gateway",
             "orchestrator",
-            "proto",
             "runtime",
             "storage-gateway",
             "worker",
