@@ -179,7 +179,10 @@ impl Progress for Service {
         let mut reports = request.into_inner();
         loop {
             let report = tokio::select! {
-                report = reports.message() => report?,
+                // A worker that is killed breaks its stream; what became of it is read from its pod, not here.
+                report = reports.message() => {
+                    report.map_err(|_| Status::cancelled("the worker went away"))?
+                }
                 () = self.stop.cancelled() => {
                     return Err(Status::unavailable("the orchestrator is stopping: report again"));
                 }
