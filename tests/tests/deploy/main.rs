@@ -1,134 +1,24 @@
 //! What is under `deploy/` fits together and fits the programs: kinds, names, flags, rights, keys.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
+mod objects;
+mod secrets;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    sync::{Arc, OnceLock},
+    process::Command,
+    sync::Arc,
 };
 
 use clap::Parser as _;
 use coffer_catalog::resolve::{Request, expand_task};
-use coffer_runtime::{
-    Secret,
-    grant::{Signer, Verifier},
-    tls::{Identity, TlsOptions},
-};
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{Namespace, Service, ServiceAccount},
     rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
 };
-use serde::{Deserialize as _, Serialize, de::DeserializeOwned};
-use serde_json::Value;
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
-}
-
-/// A document of a file under `deploy/`.
-struct Object {
-    file: String,
-    value: Value,
-}
-
-impl Object {
-    fn text(&self, pointer: &str) -> &str {
-        self.value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
-    }
-
-    fn kind(&self) -> &str {
-        self.text("/kind")
-    }
-
-    fn name(&self) -> &str {
-        self.text("/metadata/name")
-    }
-
-    /// Fails for a field that the kind does not have: it would be dropped without a word.
-    fn is<K: DeserializeOwned + Serialize>(&self) -> K {
-        let subject = format!("{} {} in {}", self.kind(), self.name(), self.file);
-        let typed: K = serde_json::from_value(self.value.clone())
-            .unwrap_or_else(|error| panic!("{subject}: {error}"));
-        let back = serde_json::to_value(&typed).unwrap();
-        assert_kept(&self.value, &back, &subject);
-        typed
-    }
-}
-
-/// All of `written` is in `read`; empty things may be gone.
-fn assert_kept(written: &Value, read: &Value, place: &str) {
-    match (written, read) {
-        (Value::Object(written), read) => {
-            for (key, value) in written {
-                let empty = value.as_str() == Some("")
-                    || value.as_object().is_some_and(serde_json::Map::is_empty);
-                let found = read.get(key);
-                assert!(found.is_some() || empty, "{place}.{key} is no field of this kind");
-                if let Some(found) = found {
-                    assert_kept(value, found, &format!("{place}.{key}"));
-                }
-            }
-        }
-        (Value::Array(written), Value::Array(read)) => {
-            assert_eq!(written.len(), read.len(), "{place}");
-            for (index, (written, read)) in written.iter().zip(read).enumerate() {
-                assert_kept(written, read, &format!("{place}[{index}]"));
-            }
-        }
-        (written, read) => assert_eq!(written, read, "{place}"),
-    }
-}
-
-fn files(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "yaml") {
-            found.push(path);
-        }
-    }
-}
-
-fn documents(path: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(path).unwrap();
-    let documents = serde_yaml::Deserializer::from_str(&text);
-    documents
-        .map(|document| {
-            Value::deserialize(document)
-                .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-        })
-        .filter(|value| !value.is_null())
-        .collect()
-}
-
-/// Every object under `deploy/` but the kustomizations.
-fn objects() -> &'static [Object] {
-    static OBJECTS: OnceLock<Vec<Object>> = OnceLock::new();
-    OBJECTS.get_or_init(|| {
-        let deploy = root().join("deploy");
-        let mut paths = Vec::new();
-        files(&deploy, &mut paths);
-        paths.retain(|path| path.file_name().is_some_and(|name| name != "kustomization.yaml"));
-        paths.sort();
-        let in_file = |path: &PathBuf| {
-            let file = path.strip_prefix(&deploy).unwrap().display().to_string();
-            documents(path).into_iter().map(move |value| Object { file: file.clone(), value })
-        };
-        paths.iter().flat_map(in_file).collect()
-    })
-}
-
-fn of_kind(kind: &str) -> Vec<&'static Object> {
-    objects().iter().filter(|object| object.kind() == kind).collect()
-}
-
-fn named(kind: &str) -> BTreeSet<String> {
-    of_kind(kind).iter().map(|object| object.name().to_owned()).collect()
-}
+use objects::{Object, documents, named, objects, of_kind, root};
 
 #[test]
 fn every_object_is_what_it_says_and_stands_there_once() {
@@ -372,92 +262,6 @@ fn rights_are_few_and_spelled_out() {
             binding.name()
         );
     }
-}
-
-/// Everything of deploy/install/secrets but the cluster: kubectl renders the objects, and its applies are kept.
-#[test]
-fn the_script_makes_certificates_and_keys_that_the_services_take() {
-    let folder = tempfile::tempdir().unwrap();
-    let kubectl = String::from_utf8(
-        Command::new("sh").args(["-c", "command -v kubectl"]).output().unwrap().stdout,
-    )
-    .unwrap();
-    assert!(!kubectl.trim().is_empty(), "kubectl is not installed");
-    let shim = format!(
-        "#!/bin/sh\ncase \"$*\" in\n*apply*) cat >>'{0}/applied'; echo --- >>'{0}/applied';;\n*'get secret'*) exit 1;;\n*) exec '{1}' \"$@\";;\nesac\n",
-        folder.path().display(),
-        kubectl.trim(),
-    );
-    let bin = folder.path().join("bin");
-    fs::create_dir(&bin).unwrap();
-    fs::write(bin.join("kubectl"), shim).unwrap();
-    let chmod = Command::new("chmod").arg("+x").arg(bin.join("kubectl")).status().unwrap();
-    assert!(chmod.success());
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    let output = Command::new(root().join("deploy/install/secrets"))
-        .env("PATH", path)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-
-    let objects = documents(&folder.path().join("applied"));
-    let find =
-        |name: &str| objects.iter().find(|object| object["metadata"]["name"] == name).unwrap();
-    let secret = |name: &str, key: &str| {
-        let secret: k8s_openapi::api::core::v1::Secret =
-            serde_json::from_value(find(name).clone()).unwrap();
-        String::from_utf8(secret.data.unwrap()[key].0.clone()).unwrap()
-    };
-    let endpoints = &find("coffer-endpoints")["data"];
-    for service in ["orchestrator", "catalog", "storage-gateway", "metrics-gateway"] {
-        let name = format!("coffer-tls-{service}");
-        let (certificate, ca) = (secret(&name, "tls.crt"), secret(&name, "ca.crt"));
-        assert_eq!(endpoints["ca.crt"], ca.as_str());
-        let identity = Identity {
-            certificates: certificate.clone(),
-            key: Secret::new(secret(&name, "tls.key")),
-        };
-        let tls = TlsOptions::new(Some(identity), Some(ca.clone()));
-        tls.server().unwrap();
-        tls.client().unwrap();
-        fs::write(folder.path().join("ca"), &ca).unwrap();
-        fs::write(folder.path().join("certificate"), &certificate).unwrap();
-        let host = endpoints[service].as_str().unwrap().strip_prefix("https://").unwrap();
-        let host = host.split(':').next().unwrap();
-        for host in [host, &format!("{service}.service.coffer")] {
-            let verified = Command::new("openssl")
-                .args(["verify", "-verify_hostname", host, "-purpose", "sslclient", "-CAfile"])
-                .arg(folder.path().join("ca"))
-                .arg(folder.path().join("certificate"))
-                .output()
-                .unwrap();
-            assert!(
-                verified.status.success(),
-                "{host}: {}",
-                String::from_utf8_lossy(&verified.stderr)
-            );
-        }
-    }
-    let signer = Signer::from_pem(&Secret::new(secret("coffer-grants", "private.pem"))).unwrap();
-    let verifier = Verifier::from_pem(&secret("coffer-grants", "public.pem")).unwrap();
-    let now = coffer_runtime::Clock::real().now();
-    let grant = coffer_runtime::grant::Grant {
-        session: coffer_runtime::grant::SessionRef {
-            kind: "BackupSession".into(),
-            namespace: "n".into(),
-            name: "s".into(),
-        },
-        repository: coffer_runtime::grant::RepositoryRef {
-            namespace: "n".into(),
-            name: "r".into(),
-        },
-        operation: coffer_runtime::grant::Operation::Backup,
-        snapshot: None,
-        expires: now + std::time::Duration::from_secs(60),
-    };
-    let token = signer.sign(&grant).unwrap();
-    verifier.verify(token.reveal(), now).unwrap();
 }
 
 /// Starlark is a part of Python's syntax: what Python parses, without the statements that Starlark lacks.
