@@ -6,6 +6,8 @@
     clippy::all,
     clippy::use_self,
     clippy::large_futures,
+    clippy::allow_attributes_without_reason,
+    clippy::or_fun_call,
     reason = "generated code"
 )]
 

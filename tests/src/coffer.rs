@@ -57,7 +57,10 @@ impl Coffer {
         let mut coffer = Self { child, program: program.to_owned(), data_dir };
         wait::until("coffer up is ready", Duration::from_secs(30), async || {
             if let Some(status) = coffer.child.try_wait()? {
-                bail!("coffer up ended ({status}):\n{}", std::fs::read_to_string(&log).unwrap_or_default());
+                bail!(
+                    "coffer up ended ({status}):\n{}",
+                    std::fs::read_to_string(&log).unwrap_or_default()
+                );
             }
             Ok(ready.exists().then_some(()))
         })
@@ -100,7 +103,10 @@ impl Coffer {
     pub async fn down(mut self) -> Result<()> {
         let status = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status()?;
         anyhow::ensure!(status.success(), "signal coffer up");
-        wait::until("coffer up has ended", Duration::from_secs(30), async || Ok(self.child.try_wait()?)).await?;
+        wait::until("coffer up has ended", Duration::from_secs(30), async || {
+            Ok(self.child.try_wait()?)
+        })
+        .await?;
         Ok(())
     }
 

@@ -53,7 +53,9 @@ fn spawn(folder: &Path, port: u16, options: &Options) -> Result<Child> {
         .arg("-")
         .current_dir(folder)
         .stdin(Stdio::piped())
-        .stdout(std::fs::OpenOptions::new().create(true).append(true).open(folder.join("redis.log"))?)
+        .stdout(
+            std::fs::OpenOptions::new().create(true).append(true).open(folder.join("redis.log"))?,
+        )
         .stderr(Stdio::null())
         .spawn()
         .context("start redis-server: is it installed?")?;
@@ -101,7 +103,8 @@ impl RedisServer {
     async fn ready(&mut self) -> Result<()> {
         wait::until("redis-server answers", Duration::from_secs(10), async || {
             if let Some(status) = self.child.try_wait()? {
-                let log = std::fs::read_to_string(self.folder.path().join("redis.log")).unwrap_or_default();
+                let log = std::fs::read_to_string(self.folder.path().join("redis.log"))
+                    .unwrap_or_default();
                 bail!("redis-server ended at once ({status}):\n{log}");
             }
             Ok(self.connect().await.ok())
@@ -139,7 +142,8 @@ impl RedisServer {
     /// When the server does not answer.
     pub async fn connect(&self) -> Result<MultiplexedConnection> {
         let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
-        let mut connection = self.client()?.get_multiplexed_async_connection_with_config(&config).await?;
+        let mut connection =
+            self.client()?.get_multiplexed_async_connection_with_config(&config).await?;
         redis::cmd("PING").exec_async(&mut connection).await?;
         Ok(connection)
     }

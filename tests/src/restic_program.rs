@@ -26,7 +26,10 @@ impl ResticProgram {
     #[must_use]
     pub fn command(&self) -> Command {
         let mut command = Command::new("restic");
-        command.env("RESTIC_PASSWORD", &self.password).env("RESTIC_REPOSITORY", &self.repository).arg("--no-cache");
+        command
+            .env("RESTIC_PASSWORD", &self.password)
+            .env("RESTIC_REPOSITORY", &self.repository)
+            .arg("--no-cache");
         command.stdin(Stdio::null());
         command
     }

@@ -177,7 +177,11 @@ spec:
     /// When it is not within a minute; the error shows the object.
     pub async fn until<K>(&self, name: &str, what: &str, done: impl Fn(&K) -> bool) -> Result<K>
     where
-        K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Serialize + std::fmt::Debug,
+        K: Resource<Scope = NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + Serialize
+            + std::fmt::Debug,
         K::DynamicType: Default,
     {
         let api = self.api::<K>();
@@ -199,7 +203,10 @@ spec:
     /// When it is not within a minute.
     pub async fn ready(&self, name: &str) -> Result<BackupConfiguration> {
         let ready = Some(coffer_api::backup_configuration::InvokerPhase::Ready);
-        self.until(name, "is Ready", |c: &BackupConfiguration| c.status.as_ref().is_some_and(|s| s.phase == ready)).await
+        self.until(name, "is Ready", |c: &BackupConfiguration| {
+            c.status.as_ref().is_some_and(|s| s.phase == ready)
+        })
+        .await
     }
 
     /// Creates a BackupSession by hand and waits until it is final.
@@ -233,18 +240,33 @@ spec:
     /// # Errors
     /// When it is not within a minute.
     pub async fn settled(&self, session: &str) -> Result<BackupSessionStatus> {
-        let done = |s: &BackupSession| s.status.as_ref().and_then(|s| s.phase).is_some_and(SessionPhase::is_final);
-        self.until(session, "is final", done).await?.status.context("a final session without status")
+        let done = |s: &BackupSession| {
+            s.status.as_ref().and_then(|s| s.phase).is_some_and(SessionPhase::is_final)
+        };
+        self.until(session, "is final", done)
+            .await?
+            .status
+            .context("a final session without status")
     }
 
     /// Restores `snapshot` into an AppBinding and waits until the session is final.
     ///
     /// # Errors
     /// When it is not final within a minute.
-    pub async fn restore(&self, session: &str, target: &str, snapshot: &str) -> Result<RestoreSessionStatus> {
+    pub async fn restore(
+        &self,
+        session: &str,
+        target: &str,
+        snapshot: &str,
+    ) -> Result<RestoreSessionStatus> {
         self.apply(&restore_session(session, target, snapshot, ""))?;
-        let done = |s: &RestoreSession| s.status.as_ref().and_then(|s| s.phase).is_some_and(RestorePhase::is_final);
-        self.until(session, "is final", done).await?.status.context("a final session without status")
+        let done = |s: &RestoreSession| {
+            s.status.as_ref().and_then(|s| s.phase).is_some_and(RestorePhase::is_final)
+        };
+        self.until(session, "is final", done)
+            .await?
+            .status
+            .context("a final session without status")
     }
 
     /// The status of the Repository `repo`.
@@ -265,7 +287,9 @@ spec:
         let url = endpoints.get("pushgateway").context("no pushgateway among the endpoints")?;
         let address = url.trim_start_matches("http://").trim_end_matches('/');
         let mut stream = TcpStream::connect(address).await?;
-        stream.write_all(format!("GET /metrics HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).await?;
+        stream
+            .write_all(format!("GET /metrics HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes())
+            .await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
         let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;

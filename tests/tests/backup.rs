@@ -31,7 +31,8 @@ async fn a_session_made_by_hand_stores_everything_and_says_so() -> Result<()> {
     let status = world.back_up("orders-manual-1", "orders").await?;
 
     assert_eq!(status.phase, Some(SessionPhase::Succeeded), "{status:#?}");
-    let conditions: Vec<_> = status.conditions.iter().map(|c| (c.kind.as_str(), c.status)).collect();
+    let conditions: Vec<_> =
+        status.conditions.iter().map(|c| (c.kind.as_str(), c.status)).collect();
     for kind in [
         condition::BACKEND_REPOSITORY_INITIALIZED,
         condition::RETENTION_POLICY_APPLIED,
@@ -58,7 +59,8 @@ async fn a_session_made_by_hand_stores_everything_and_says_so() -> Result<()> {
     assert!(listed[0]["id"].as_str().unwrap().starts_with(&snapshot.name));
     assert_eq!(listed[0]["hostname"], "host-0");
     assert_eq!(listed[0]["paths"], serde_json::json!(["/dump.rdb"]));
-    let manifest: coffer_api::manifest::Manifest = serde_json::from_slice(&world.restic().dump("latest", "/manifest.json")?)?;
+    let manifest: coffer_api::manifest::Manifest =
+        serde_json::from_slice(&world.restic().dump("latest", "/manifest.json")?)?;
     assert_eq!(manifest.keys(), u64::try_from(before.len())?);
     assert!(manifest.counted);
 
@@ -66,7 +68,8 @@ async fn a_session_made_by_hand_stores_everything_and_says_so() -> Result<()> {
     assert_eq!(repository.integrity, Some(true));
     assert_eq!(repository.snapshot_count, Some(1));
     assert!(repository.total_size.is_some() && repository.last_backup_time.is_some());
-    let references: Vec<_> = repository.references.iter().map(|r| (r.kind.as_str(), r.name.as_str())).collect();
+    let references: Vec<_> =
+        repository.references.iter().map(|r| (r.kind.as_str(), r.name.as_str())).collect();
     assert_eq!(references, [("BackupConfiguration", "orders")]);
 
     let events = world.api::<Event>().list(&ListParams::default()).await?;
@@ -82,7 +85,10 @@ async fn what_the_original_shows_in_columns_is_shown() -> Result<()> {
     world.back_up("orders-manual-1", "orders").await?;
     let row = |kind: &str| world.kubectl(&["get", kind]);
     let configurations = row("bc")?;
-    assert!(configurations.contains("TASK") && configurations.contains("redis-backup-7.0.5"), "{configurations}");
+    assert!(
+        configurations.contains("TASK") && configurations.contains("redis-backup-7.0.5"),
+        "{configurations}"
+    );
     assert!(configurations.contains("Ready"), "{configurations}");
     let sessions = row("backupsession")?;
     assert!(sessions.contains("INVOKER-TYPE") && sessions.contains("Succeeded"), "{sessions}");
@@ -105,7 +111,10 @@ async fn the_figures_are_at_the_metrics_gateway() -> Result<()> {
         "stash_appscode_com_repository_integrity{",
         "stash_appscode_com_repository_snapshot_count{",
     ] {
-        let value = metrics.lines().find(|l| l.starts_with(line)).with_context(|| format!("no {line} in\n{metrics}"))?;
+        let value = metrics
+            .lines()
+            .find(|l| l.starts_with(line))
+            .with_context(|| format!("no {line} in\n{metrics}"))?;
         assert!(value.ends_with(" 1"), "{value}");
         assert!(value.contains("job=\"backupconfiguration-demo-orders\""), "{value}");
     }
@@ -117,12 +126,14 @@ async fn a_schedule_makes_sessions_until_it_is_paused() -> Result<()> {
     let world = World::start(COFFER).await?;
     world.redis.command::<()>(&["SET", "a", "1"]).await?;
     world.apply_basics()?;
-    world.apply(&configuration("often", "* * * * * *", ""))?;
+    world.apply(&configuration("often", "@every 1s", ""))?;
     let sessions = world.api::<BackupSession>();
     let of_often = ListParams::default().labels("stash.appscode.com/invoker-name=often");
     let first = wait::until("a session succeeded", SESSION_LIMIT, async || {
         let list = sessions.list(&of_often).await?;
-        let done = |s: &&BackupSession| s.status.as_ref().and_then(|s| s.phase) == Some(SessionPhase::Succeeded);
+        let done = |s: &&BackupSession| {
+            s.status.as_ref().and_then(|s| s.phase) == Some(SessionPhase::Succeeded)
+        };
         Ok(list.iter().find(done).cloned())
     })
     .await?;
@@ -134,7 +145,8 @@ async fn a_schedule_makes_sessions_until_it_is_paused() -> Result<()> {
     world.coffer.run(&["pause", "often", "-n", NAMESPACE], Output::Captured)?;
     let paused = world
         .until("often", "is looked at", |c: &BackupConfiguration| {
-            c.spec.paused && c.status.as_ref().and_then(|s| s.observed_generation) == c.metadata.generation
+            c.spec.paused
+                && c.status.as_ref().and_then(|s| s.observed_generation) == c.metadata.generation
         })
         .await?;
     assert_eq!(paused.status.unwrap().phase, Some(InvokerPhase::Ready));
@@ -147,7 +159,10 @@ async fn a_schedule_makes_sessions_until_it_is_paused() -> Result<()> {
     let manual = world.back_up("often-by-hand", "often").await?;
     assert_eq!(manual.phase, Some(SessionPhase::Succeeded), "{manual:#?}");
     let numbered = |name: &Option<String>| name.clone().filter(|n| n != "often-by-hand");
-    assert_eq!(numbered(&at_pause), numbered(&newest().await?.filter(|n| n != "often-by-hand").or(at_pause.clone())));
+    assert_eq!(
+        numbered(&at_pause),
+        numbered(&newest().await?.filter(|n| n != "often-by-hand").or(at_pause.clone()))
+    );
     Ok(())
 }
 
@@ -159,17 +174,23 @@ async fn what_is_missing_is_named_and_waited_for() -> Result<()> {
     let says = |kind: condition::Kind, text: &'static str| {
         move |c: &BackupConfiguration| {
             let conditions = c.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
-            kind.find(conditions).is_some_and(|c| c.status == condition::Status::False && c.message.contains(text))
+            kind.find(conditions)
+                .is_some_and(|c| c.status == condition::Status::False && c.message.contains(text))
         }
     };
-    let not_ready = world.until("orders", "misses repo", says(condition::REPOSITORY_FOUND, "repo")).await?;
+    let not_ready =
+        world.until("orders", "misses repo", says(condition::REPOSITORY_FOUND, "repo")).await?;
     assert_eq!(not_ready.status.unwrap().phase, Some(InvokerPhase::NotReady));
 
     let (namespace_and_secret, repository) = split_storage(&world.storage());
     world.apply(&repository)?;
-    world.until("orders", "misses the Secret", says(condition::BACKEND_SECRET_FOUND, "storage")).await?;
+    world
+        .until("orders", "misses the Secret", says(condition::BACKEND_SECRET_FOUND, "storage"))
+        .await?;
     world.apply(&namespace_and_secret)?;
-    world.until("orders", "misses the target", says(condition::BACKUP_TARGET_FOUND, "orders")).await?;
+    world
+        .until("orders", "misses the target", says(condition::BACKUP_TARGET_FOUND, "orders"))
+        .await?;
     world.apply(&world.app_binding("orders", &world.redis))?;
     world.ready("orders").await?;
     Ok(())
@@ -186,13 +207,16 @@ async fn deleting_takes_the_children_and_leaves_the_data() -> Result<()> {
     let configurations = world.api::<BackupConfiguration>();
     let finalizers = configurations.get("orders").await?.metadata.finalizers.unwrap_or_default();
     assert_eq!(finalizers, ["stash.appscode.com"]);
-    assert_eq!(world.api::<Repository>().get("repo").await?.metadata.finalizers.unwrap_or_default(), ["stash"]);
+    assert_eq!(
+        world.api::<Repository>().get("repo").await?.metadata.finalizers.unwrap_or_default(),
+        ["stash"]
+    );
 
     configurations.delete("orders", &DeleteParams::default()).await?;
     wait::until("the configuration and its children are gone", SESSION_LIMIT, async || {
-        let owned = |refs: Option<&Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference>>| {
-            refs.is_some_and(|refs| refs.iter().any(|r| r.name == "orders"))
-        };
+        let owned = |refs: Option<
+            &Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference>,
+        >| { refs.is_some_and(|refs| refs.iter().any(|r| r.name == "orders")) };
         let sessions = world.api::<BackupSession>().list(&ListParams::default()).await?;
         let left = sessions.iter().filter(|s| owned(s.metadata.owner_references.as_ref())).count();
         let gone = configurations.get_opt("orders").await?.is_none();
@@ -223,7 +247,10 @@ async fn the_job_is_as_the_original_makes_it_and_its_secret_is_closed_afterwards
     let job = world.api::<Job>().get("stash-backup-orders-manual-1-0").await?;
     let labels = job.metadata.labels.clone().unwrap_or_default();
     assert_eq!(labels.get("app.kubernetes.io/component").map(String::as_str), Some("stash-backup"));
-    assert_eq!(labels.get("app.kubernetes.io/managed-by").map(String::as_str), Some("stash.appscode.com"));
+    assert_eq!(
+        labels.get("app.kubernetes.io/managed-by").map(String::as_str),
+        Some("stash.appscode.com")
+    );
     assert_eq!(labels.get("team").map(String::as_str), Some("shop"));
     let spec = job.spec.context("a Job without spec")?;
     assert_eq!(spec.backoff_limit, Some(0));

@@ -54,7 +54,9 @@ fn still(world: &World, id: &str) -> Result<()> {
 }
 
 fn secret(name: &str, key: &str, value: &str) -> String {
-    format!("{{apiVersion: v1, kind: Secret, metadata: {{name: {name}, namespace: {NAMESPACE}}}, stringData: {{{key}: \"{value}\"}}}}")
+    format!(
+        "{{apiVersion: v1, kind: Secret, metadata: {{name: {name}, namespace: {NAMESPACE}}}, stringData: {{{key}: \"{value}\"}}}}"
+    )
 }
 
 #[tokio::test]
@@ -72,13 +74,16 @@ async fn a_wrong_redis_password() -> Result<()> {
 #[tokio::test]
 async fn a_user_without_rights() -> Result<()> {
     let (world, id) = with_snapshot().await?;
-    world.redis.command::<()>(&["ACL", "SETUSER", "poor", "on", ">pw", "+ping", "+info", "~*"]).await?;
+    world
+        .redis
+        .command::<()>(&["ACL", "SETUSER", "poor", "on", ">pw", "+ping", "+info", "~*"])
+        .await?;
     let auth = format!(
         "{{apiVersion: v1, kind: Secret, metadata: {{name: orders-auth, namespace: {NAMESPACE}}}, stringData: {{username: poor, password: pw}}}}"
     );
     world.apply(&auth)?;
     failed(&world.back_up("bad", "orders").await?);
-    shows(&world, "backupsession", "bad", &["poor", "psync"])?;
+    shows(&world, "backupsession", "bad", &["NOPERM", "+psync", "127.0.0.1"])?;
     still(&world, &id)
 }
 
@@ -123,7 +128,8 @@ async fn a_directory_that_cannot_be_made() -> Result<()> {
     let file = world.path("a-file");
     std::fs::write(&file, "")?;
     let repository = world.path("repository").display().to_string();
-    world.apply(&world.storage().replace(&repository, &file.join("below").display().to_string()))?;
+    world
+        .apply(&world.storage().replace(&repository, &file.join("below").display().to_string()))?;
     world.apply(&world.app_binding("orders", &world.redis))?;
     world.apply(&configuration("orders", "0 0 1 1 *", ""))?;
     failed(&world.back_up("bad", "orders").await?);
@@ -195,8 +201,13 @@ async fn a_snapshot_that_does_not_exist() -> Result<()> {
     let (world, id) = with_snapshot().await?;
     restore_failed(&world.restore("bad", "orders", "0123abcd").await?);
     shows(&world, "restoresession", "bad", &["0123abcd"])?;
-    world.apply(&restore_session("bad-host", "orders", "latest", "").replace("rules: [{", "alias: other\n    rules: [{"))?;
-    let done = |s: &coffer_api::RestoreSession| s.status.as_ref().and_then(|s| s.phase).is_some_and(RestorePhase::is_final);
+    world.apply(
+        &restore_session("bad-host", "orders", "latest", "")
+            .replace("rules: [{", "alias: other\n    rules: [{"),
+    )?;
+    let done = |s: &coffer_api::RestoreSession| {
+        s.status.as_ref().and_then(|s| s.phase).is_some_and(RestorePhase::is_final)
+    };
     let session = world.until("bad-host", "is final", done).await?;
     restore_failed(&session.status.context("no status")?);
     shows(&world, "restoresession", "bad-host", &["other"])?;
@@ -215,7 +226,11 @@ async fn a_redis_without_its_app_binding_or_secret() -> Result<()> {
 
 #[tokio::test]
 async fn a_cluster_is_not_backed_up_by_halves() -> Result<()> {
-    let options = redis_server::Options { config: vec!["cluster-enabled yes".into()], databases: 1, ..Default::default() };
+    let options = redis_server::Options {
+        config: vec!["cluster-enabled yes".into()],
+        databases: 1,
+        ..Default::default()
+    };
     let world = World::with_redis(COFFER, options).await?;
     world.apply_basics()?;
     failed(&world.back_up("bad", "orders").await?);

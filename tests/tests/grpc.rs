@@ -6,11 +6,13 @@ use anyhow::{Context as _, Result};
 use coffer_proto::{
     catalog::v1::{ListTasksRequest, catalog_client::CatalogClient},
     orchestrator::v1::{
-        CancelRequest, SessionKind, SessionRef, TriggerBackupRequest, WatchRequest, sessions_client::SessionsClient,
+        CancelRequest, SessionKind, SessionRef, TriggerBackupRequest, WatchRequest,
+        sessions_client::SessionsClient,
     },
     storage::v1::{
-        BackupHeader, BackupRequest, ListSnapshotsRequest, MigrateRequest, RepositoryRef, RestoreRequest,
-        backup_request::Message, repositories_client::RepositoriesClient, snapshots_client::SnapshotsClient,
+        BackupHeader, BackupRequest, ListSnapshotsRequest, MigrateRequest, RepositoryRef,
+        RestoreRequest, backup_request::Message, repositories_client::RepositoriesClient,
+        snapshots_client::SnapshotsClient,
     },
 };
 use coffer_runtime::{Secret, grpc, tls::TlsOptions};
@@ -57,8 +59,14 @@ async fn a_client_triggers_a_backup_and_watches_it() -> Result<()> {
         backup_configuration: "orders".into(),
         request_id: "once".into(),
     };
-    let first = sessions.trigger_backup(request.clone()).await?.into_inner().session.context("no session")?;
-    let second = sessions.trigger_backup(request).await?.into_inner().session.context("no session")?;
+    let first = sessions
+        .trigger_backup(request.clone())
+        .await?
+        .into_inner()
+        .session
+        .context("no session")?;
+    let second =
+        sessions.trigger_backup(request).await?.into_inner().session.context("no session")?;
     assert_eq!(first.r#ref, second.r#ref, "a repeated request makes no second session");
 
     let mut watch = sessions.watch(WatchRequest { r#ref: first.r#ref.clone() }).await?.into_inner();
@@ -72,7 +80,12 @@ async fn a_client_triggers_a_backup_and_watches_it() -> Result<()> {
         last = Some(session);
     }
     let last = last.context("nothing was watched")?;
-    assert_eq!(phases.last().map(String::as_str), Some("Succeeded"), "{phases:?}: {}", last.message);
+    assert_eq!(
+        phases.last().map(String::as_str),
+        Some("Succeeded"),
+        "{phases:?}: {}",
+        last.message
+    );
     let result = last.result.context("no result")?;
     assert!(result.keys > 0 && result.bytes > 0);
     assert_eq!(last.target, "orders");
@@ -93,7 +106,11 @@ async fn a_session_can_be_cancelled() -> Result<()> {
     })
     .await?;
     let channel = grpc::with_token(channel(&world, "orchestrator").await?, Some(&token(&world)?))?;
-    let session = SessionRef { kind: SessionKind::Backup.into(), namespace: NAMESPACE.into(), name: "long".into() };
+    let session = SessionRef {
+        kind: SessionKind::Backup.into(),
+        namespace: NAMESPACE.into(),
+        name: "long".into(),
+    };
     SessionsClient::new(channel).cancel(CancelRequest { r#ref: Some(session) }).await?;
     let status = world.settled("long").await?;
     assert_eq!(status.phase.map(|p| p.as_str()), Some("Failed"));
@@ -116,9 +133,13 @@ async fn nobody_comes_in_without_a_token_and_nobody_goes_further_than_his_rights
     let storage = channel(&world, "storage-gateway").await?;
     let list = ListSnapshotsRequest { repository: repository(), ..Default::default() };
 
-    let bare = SessionsClient::new(orchestrator.clone()).trigger_backup(trigger.clone()).await.unwrap_err();
+    let bare = SessionsClient::new(orchestrator.clone())
+        .trigger_backup(trigger.clone())
+        .await
+        .unwrap_err();
     assert_eq!(bare.code(), Code::Unauthenticated, "{bare}");
-    let bare = RepositoriesClient::new(storage.clone()).list_snapshots(list.clone()).await.unwrap_err();
+    let bare =
+        RepositoriesClient::new(storage.clone()).list_snapshots(list.clone()).await.unwrap_err();
     assert_eq!(bare.code(), Code::Unauthenticated, "{bare}");
 
     let wrong = grpc::with_token(orchestrator.clone(), Some(&Secret::new("no-such-token")))?;
@@ -131,21 +152,35 @@ async fn nobody_comes_in_without_a_token_and_nobody_goes_further_than_his_rights
     let denied = grpc::with_token(orchestrator, Some(&nobody))?;
     let denied = SessionsClient::new(denied).trigger_backup(trigger).await.unwrap_err();
     assert_eq!(denied.code(), Code::PermissionDenied, "{denied}");
-    assert!(denied.message().contains("backupsessions") && denied.message().contains(NAMESPACE), "{denied}");
+    assert!(
+        denied.message().contains("backupsessions") && denied.message().contains(NAMESPACE),
+        "{denied}"
+    );
     let denied = grpc::with_token(storage.clone(), Some(&nobody))?;
     let denied = RepositoriesClient::new(denied).list_snapshots(list).await.unwrap_err();
     assert_eq!(denied.code(), Code::PermissionDenied, "{denied}");
 
     // Not even the administrator writes a snapshot: that takes a session's grant.
-    let admin = grpc::with_token(storage, Some(&token(&world)?)?;
-    let header = BackupHeader { repository: repository(), paths: vec!["/dump.rdb".into()], ..Default::default() };
+    let admin = grpc::with_token(storage, Some(&token(&world)?))?;
+    let header = BackupHeader {
+        repository: repository(),
+        paths: vec!["/dump.rdb".into()],
+        ..Default::default()
+    };
     let stream = tokio_stream::iter([BackupRequest { message: Some(Message::Header(header)) }]);
     let refused = SnapshotsClient::new(admin.clone()).backup(stream).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
-    let restore = RestoreRequest { repository: repository(), snapshot: "latest".into(), ..Default::default() };
+    let restore = RestoreRequest {
+        repository: repository(),
+        snapshot: "latest".into(),
+        ..Default::default()
+    };
     let refused = SnapshotsClient::new(admin).restore(restore).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
-    assert_eq!(world.api::<coffer_api::BackupSession>().list(&ListParams::default()).await?.items.len(), 0);
+    assert_eq!(
+        world.api::<coffer_api::BackupSession>().list(&ListParams::default()).await?.items.len(),
+        0
+    );
     Ok(())
 }
 
@@ -160,7 +195,8 @@ async fn what_a_later_version_brings_says_so_and_the_catalog_lists_its_tasks() -
     assert_eq!(answer.code(), Code::Unimplemented, "{answer}");
 
     let catalog = grpc::with_token(channel(&world, "catalog").await?, Some(&token))?;
-    let tasks = CatalogClient::new(catalog).list_tasks(ListTasksRequest {}).await?.into_inner().tasks;
+    let tasks =
+        CatalogClient::new(catalog).list_tasks(ListTasksRequest {}).await?.into_inner().tasks;
     let names: Vec<_> = tasks.iter().map(|t| t.name.as_str()).collect();
     for version in ["5.0.13", "6.2.5", "7.0.5"] {
         for way in ["backup", "restore"] {

@@ -24,6 +24,7 @@ async fn slow_world() -> Result<World> {
     world.apply_basics()?;
     let status = world.back_up("good", "orders").await?;
     assert_eq!(status.phase, Some(SessionPhase::Succeeded), "{status:#?}");
+    world.redis.command::<()>(&["FLUSHALL"]).await?;
     // The server sleeps between keys of an RDB: the dump then takes seconds, whatever the machine.
     dataset::load(&world.redis.client()?, &dataset::Spec::small()).await?;
     world.redis.command::<()>(&["CONFIG", "SET", "rdb-key-save-delay", "2000"]).await?;
@@ -32,14 +33,20 @@ async fn slow_world() -> Result<World> {
 
 /// Waits until the session's worker runs, and returns its process id.
 async fn worker(world: &World) -> Result<u32> {
-    wait::until("a worker runs", Duration::from_secs(30), async || Ok(worker_of(world.coffer.pid()))).await
+    wait::until("a worker runs", Duration::from_secs(30), async || {
+        Ok(worker_of(world.coffer.pid()))
+    })
+    .await
 }
 
 fn worker_of(coffer: u32) -> Option<u32> {
     let children = format!("/proc/{coffer}/task");
     let tasks = std::fs::read_dir(children).ok()?.flatten();
     let read = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("children")).ok();
-    tasks.filter_map(read).flat_map(|t| t.split_whitespace().filter_map(|p| p.parse().ok()).collect::<Vec<u32>>()).next()
+    tasks
+        .filter_map(read)
+        .flat_map(|t| t.split_whitespace().filter_map(|p| p.parse().ok()).collect::<Vec<u32>>())
+        .next()
 }
 
 /// Waits until the server has begun to write a dump.
@@ -89,7 +96,12 @@ async fn the_worker_in_mid_dump() -> Result<()> {
     let status = world.settled("bad").await?;
     assert_eq!(status.phase, Some(SessionPhase::Failed), "{status:#?}");
     let described = world.describe("backupsession", "bad")?;
-    assert!(described.contains("137") || described.contains("SIGKILL") || described.contains("signal 9"), "{described}");
+    assert!(
+        described.contains("137")
+            || described.contains("SIGKILL")
+            || described.contains("signal 9"),
+        "{described}"
+    );
     only_the_good_one_is_listed_and_the_next_succeeds(&world).await
 }
 
@@ -118,11 +130,16 @@ async fn redis_in_mid_restore() -> Result<()> {
     worker(&world).await?;
     wait::until("the worker is connected", Duration::from_secs(30), async || {
         let clients: String = world.redis.command(&["CLIENT", "LIST"]).await?;
-        Ok(clients.lines().any(|c| c.contains("cmd=restore") || c.contains("cmd=function")).then_some(()))
+        Ok(clients
+            .lines()
+            .any(|c| c.contains("cmd=restore") || c.contains("cmd=function"))
+            .then_some(()))
     })
     .await?;
     world.redis.kill();
-    let done = |s: &coffer_api::RestoreSession| s.status.as_ref().and_then(|s| s.phase).is_some_and(RestorePhase::is_final);
+    let done = |s: &coffer_api::RestoreSession| {
+        s.status.as_ref().and_then(|s| s.phase).is_some_and(RestorePhase::is_final)
+    };
     let session = world.until("bad", "is final", done).await?;
     let status = session.status.context("no status")?;
     assert_eq!(status.phase, Some(RestorePhase::Failed), "{status:#?}");

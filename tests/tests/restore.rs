@@ -43,7 +43,8 @@ async fn latest_brings_every_key_back_also_when_it_is_done_twice() -> Result<()>
         assert!(differences.is_empty(), "after {session}:\n{differences}");
     }
     let metrics = world.metrics().await?;
-    let success = metrics.lines().find(|l| l.starts_with("stash_appscode_com_restoresession_success{"));
+    let success =
+        metrics.lines().find(|l| l.starts_with("stash_appscode_com_restoresession_success{"));
     assert!(success.context("no restoresession_success")?.ends_with(" 1"));
     Ok(())
 }
@@ -58,7 +59,11 @@ async fn an_older_snapshot_goes_into_another_redis() -> Result<()> {
     world.back_up("orders-2", "orders").await?;
     let id = first.targets[0].stats[0].snapshots[0].name.clone();
 
-    let other = RedisServer::start(redis_server::Options { password: "other".into(), ..Default::default() }).await?;
+    let other = RedisServer::start(redis_server::Options {
+        password: "other".into(),
+        ..Default::default()
+    })
+    .await?;
     world.apply(&world.app_binding("copy", &other))?;
     let status = world.restore("to-copy", "copy", &id).await?;
     assert_eq!(status.phase, Some(RestorePhase::Succeeded), "{status:#?}");
@@ -77,7 +82,15 @@ async fn what_restic_wrote_for_stash_restores_in_either_format() -> Result<()> {
         restic.run(&["init", "--repository-version", version])?;
         let mut child = restic
             .command()
-            .args(["backup", "--quiet", "--stdin", "--stdin-filename", "dumpfile.resp", "--host", "host-0"])
+            .args([
+                "backup",
+                "--quiet",
+                "--stdin",
+                "--stdin-filename",
+                "dumpfile.resp",
+                "--host",
+                "host-0",
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()?;
@@ -88,7 +101,11 @@ async fn what_restic_wrote_for_stash_restores_in_either_format() -> Result<()> {
         // Twice: the second time must not double the list.
         for session in ["stash-1", "stash-2"] {
             let status = world.restore(session, "orders", "latest").await?;
-            assert_eq!(status.phase, Some(RestorePhase::Succeeded), "format {version}: {status:#?}");
+            assert_eq!(
+                status.phase,
+                Some(RestorePhase::Succeeded),
+                "format {version}: {status:#?}"
+            );
         }
         let list: Vec<String> = world.redis.command(&["LRANGE", "list", "0", "-1"]).await?;
         assert_eq!(list, ["a", "b", "c"]);
@@ -105,9 +122,14 @@ async fn a_restore_without_rules_takes_the_latest_and_the_deprecated_place_is_re
     world.apply_basics()?;
     world.redis.command::<()>(&["SET", "a", "1"]).await?;
     world.back_up("orders-1", "orders").await?;
-    let with_rules = restore_session("old-place", "orders", "x", "  rules: [{snapshots: [latest]}]");
+    let with_rules =
+        restore_session("old-place", "orders", "x", "  rules: [{snapshots: [latest]}]");
     for (name, yaml) in [
-        ("no-rules", restore_session("no-rules", "orders", "x", "").replace("    rules: [{snapshots: [\"x\"]}]\n", "")),
+        (
+            "no-rules",
+            restore_session("no-rules", "orders", "x", "")
+                .replace("    rules: [{snapshots: [\"x\"]}]\n", ""),
+        ),
         ("old-place", with_rules.replace("    rules: [{snapshots: [\"x\"]}]\n", "")),
     ] {
         world.redis.command::<()>(&["FLUSHALL"]).await?;

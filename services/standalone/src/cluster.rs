@@ -71,7 +71,7 @@ impl Options {
             worker,
             images: vec![],
             max_jobs: 4,
-            start_grace: Duration::ZERO,
+            start_grace: Duration::from_secs(5),
         }
     }
 }

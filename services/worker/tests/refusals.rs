@@ -72,7 +72,7 @@ async fn rights_are_named_with_the_rule_that_grants_them() {
     assert_eq!(error.class(), Class::Denied);
     let text = error.to_string();
     assert!(text.contains("run REPLCONF on Redis at") && text.contains("NOPERM"), "{text}");
-    assert!(text.contains("grant the user `+psync +replconf +ping +info`"), "{text}");
+    assert!(text.contains("grant the AppBinding's user `+psync +replconf +ping +info`"), "{text}");
 
     // The documented rules are enough, and no right to any key is needed for a backup.
     let (chunks, _) = dump(&user("backup")).await.unwrap();

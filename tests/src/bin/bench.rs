@@ -61,7 +61,10 @@ async fn bench() -> Result<()> {
             Some(peer) => (format!("{peer:.1}"), format!("{:.2}", figure.ours / peer)),
             None => ("-".to_owned(), "-".to_owned()),
         };
-        println!("{:<34} {:>10.1} {peer:>10} {ratio:>8}  {}", figure.case, figure.ours, figure.unit);
+        println!(
+            "{:<34} {:>10.1} {peer:>10} {ratio:>8}  {}",
+            figure.case, figure.ours, figure.unit
+        );
     }
     let lines: Vec<_> = figures
         .iter()
@@ -86,7 +89,10 @@ async fn measure(megabytes: u64) -> Result<Vec<Figure>> {
     let (peer_backup, size) = peer_backup(&redis, &folder)?;
     let coffer = Coffer::up(&folder).await?;
     fs::write(folder.join("manifests.yaml"), manifests(&redis, &folder))?;
-    coffer.run(&["apply", "-f", &folder.join("manifests.yaml").display().to_string()], Output::Captured)?;
+    coffer.run(
+        &["apply", "-f", &folder.join("manifests.yaml").display().to_string()],
+        Output::Captured,
+    )?;
 
     let memory = Memory::watch(coffer.pid());
     let clock = Instant::now();
@@ -170,9 +176,11 @@ fn peer_restore(folder: &Path) -> Result<Duration> {
         data = data.display()
     );
     let clock = Instant::now();
-    let status = restic_env(Command::new("bash").args(["-c", &script]), &folder.join("peer")).status()?;
+    let status =
+        restic_env(Command::new("bash").args(["-c", &script]), &folder.join("peer")).status()?;
     let time = clock.elapsed();
-    let _ = Command::new("redis-cli").args(["-p", &port.to_string(), "shutdown", "nosave"]).status();
+    let _ =
+        Command::new("redis-cli").args(["-p", &port.to_string(), "shutdown", "nosave"]).status();
     ensure!(status.success(), "the peer's restore failed");
     Ok(time)
 }
@@ -247,7 +255,11 @@ struct Peak {
 
 impl Memory {
     fn watch(pid: u32) -> Self {
-        let (stop, own, children) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
+        let (stop, own, children) = (
+            Arc::<AtomicBool>::default(),
+            Arc::<AtomicU64>::default(),
+            Arc::<AtomicU64>::default(),
+        );
         let (stopped, own_peak, children_peak) = (stop.clone(), own.clone(), children.clone());
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
@@ -265,7 +277,10 @@ impl Memory {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.thread().unpark();
         let _ = self.thread.join();
-        Peak { own: self.own.load(Ordering::Relaxed), children: self.children.load(Ordering::Relaxed) }
+        Peak {
+            own: self.own.load(Ordering::Relaxed),
+            children: self.children.load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -277,6 +292,10 @@ fn resident(pid: u32) -> u64 {
 
 fn children_of(pid: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let read = |task: fs::DirEntry| fs::read_to_string(task.path().join("children")).unwrap_or_default();
-    tasks.map(read).flat_map(|text| text.split_whitespace().filter_map(|p| p.parse().ok()).collect::<Vec<_>>()).collect()
+    let read =
+        |task: fs::DirEntry| fs::read_to_string(task.path().join("children")).unwrap_or_default();
+    tasks
+        .map(read)
+        .flat_map(|text| text.split_whitespace().filter_map(|p| p.parse().ok()).collect::<Vec<_>>())
+        .collect()
 }

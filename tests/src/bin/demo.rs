@@ -4,9 +4,8 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use coffer_tests::{
-    compare,
     coffer::{Coffer, Output},
-    dataset,
+    compare, dataset,
     redis_server::{self, RedisServer},
     report::{Report, bytes, count, rate},
     restic_program::ResticProgram,
@@ -46,7 +45,8 @@ async fn demo() -> Result<()> {
     let manifests = folder.path().join("manifests.yaml");
     std::fs::write(&manifests, manifest(&redis, folder.path()))?;
     let step = report.step("apply the manifests");
-    let applied = coffer.run(&["apply", "-f", &manifests.display().to_string()], Output::Captured)?;
+    let applied =
+        coffer.run(&["apply", "-f", &manifests.display().to_string()], Output::Captured)?;
     step.done(&format!("{} objects", applied.lines().count()));
 
     let step = report.step("back up (triggered over gRPC)");

@@ -5,6 +5,8 @@
 //! specs are made of), one module a kind, [`condition`] (what status says), [`names`] (what children are called),
 //! [`session`] (orchestrator to worker) and [`outcome`] (worker to orchestrator).
 
+#![allow(clippy::duplicated_attributes, reason = "every printer column is an attribute of its own")]
+
 pub mod app_binding;
 pub mod backend;
 pub mod backup_batch;

@@ -47,7 +47,9 @@ pub enum Error {
         reply: String,
     },
     /// The user lacks rights.
-    #[error("run {command} on Redis at {address}: {reply}; grant the user `{grant}` (ACL SETUSER)")]
+    #[error(
+        "run {command} on Redis at {address}: {reply}; grant the AppBinding's user `{grant}` (ACL SETUSER)"
+    )]
     Permission {
         /// Host and port.
         address: String,
