@@ -1,6 +1,6 @@
 //! Server-side apply: every manager owns the fields it set, and takes away only what is its own.
 //!
-//! [`FieldSet`](fields::FieldSet) is a tree of owned fields, read from and written to
+//! [`FieldSet`] is a tree of owned fields, read from and written to
 //! `metadata.managedFields`. Three walks over the schema do the work: [`fields::of`] lists the
 //! fields of an object, [`compare`] says what an update changed, [`merge`] merges a configuration
 //! into the live object and removes what its manager no longer applies. This is the algorithm of
