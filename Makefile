@@ -24,7 +24,7 @@ test: ## Runs format, lints, generated files, every test and doc test.
 	  kubectl=kubernetes-client prometheus-pushgateway=prometheus-pushgateway promtool=prometheus
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- --deny warnings
-	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --document-private-items --quiet
+	RUSTDOCFLAGS="--deny warnings --allow rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items --quiet
 	cargo $(TEST_RUNNER) --workspace
 	cargo test --workspace --doc --quiet
 

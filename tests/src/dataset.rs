@@ -1,6 +1,6 @@
 //! Keys of every type, the same for the same seed: what a backup tool must carry, and what tools have been seen to lose.
 //!
-//! [`edges`] holds the values that somebody once got wrong, one by one; [`bulk`] fills up with ordinary keys to the number
+//! `edges` holds the values that somebody once got wrong, one by one; `bulk` fills up with ordinary keys to the number
 //! that is asked for. Times to live are hours away, so that nothing expires while a test looks at it.
 
 mod bulk;
