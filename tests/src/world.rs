@@ -310,10 +310,17 @@ spec:
     /// # Errors
     /// When it fails, with what it wrote to standard error.
     pub fn kubectl(&self, args: &[&str]) -> Result<String> {
+        self.kubectl_anywhere(&[&["-n", NAMESPACE], args].concat())
+    }
+
+    /// Runs kubectl for objects that name their namespaces themselves.
+    ///
+    /// # Errors
+    /// When it fails, with what it wrote to standard error.
+    pub fn kubectl_anywhere(&self, args: &[&str]) -> Result<String> {
         let output = std::process::Command::new("kubectl")
             .arg("--kubeconfig")
             .arg(self.coffer.kubeconfig())
-            .args(["-n", NAMESPACE])
             .args(args)
             .env("HOME", self.folder.path())
             .stdin(std::process::Stdio::null())

@@ -24,11 +24,11 @@ async fn they_apply_unchanged_with_kubectl_in_both_ways() -> Result<()> {
         let world = World::start(COFFER).await?;
         for file in manifests()?.iter().filter(|f| !name(f).starts_with('9')) {
             let file = file.display().to_string();
-            let applied =
-                world.kubectl(&[&["apply", "-f", file.as_str()], how.as_slice()].concat())?;
+            let applied = world
+                .kubectl_anywhere(&[&["apply", "-f", file.as_str()], how.as_slice()].concat())?;
             assert!(!applied.contains("warning"), "{applied}");
-            let again =
-                world.kubectl(&[&["apply", "-f", file.as_str()], how.as_slice()].concat())?;
+            let again = world
+                .kubectl_anywhere(&[&["apply", "-f", file.as_str()], how.as_slice()].concat())?;
             let settled = if how.is_empty() { "unchanged" } else { "serverside-applied" };
             // The orchestrator adds finalizers and status meanwhile; that must not make a second apply a change. Secrets are
             // apart: kubectl sends a stringData again each time, since no server ever shows it one.

@@ -174,6 +174,16 @@ impl Repositories {
         if created {
             tracing::info!(repository = %reference, location = place.location(), "made a repository");
         }
+        // What a gateway that was killed here has left would keep every forget and prune out for half an hour. Only locks
+        // that `restic unlock` calls stale go: old ones, and ours of processes that are gone.
+        match repository.unlock(restic::UnlockScope::Stale).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::warn!(repository = %reference, removed, "removed stale locks"),
+            Err(error) => {
+                let error = error.chain();
+                tracing::warn!(repository = %reference, error, "could not look for stale locks");
+            }
+        }
         let config = look(place, &connection).await?.unwrap_or_default();
         let place = place.clone();
         let fresh = Opened { repository, place, connection, created, config };

@@ -99,10 +99,18 @@ impl Ports {
 }
 
 /// The address to listen on: the wanted port, or a free one when that is taken or 0. The services have to know each
-/// other's addresses before they are built, so a free port is chosen here and not by the bind.
+/// other's addresses before they are built, so a free port is chosen here and not by the bind. It lies below the range that
+/// systems give to outgoing connections: one of those could take it before we do.
 pub(super) fn address(ip: IpAddr, wanted: u16) -> io::Result<SocketAddr> {
-    let bound = TcpListener::bind((ip, wanted)).or_else(|_| TcpListener::bind((ip, 0)))?;
-    bound.local_addr()
+    let free = |port| TcpListener::bind((ip, port)).and_then(|bound| bound.local_addr());
+    let mut last = free(wanted).ok().filter(|_| wanted != 0);
+    for _ in 0..100 {
+        if let Some(address) = last {
+            return Ok(address);
+        }
+        last = free(rand::random_range(20_000..32_000)).ok();
+    }
+    free(0)
 }
 
 #[cfg(test)]
