@@ -20,8 +20,14 @@ use coffer_tests::{
     dataset, wait,
     world::{NAMESPACE, World},
 };
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{Api, api::ListParams};
+use k8s_openapi::api::{
+    authentication::v1::TokenRequest,
+    core::v1::{ConfigMap, ServiceAccount},
+};
+use kube::{
+    Api,
+    api::{ListParams, PostParams},
+};
 use tonic::{Code, transport::Channel};
 
 const COFFER: &str = env!("CARGO_BIN_EXE_coffer-under-test");
@@ -148,7 +154,11 @@ async fn nobody_comes_in_without_a_token_and_nobody_goes_further_than_his_rights
 
     // A service account without any role is known, and may nothing.
     world.kubectl(&["create", "serviceaccount", "nobody"])?;
-    let nobody = Secret::new(world.kubectl(&["create", "token", "nobody"])?.trim().to_owned());
+    let accounts = world.api::<ServiceAccount>();
+    let request = accounts
+        .create_token_request("nobody", &PostParams::default(), &TokenRequest::default())
+        .await?;
+    let nobody = Secret::new(request.status.and_then(|s| s.token).context("no token")?);
     let denied = grpc::with_token(orchestrator, Some(&nobody))?;
     let denied = SessionsClient::new(denied).trigger_backup(trigger).await.unwrap_err();
     assert_eq!(denied.code(), Code::PermissionDenied, "{denied}");

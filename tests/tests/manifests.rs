@@ -20,7 +20,8 @@ fn name(path: &std::path::Path) -> &str {
 
 #[tokio::test]
 async fn they_apply_unchanged_with_kubectl_in_both_ways() -> Result<()> {
-    for how in [vec![], vec!["--server-side"]] {
+    // The manifests bring Functions under the names of ours: server-side, that has to be asked for.
+    for how in [vec![], vec!["--server-side", "--force-conflicts"]] {
         let world = World::start(COFFER).await?;
         for file in manifests()?.iter().filter(|f| !name(f).starts_with('9')) {
             let file = file.display().to_string();
@@ -58,9 +59,11 @@ async fn each_that_breaks_the_schema_is_refused_and_says_where() -> Result<()> {
         let one = world.path("one.yaml");
         std::fs::write(&one, document)?;
         let one = one.display().to_string();
-        for flag in ["--server-side", "--validate=false"] {
-            let refused =
-                world.kubectl(&["apply", "-f", &one, flag]).expect_err("the schema must refuse it");
+        // Without the client's own validation, which old versions do first.
+        for flag in ["--server-side=true", "--server-side=false"] {
+            let refused = world
+                .kubectl(&["apply", "-f", &one, flag, "--validate=false"])
+                .expect_err("the schema must refuse it");
             let refused = format!("{refused:#}");
             assert!(
                 refused.contains(message) && refused.contains(name),

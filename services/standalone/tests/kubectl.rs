@@ -116,7 +116,7 @@ async fn kubectl_works_as_with_any_cluster() {
 }
 
 async fn look_around(kubectl: &Kubectl) {
-    has(&kubectl.ok("version").await, &["Server Version: v1.34"]);
+    has(&kubectl.ok("version").await, &["Server Version: ", "v1.34"]);
     has(&kubectl.ok("get ns").await, &["default", "Active"]);
     has(&kubectl.ok("api-versions").await, &["batch/v1", "rbac.authorization.k8s.io/v1"]);
     has(&kubectl.ok("api-resources").await, &["configmaps", "cm", "cronjobs", "leases"]);
@@ -159,10 +159,13 @@ async fn patches(kubectl: &Kubectl) {
     kubectl.ok("annotate wd w note=x").await;
     let labels = kubectl.ok("get wd w --show-labels").await;
     has(&labels, &["app=a,extra=1"]);
-    let status =
-        "patch wd w --subresource=status --type merge -p '{\"status\":{\"phase\":\"Ready\"}}'";
-    kubectl.ok(status).await;
-    kubectl.ok("wait wd/w --for=jsonpath={.status.phase}=Ready --timeout=5s").await;
+    // Flags that kubectl has since 1.24.
+    if kubectl.ok("patch --help").await.contains("--subresource") {
+        let status =
+            "patch wd w --subresource=status --type merge -p '{\"status\":{\"phase\":\"Ready\"}}'";
+        kubectl.ok(status).await;
+        kubectl.ok("wait wd/w --for=jsonpath={.status.phase}=Ready --timeout=5s").await;
+    }
 }
 
 async fn refusals(kubectl: &Kubectl) {
@@ -213,7 +216,9 @@ async fn built_in_kinds(kubectl: &Kubectl) {
 
 async fn access(kubectl: &Kubectl) {
     kubectl.ok("create sa robot").await;
-    assert!(kubectl.ok("create token robot").await.len() > 20);
+    if kubectl.ok("create --help").await.contains("token") {
+        assert!(kubectl.ok("create token robot").await.len() > 20);
+    }
     kubectl.ok("create role reader --verb=get --resource=secrets").await;
     kubectl.ok("create rolebinding rb --role=reader --serviceaccount=default:robot").await;
     let robot = "--as=system:serviceaccount:default:robot";
@@ -228,9 +233,12 @@ async fn jobs_and_logs(kubectl: &Kubectl, world: &World) {
     kubectl.ok("create job j --image=busybox -- echo hi").await;
     has(&kubectl.ok("get jobs").await, &["j ", "0/1"]);
     has(&kubectl.ok("describe job j").await, &["Image:      busybox", "Backoff Limit:    6"]);
-    kubectl.ok("create cronjob cj --image=busybox --schedule '0 * * * *' -- echo hi").await;
-    kubectl.ok("create job from --from=cronjob/cj").await;
-    has(&kubectl.ok("get cronjob").await, &["0 * * * *"]);
+    // Until 1.20, kubectl makes CronJobs of a version that no server of today has.
+    if kubectl.ok("create --help").await.contains("token") {
+        kubectl.ok("create cronjob cj --image=busybox --schedule '0 * * * *' -- echo hi").await;
+        kubectl.ok("create job from --from=cronjob/cj").await;
+        has(&kubectl.ok("get cronjob").await, &["0 * * * *"]);
+    }
     kubectl.ok("run p --image=busybox").await;
     has(&kubectl.fails_with("logs p", "").await, &["waiting to start"]);
     let log = world.server.log_file("default", "p", "p");
@@ -242,9 +250,10 @@ async fn jobs_and_logs(kubectl: &Kubectl, world: &World) {
     let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
     assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("one"));
     std::fs::write(&log, "one\ntwo\nthree\n").unwrap();
-    let done =
-        "patch pod p --subresource=status --type=merge -p '{\"status\":{\"phase\":\"Succeeded\"}}'";
-    kubectl.ok(done).await;
+    let pods: kube::Api<k8s_openapi::api::core::v1::Pod> =
+        kube::Api::default_namespaced(world.server.client());
+    let done = kube::api::Patch::Merge(serde_json::json!({"status": {"phase": "Succeeded"}}));
+    pods.patch_status("p", &kube::api::PatchParams::default(), &done).await.unwrap();
     assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("two"));
     assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("three"));
     assert_eq!(lines.next_line().await.unwrap(), None, "it ends with the container");
