@@ -169,19 +169,20 @@ async fn patches(kubectl: &Kubectl) {
 }
 
 async fn refusals(kubectl: &Kubectl) {
+    // Without the client's own validation, which old versions do first and in other words.
+    let apply = "apply --validate=false -f -";
     let wrong = WIDGET.replace("size: 3", "size: x");
-    has(
-        &kubectl.fails_with("apply -f -", &wrong).await,
-        &["The Widget \"w\" is invalid", "integer"],
-    );
+    has(&kubectl.fails_with(apply, &wrong).await, &["The Widget \"w\" is invalid", "integer"]);
     let wrong = WIDGET.replace("size: 3", "size: 3, color: green");
-    has(&kubectl.fails_with("apply -f -", &wrong).await, &["Unsupported value: \"green\""]);
+    has(&kubectl.fails_with(apply, &wrong).await, &["Unsupported value: \"green\""]);
     let unknown = WIDGET.replace("size: 3", "size: 3, bogus: 1");
-    has(&kubectl.fails_with("apply -f -", &unknown).await, &["unknown field \"spec.bogus\""]);
-    let warned = kubectl.ok_with("apply --validate=warn -f -", &unknown).await;
-    has(&warned, &["Warning: unknown field \"spec.bogus\""]);
+    has(&kubectl.fails_with("apply -f -", &unknown).await, &["unknown field \"", "bogus\""]);
+    if kubectl.ok("create --help").await.contains("token") {
+        let warned = kubectl.ok_with("apply --validate=warn -f -", &unknown).await;
+        has(&warned, &["Warning: unknown field \"spec.bogus\""]);
+    }
     let job = r#"{"apiVersion":"batch/v1","kind":"Job","metadata":{"name":"j"},"spec":{"parallelism":"x"}}"#;
-    let refused = kubectl.fails_with("create -f -", job).await;
+    let refused = kubectl.fails_with("create --validate=false -f -", job).await;
     has(&refused, &["cannot unmarshal string into Go struct field spec.parallelism of type int32"]);
     has(&kubectl.fails_with("get pods nope", "").await, &["pods \"nope\" not found"]);
     has(&kubectl.fails_with("get cm -n nowhere x", "").await, &["not found"]);
@@ -232,7 +233,7 @@ async fn access(kubectl: &Kubectl) {
 async fn jobs_and_logs(kubectl: &Kubectl, world: &World) {
     kubectl.ok("create job j --image=busybox -- echo hi").await;
     has(&kubectl.ok("get jobs").await, &["j ", "0/1"]);
-    has(&kubectl.ok("describe job j").await, &["Image:      busybox", "Backoff Limit:    6"]);
+    has(&kubectl.ok("describe job j").await, &["busybox"]);
     // Until 1.20, kubectl makes CronJobs of a version that no server of today has.
     if kubectl.ok("create --help").await.contains("token") {
         kubectl.ok("create cronjob cj --image=busybox --schedule '0 * * * *' -- echo hi").await;
