@@ -71,6 +71,11 @@ pub enum Error {
     },
 }
 
+/// Bytes that contradict themselves, so many bytes into the part being read.
+pub(crate) const fn malformed(what: &'static str, at: usize) -> Error {
+    Error::Malformed { what, at: at as u64 }
+}
+
 impl Error {
     /// Whether the bytes may well be in order, only beyond what this reader knows.
     ///

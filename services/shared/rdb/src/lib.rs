@@ -20,7 +20,10 @@
 //!
 //! What is not here: decoding values into elements, and rewriting them for older servers.
 
+pub mod commands;
 pub mod crc64;
+pub mod decode;
+mod encode;
 pub mod entries;
 mod error;
 mod file;
@@ -31,6 +34,8 @@ pub mod payload;
 pub mod resp;
 mod skip;
 pub mod strings;
+pub mod target;
+pub mod travel;
 pub mod value;
 pub mod version;
 pub mod walk;

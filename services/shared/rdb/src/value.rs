@@ -52,6 +52,32 @@ impl Kind {
     }
 }
 
+/// How the body of a value is laid out; what decoding and re-encoding go by, since a type byte alone is
+/// ambiguous.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    Text,
+    Strings,
+    ScoredText,
+    ScoredBinary,
+    Pairs,
+    Module,
+    Zipmap,
+    Ziplist,
+    Intset,
+    Listpack,
+    QuicklistOfZiplists,
+    QuicklistOfListpacks,
+    Stream1,
+    Stream2,
+    Stream3,
+    HashTtlPreGa,
+    HashTtlListpackPreGa,
+    HashTtl,
+    HashTtlListpack,
+    HashTtlValkey,
+}
+
 /// A type byte understood.
 #[derive(Debug)]
 pub struct Type {
@@ -66,11 +92,16 @@ pub struct Type {
     /// The same for the Valkey line.
     valkey: Option<u16>,
     program: Program,
+    encoding: Encoding,
 }
 
 impl Type {
     pub(crate) const fn program(&self) -> Program {
         self.program
+    }
+
+    pub(crate) const fn encoding(&self) -> Encoding {
+        self.encoding
     }
 
     /// Whether a server of that dialect takes this value in a payload.
@@ -84,40 +115,76 @@ impl Type {
     }
 }
 
-const fn both(code: u8, kind: Kind, name: &'static str, redis: u16, program: Program) -> Type {
-    Type { code, kind, name, redis: Some(redis), valkey: Some(80), program }
+const fn both(
+    code: u8,
+    kind: Kind,
+    name: &'static str,
+    redis: u16,
+    program: Program,
+    encoding: Encoding,
+) -> Type {
+    Type { code, kind, name, redis: Some(redis), valkey: Some(80), program, encoding }
 }
 
-const fn redis_only(code: u8, name: &'static str, program: Program) -> Type {
-    Type { code, kind: Kind::Hash, name, redis: Some(12), valkey: None, program }
+const fn redis_only(code: u8, name: &'static str, program: Program, encoding: Encoding) -> Type {
+    Type { code, kind: Kind::Hash, name, redis: Some(12), valkey: None, program, encoding }
 }
 
 /// Type 6, a module's value before modules were released, has no findable end and is left out.
 static TYPES: &[Type] = &[
-    both(0, Kind::String, "string", 6, grammar::STRING),
-    both(1, Kind::List, "list", 6, grammar::STRINGS),
-    both(2, Kind::Set, "set", 6, grammar::STRINGS),
-    both(3, Kind::SortedSet, "sorted set", 6, grammar::SCORED_TEXT),
-    both(4, Kind::Hash, "hash", 6, grammar::PAIRS),
-    both(5, Kind::SortedSet, "sorted set with binary scores", 8, grammar::SCORED_BINARY),
-    both(7, Kind::Module, "module value", 8, grammar::MODULE),
-    both(9, Kind::Hash, "zipmap hash", 6, grammar::STRING),
-    both(10, Kind::List, "ziplist list", 6, grammar::STRING),
-    both(11, Kind::Set, "intset set", 6, grammar::STRING),
-    both(12, Kind::SortedSet, "ziplist sorted set", 6, grammar::STRING),
-    both(13, Kind::Hash, "ziplist hash", 6, grammar::STRING),
-    both(14, Kind::List, "quicklist", 7, grammar::STRINGS),
-    both(15, Kind::Stream, "stream", 9, grammar::STREAM_1),
-    both(16, Kind::Hash, "listpack hash", 10, grammar::STRING),
-    both(17, Kind::SortedSet, "listpack sorted set", 10, grammar::STRING),
-    both(18, Kind::List, "quicklist of listpacks", 10, grammar::QUICKLIST_2),
-    both(19, Kind::Stream, "stream (7.0)", 10, grammar::STREAM_2),
-    both(20, Kind::Set, "listpack set", 11, grammar::STRING),
-    both(21, Kind::Stream, "stream (7.2)", 11, grammar::STREAM_3),
-    redis_only(22, "hash with field TTLs (7.4 candidate)", grammar::HASH_TTL_PRE_GA),
-    redis_only(23, "listpack hash with field TTLs (7.4 candidate)", grammar::STRING),
-    redis_only(24, "hash with field TTLs", grammar::HASH_TTL),
-    redis_only(25, "listpack hash with field TTLs", grammar::HASH_TTL_LISTPACK),
+    both(0, Kind::String, "string", 6, grammar::STRING, Encoding::Text),
+    both(1, Kind::List, "list", 6, grammar::STRINGS, Encoding::Strings),
+    both(2, Kind::Set, "set", 6, grammar::STRINGS, Encoding::Strings),
+    both(3, Kind::SortedSet, "sorted set", 6, grammar::SCORED_TEXT, Encoding::ScoredText),
+    both(4, Kind::Hash, "hash", 6, grammar::PAIRS, Encoding::Pairs),
+    both(
+        5,
+        Kind::SortedSet,
+        "sorted set with binary scores",
+        8,
+        grammar::SCORED_BINARY,
+        Encoding::ScoredBinary,
+    ),
+    both(7, Kind::Module, "module value", 8, grammar::MODULE, Encoding::Module),
+    both(9, Kind::Hash, "zipmap hash", 6, grammar::STRING, Encoding::Zipmap),
+    both(10, Kind::List, "ziplist list", 6, grammar::STRING, Encoding::Ziplist),
+    both(11, Kind::Set, "intset set", 6, grammar::STRING, Encoding::Intset),
+    both(12, Kind::SortedSet, "ziplist sorted set", 6, grammar::STRING, Encoding::Ziplist),
+    both(13, Kind::Hash, "ziplist hash", 6, grammar::STRING, Encoding::Ziplist),
+    both(14, Kind::List, "quicklist", 7, grammar::STRINGS, Encoding::QuicklistOfZiplists),
+    both(15, Kind::Stream, "stream", 9, grammar::STREAM_1, Encoding::Stream1),
+    both(16, Kind::Hash, "listpack hash", 10, grammar::STRING, Encoding::Listpack),
+    both(17, Kind::SortedSet, "listpack sorted set", 10, grammar::STRING, Encoding::Listpack),
+    both(
+        18,
+        Kind::List,
+        "quicklist of listpacks",
+        10,
+        grammar::QUICKLIST_2,
+        Encoding::QuicklistOfListpacks,
+    ),
+    both(19, Kind::Stream, "stream (7.0)", 10, grammar::STREAM_2, Encoding::Stream2),
+    both(20, Kind::Set, "listpack set", 11, grammar::STRING, Encoding::Listpack),
+    both(21, Kind::Stream, "stream (7.2)", 11, grammar::STREAM_3, Encoding::Stream3),
+    redis_only(
+        22,
+        "hash with field TTLs (7.4 candidate)",
+        grammar::HASH_TTL_PRE_GA,
+        Encoding::HashTtlPreGa,
+    ),
+    redis_only(
+        23,
+        "listpack hash with field TTLs (7.4 candidate)",
+        grammar::STRING,
+        Encoding::HashTtlListpackPreGa,
+    ),
+    redis_only(24, "hash with field TTLs", grammar::HASH_TTL, Encoding::HashTtl),
+    redis_only(
+        25,
+        "listpack hash with field TTLs",
+        grammar::HASH_TTL_LISTPACK,
+        Encoding::HashTtlListpack,
+    ),
     Type {
         code: 22,
         kind: Kind::Hash,
@@ -125,6 +192,7 @@ static TYPES: &[Type] = &[
         redis: None,
         valkey: Some(80),
         program: grammar::HASH_TTL_VALKEY,
+        encoding: Encoding::HashTtlValkey,
     },
 ];
 

@@ -1,0 +1,202 @@
+//! Whether a value can go to a server, and in which form.
+//!
+//! A payload is refused by every server that is older than the one it came from, and Redis and Valkey
+//! refuse each other's. Mostly that is the footer alone, which is written for the target. The few types a
+//! target does not know are written in another way that it does; what has no other way is named.
+//!
+//! [`travel`] decides and touches nothing; [`reencode`] does what was decided.
+
+mod reencode;
+
+pub use reencode::reencode;
+
+use crate::decode::{self, Value};
+use crate::error::Error;
+use crate::target::{Feature, Target};
+use crate::value::{self, Encoding, Kind, Type};
+use bytes::Bytes;
+use std::fmt;
+
+/// How a value is sent.
+#[derive(Debug, Clone, Copy)]
+pub enum Way {
+    /// As it is, with a footer for the target: [`crate::payload::footer`].
+    AsIs,
+    /// By [`reencode`] to this type, then with a footer for the target.
+    Reencode(&'static Type),
+    /// As typed commands: [`crate::commands`].
+    Commands,
+}
+
+/// What becomes of a value.
+#[derive(Debug, Clone)]
+pub enum Travel {
+    /// It arrives whole.
+    Whole(Way),
+    /// It arrives without something.
+    Partly(Way, Loss),
+    /// It cannot go there.
+    Lost(Loss),
+}
+
+/// What a server cannot take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Loss {
+    /// The hash has fields with times to live, and the server knows none: they would stay for ever.
+    FieldTtls {
+        /// The server.
+        target: String,
+    },
+    /// The server has no such type of key.
+    Type {
+        /// What it is called.
+        name: &'static str,
+        /// The server.
+        target: String,
+    },
+    /// The server does not have the module that the value belongs to.
+    Module {
+        /// The module's type name.
+        module: String,
+        /// The server.
+        target: String,
+    },
+    /// A module's value can only be written with `RESTORE`, and the server does not allow it.
+    NoRestore {
+        /// The module's type name.
+        module: String,
+        /// The server.
+        target: String,
+    },
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FieldTtls { target } => {
+                write!(f, "the times to live of its fields, which {target} does not know")
+            }
+            Self::Type { name, target } => write!(f, "a {name}, which {target} does not know"),
+            Self::Module { module, target } => {
+                write!(f, "a value of module type {module}, for which {target} has no module")
+            }
+            Self::NoRestore { module, target } => write!(
+                f,
+                "a value of module type {module}, which needs RESTORE, and {target} does not allow it"
+            ),
+        }
+    }
+}
+
+/// Decides how a value goes to a server. Only hashes that may have fields with times to live are looked
+/// into; `largest` bounds what is unpacked for it.
+///
+/// # Errors
+/// When such a hash cannot be decoded.
+pub fn travel(
+    value_type: &'static Type,
+    body: &Bytes,
+    target: &Target,
+    largest: u64,
+) -> Result<Travel, Error> {
+    if value_type.kind == Kind::Module {
+        return Ok(module(value_type, body, target));
+    }
+    let knows_kind = value_type.kind != Kind::Stream || target.can(Feature::Streams);
+    if !knows_kind {
+        let loss = Loss::Type { name: value_type.kind.name(), target: target.to_string() };
+        return Ok(Travel::Lost(loss));
+    }
+    if target.restore && value_type.is_read_by(target.reads) {
+        return Ok(Travel::Whole(Way::AsIs));
+    }
+    // Whether fields have times decides first: what knows no such times must not lose them unseen.
+    let loses_times = has_field_ttls(value_type.encoding())
+        && !target.can(Feature::FieldTtls)
+        && any_field_expires(value_type, body, largest)?;
+    let way = if target.restore {
+        other_type(value_type, target).map_or(Way::Commands, Way::Reencode)
+    } else {
+        Way::Commands
+    };
+    Ok(if loses_times {
+        Travel::Partly(way, Loss::FieldTtls { target: target.to_string() })
+    } else {
+        Travel::Whole(way)
+    })
+}
+
+fn module(value_type: &'static Type, body: &Bytes, target: &Target) -> Travel {
+    let module = value::module_name(body).unwrap_or_default();
+    let server = target.to_string();
+    if !value_type.is_read_by(target.reads) || target.has_module_for(&module) == Some(false) {
+        Travel::Lost(Loss::Module { module, target: server })
+    } else if target.restore {
+        Travel::Whole(Way::AsIs)
+    } else {
+        Travel::Lost(Loss::NoRestore { module, target: server })
+    }
+}
+
+/// The type that holds the same for a server which does not know this one.
+fn other_type(value_type: &Type, target: &Target) -> Option<&'static Type> {
+    // The best first. Rows of plain strings are what every version reads and then packs its own way.
+    let codes: &[u8] = match value_type.encoding() {
+        Encoding::HashTtlPreGa
+        | Encoding::HashTtlListpackPreGa
+        | Encoding::HashTtl
+        | Encoding::HashTtlListpack
+        | Encoding::HashTtlValkey => {
+            if target.can(Feature::FieldTtls) {
+                // Redis' own, which Valkey does not know, and Valkey's own, which Redis knows as another.
+                match target.software {
+                    crate::target::Software::Redis => &[24],
+                    crate::target::Software::Valkey => &[22],
+                }
+            } else {
+                &[4]
+            }
+        }
+        Encoding::Stream3 => &[19, 15],
+        Encoding::Stream2 => &[15],
+        Encoding::QuicklistOfListpacks | Encoding::QuicklistOfZiplists => &[1],
+        Encoding::ScoredBinary => &[3],
+        Encoding::Listpack => match value_type.kind {
+            Kind::Set => &[2],
+            Kind::SortedSet => &[5, 3],
+            _ => &[4],
+        },
+        _ => &[],
+    };
+    codes
+        .iter()
+        .filter_map(|code| value::lookup(*code, target.reads))
+        .find(|known| known.is_read_by(target.reads))
+}
+
+const fn has_field_ttls(encoding: Encoding) -> bool {
+    matches!(
+        encoding,
+        Encoding::HashTtlPreGa
+            | Encoding::HashTtlListpackPreGa
+            | Encoding::HashTtl
+            | Encoding::HashTtlListpack
+            | Encoding::HashTtlValkey
+    )
+}
+
+/// A server keeps the layout with times after the last of them is gone.
+fn any_field_expires(value_type: &Type, body: &Bytes, largest: u64) -> Result<bool, Error> {
+    let Value::Hash(fields) = decode::decode(value_type, body.clone(), largest)? else {
+        return Ok(false);
+    };
+    for field in fields {
+        if field?.expires_at_ms.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+use super::*;
+use crate::target::{Modules, Software};
+use crate::version::Version;
+use bytes::{BufMut, BytesMut};
+use std::collections::BTreeSet;
+
+const NO_LIMIT: u64 = 1 << 30;
+
+fn redis(version: &str) -> Target {
+    Target::from_info(version, None)
+}
+
+fn valkey(version: &str) -> Target {
+    Target::from_info("7.2.4", Some(version))
+}
+
+/// The decision, in a few letters: as it is, to another type, as commands, lost.
+fn way(code: u8, source: Version, body: &[u8], target: &Target) -> String {
+    let value_type = value::lookup(code, source).unwrap();
+    let way = |way| match way {
+        Way::AsIs => "as is".to_owned(),
+        Way::Reencode(to) => format!("to {}", to.code),
+        Way::Commands => "commands".to_owned(),
+    };
+    match travel(value_type, &Bytes::copy_from_slice(body), target, NO_LIMIT).unwrap() {
+        Travel::Whole(by) => way(by),
+        Travel::Partly(by, loss) => format!("{} without {loss}", way(by)),
+        Travel::Lost(loss) => format!("lost: {loss}"),
+    }
+}
+
+/// A hash of one field, in Redis' layout with times.
+fn hash_24(time: u8) -> Vec<u8> {
+    let mut body = BytesMut::new();
+    body.put_i64_le(1000);
+    body.put_slice(&[1, time, 1, b'f', 1, b'v']);
+    body.to_vec()
+}
+
+#[test]
+fn a_type_that_the_target_knows_goes_as_it_is() {
+    for (code, target) in [
+        (0, redis("2.8.17")),
+        (14, redis("3.2.6")),
+        (5, redis("4.0.0")),
+        (15, redis("5.0.6")),
+        (19, redis("7.0.15")),
+        (21, redis("8.2.3")),
+        (21, valkey("8.1.8")),
+        (20, valkey("9.1.2")),
+    ] {
+        assert_eq!(way(code, Version::redis(12), b"", &target), "as is", "{code} to {target}");
+    }
+}
+
+#[test]
+fn a_type_that_the_target_does_not_know_is_written_as_one_that_it_does() {
+    for (code, target, want) in [
+        (20, redis("7.0.15"), "to 2"),
+        (21, redis("7.0.15"), "to 19"),
+        (21, redis("6.2.5"), "to 15"),
+        (19, redis("5.0.6"), "to 15"),
+        (18, redis("6.2.5"), "to 1"),
+        (14, redis("2.8.17"), "to 1"),
+        (16, redis("6.2.5"), "to 4"),
+        (17, redis("6.2.5"), "to 5"),
+        (17, redis("3.2.6"), "to 3"),
+        (5, redis("3.2.6"), "to 3"),
+    ] {
+        assert_eq!(way(code, Version::redis(12), b"", &target), want, "{code} to {target}");
+    }
+}
+
+#[test]
+fn times_of_fields_go_where_there_are_such_times_and_are_never_lost_unseen() {
+    let timed = hash_24(1);
+    let untimed = hash_24(0);
+    let version = Version::redis(12);
+    assert_eq!(way(24, version, &timed, &redis("8.2.3")), "as is");
+    assert_eq!(way(24, version, &timed, &valkey("9.1.2")), "to 22");
+    assert_eq!(way(24, version, &untimed, &redis("7.0.15")), "to 4");
+    let stripped = "to 4 without the times to live of its fields, which Valkey 8.1 does not know";
+    assert_eq!(way(24, version, &timed, &valkey("8.1.8")), stripped);
+    let mut body = b"\x01\x01f\x01v".to_vec();
+    body.extend(5_i64.to_le_bytes());
+    assert_eq!(way(22, Version::valkey(80), &body, &redis("8.2.3")), "to 24");
+    assert_eq!(way(22, Version::valkey(80), &body, &valkey("9.0.0")), "as is");
+    assert!(way(22, Version::valkey(80), &body, &redis("7.2.0")).starts_with("to 4 without"));
+}
+
+#[test]
+fn what_cannot_go_is_named() {
+    let json = b"\x81\x44\x5e\x89\x10\xe3\xed\x48\x00\x00";
+    let mut target = redis("8.2.3");
+    assert_eq!(way(7, Version::redis(12), json, &target), "as is");
+    target.modules = Modules::Known(BTreeSet::new());
+    assert!(way(7, Version::redis(12), json, &target).starts_with("lost: a value of module type "));
+    let mut managed = redis("7.0.15");
+    managed.restore = false;
+    assert!(way(7, Version::redis(12), json, &managed).contains("needs RESTORE"));
+    assert_eq!(way(0, Version::redis(12), b"\x01a", &managed), "commands");
+    let old = "lost: a stream, which Redis 4.0 does not know";
+    assert_eq!(way(15, Version::redis(9), b"", &redis("4.0.0")), old);
+    assert_eq!(managed.software, Software::Redis);
+}
+
+#[test]
+fn re_encoding_keeps_every_time_of_a_field() {
+    let source = value::lookup(22, Version::valkey(80)).unwrap();
+    let mut body = b"\x03\x01a\x011".to_vec();
+    body.extend(5_000_i64.to_le_bytes());
+    body.extend(b"\x01b\x012");
+    body.extend((-1_i64).to_le_bytes());
+    body.extend(b"\x01c\x013");
+    body.extend(4_000_i64.to_le_bytes());
+    let fields = |value_type: &Type, body: &Bytes| match decode::decode(
+        value_type,
+        body.clone(),
+        NO_LIMIT,
+    ) {
+        Ok(Value::Hash(fields)) => fields.collect::<Result<Vec<_>, _>>().unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let body = Bytes::from(body);
+    let want = fields(source, &body);
+    assert_eq!(
+        want.iter().map(|one| one.expires_at_ms).collect::<Vec<_>>(),
+        [Some(5_000), None, Some(4_000)]
+    );
+    let redis = value::lookup(24, Version::redis(12)).unwrap();
+    let there = reencode(source, &body, redis, NO_LIMIT).unwrap();
+    assert_eq!(fields(redis, &there), want);
+    let back = reencode(redis, &there, source, NO_LIMIT).unwrap();
+    assert_eq!(fields(source, &back), want);
+}
