@@ -56,10 +56,10 @@ impl StreamCommands {
         let mut set_id = vec![word(b"XSETID"), key.clone(), digits(stream.last_id)];
         if figures {
             // Servers that kept no figures are taken to have deleted nothing, as servers do themselves.
-            let (added, deleted) =
-                stream.figures.map_or((stream.len, StreamId::default()), |known| {
-                    (known.entries_added, known.max_deleted_id)
-                });
+            let (added, deleted) = match stream.figures {
+                Some(known) => (known.entries_added, known.max_deleted_id),
+                None => (stream.len, StreamId::default()),
+            };
             set_id.extend([word(b"ENTRIESADDED"), digits(added)]);
             set_id.extend([word(b"MAXDELETEDID"), digits(deleted)]);
         }
