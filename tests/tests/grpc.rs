@@ -10,8 +10,8 @@ use coffer_proto::{
         sessions_client::SessionsClient,
     },
     storage::v1::{
-        BackupHeader, BackupRequest, ListSnapshotsRequest, MigrateRequest, RepositoryRef,
-        RestoreRequest, backup_request::Message, repositories_client::RepositoriesClient,
+        BackupHeader, BackupRequest, ListSnapshotsRequest, RepositoryRef, RestoreRequest,
+        backup_request::Message, repositories_client::RepositoriesClient,
         snapshots_client::SnapshotsClient,
     },
 };
@@ -195,15 +195,10 @@ async fn nobody_comes_in_without_a_token_and_nobody_goes_further_than_his_rights
 }
 
 #[tokio::test]
-async fn what_a_later_version_brings_says_so_and_the_catalog_lists_its_tasks() -> Result<()> {
+async fn the_catalog_lists_its_tasks() -> Result<()> {
     let world = World::start(COFFER).await?;
     world.apply_basics()?;
     let token = token(&world)?;
-    let storage = grpc::with_token(channel(&world, "storage-gateway").await?, Some(&token))?;
-    let request = MigrateRequest { repository: repository() };
-    let answer = RepositoriesClient::new(storage).migrate(request).await.unwrap_err();
-    assert_eq!(answer.code(), Code::Unimplemented, "{answer}");
-
     let catalog = grpc::with_token(channel(&world, "catalog").await?, Some(&token))?;
     let tasks =
         CatalogClient::new(catalog).list_tasks(ListTasksRequest {}).await?.into_inner().tasks;

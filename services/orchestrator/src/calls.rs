@@ -43,9 +43,11 @@ pub async fn forget(
             monthly: count(policy.keep_monthly),
             yearly: count(policy.keep_yearly),
             tags: policy.keep_tags.clone(),
+            ..KeepPolicy::default()
         }),
         prune: policy.prune,
         dry_run: policy.dry_run,
+        ..ForgetRequest::default()
     };
     attempt(ctx, || {
         let (mut storage, request) = (ctx.storage.clone(), limited(request.clone()));
@@ -76,7 +78,8 @@ pub async fn check(ctx: &Context, repository: &Repository) -> Result<CheckSummar
 
 /// A repository's figures.
 pub async fn stats(ctx: &Context, repository: &Repository) -> Result<StatsResponse, String> {
-    let request = StatsRequest { repository: Some(to_proto(repository)) };
+    let request =
+        StatsRequest { repository: Some(to_proto(repository)), ..StatsRequest::default() };
     attempt(ctx, || {
         let (mut storage, request) = (ctx.storage.clone(), limited(request.clone()));
         async move { storage.stats(request).await.map(tonic::Response::into_inner) }

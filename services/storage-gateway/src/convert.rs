@@ -1,6 +1,8 @@
 //! Between the contract and the domain. Whatever arrives is checked here; what leaves is only renamed.
 
-use crate::{backup, maintain, restore};
+pub(crate) mod maintenance;
+
+use crate::{backup, restore};
 use chrono::{DateTime, Utc};
 use coffer_api::manifest::{Database, FileSum, Manifest, Server};
 use coffer_proto::storage::v1 as proto;
@@ -242,63 +244,6 @@ pub(crate) fn snapshot(
 pub(crate) fn filter(host: String, path: String, tags: Vec<String>) -> restic::SnapshotFilter {
     let given = |text: String| Some(text).filter(|text| !text.is_empty()).into_iter().collect();
     restic::SnapshotFilter { hosts: given(host), paths: given(path), tags }
-}
-
-pub(crate) fn keep_policy(policy: Option<proto::KeepPolicy>) -> Result<restic::KeepPolicy, Status> {
-    let proto::KeepPolicy { last, hourly, daily, weekly, monthly, yearly, tags } =
-        policy.unwrap_or_default();
-    // As restic reads --keep-tag: a comma joins tags that must all be there.
-    let tags: Vec<Vec<String>> =
-        tags.iter().map(|tags| tags.split(',').map(str::to_owned).collect()).collect();
-    let counts = [last, hourly, daily, weekly, monthly, yearly];
-    if tags.is_empty() && counts.iter().all(|count| *count == 0) {
-        return Err(Status::invalid_argument(
-            "the retention policy has no keep rule; set one of keepLast, keepHourly, keepDaily, keepWeekly, keepMonthly, \
-             keepYearly, keepTags",
-        ));
-    }
-    Ok(restic::KeepPolicy { last, hourly, daily, weekly, monthly, yearly, tags })
-}
-
-pub(crate) fn forget_response(summary: restic::ForgetSummary) -> proto::ForgetResponse {
-    let restic::ForgetSummary { groups, removed } = summary;
-    let kept = groups.iter().flat_map(|group| &group.keep);
-    proto::ForgetResponse {
-        kept: kept.map(|kept| kept.snapshot.id.to_string()).collect(),
-        removed: removed.iter().map(ToString::to_string).collect(),
-    }
-}
-
-pub(crate) fn prune_response(summary: &restic::prune::Summary) -> proto::PruneResponse {
-    let summary = proto::PruneSummary {
-        packs_deleted: summary.packs_deleted,
-        packs_repacked: summary.packs_repacked,
-        bytes_freed: summary.bytes_deleted.saturating_sub(summary.bytes_repacked),
-        bytes_unused: summary.bytes_unused,
-    };
-    proto::PruneResponse { message: Some(proto::prune_response::Message::Summary(summary)) }
-}
-
-pub(crate) fn check_response(report: &restic::check::Report) -> proto::CheckResponse {
-    let summary = proto::CheckSummary {
-        errors: report.problems.iter().map(ToString::to_string).collect(),
-        snapshots: report.snapshots,
-        packs: report.packs,
-        bytes_read: report.bytes_read,
-    };
-    proto::CheckResponse { message: Some(proto::check_response::Message::Summary(summary)) }
-}
-
-pub(crate) fn stats_response(stats: maintain::Stats) -> proto::StatsResponse {
-    let maintain::Stats { counted, packs, id, version } = stats;
-    proto::StatsResponse {
-        snapshots: counted.snapshots,
-        total_size: counted.raw_size,
-        blobs: counted.blobs,
-        packs,
-        repository_id: id.to_string(),
-        version: version.number(),
-    }
 }
 
 fn moment(time: &Timestamp) -> Option<DateTime<Utc>> {

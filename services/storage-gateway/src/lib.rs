@@ -4,8 +4,8 @@
 //! ```text
 //!  server ── who calls, may they ──▶ backup    bytes ─▶ snapshot, committed by `finish` alone
 //!    │                               restore   snapshot ─▶ bytes, verified
-//!    │                               maintain  forget, prune, check …
-//!    │                                  │
+//!    │                               maintain  forget, prune, check, copy, keys …
+//!  operation (rights, what destroys)   │
 //!    │                            repositories  open handles, one per location
 //!    │                                  │
 //!  convert (proto ↔ domain)          place      a Repository and its Secret, resolved (pure)
@@ -21,6 +21,7 @@ pub mod backup;
 mod convert;
 pub mod maintain;
 pub mod metrics;
+pub mod operation;
 pub mod place;
 pub mod repositories;
 pub mod restore;
@@ -93,7 +94,8 @@ pub async fn build(config: Config, runtime: &Runtime) -> Result<App, grpc::Error
         .service(TRUSTED_SERVICE)
         .cluster(client.clone())
         .build();
-    let repositories = Repositories::new(backend::Reader::new(client, volumes), lock_wait, host);
+    let reader = backend::Reader::new(client, volumes);
+    let repositories = Repositories::new(reader, lock_wait, host.clone());
     let metrics = metrics::Metrics::new(&runtime.registry);
     let services = Arc::new(server::Services {
         gate,
@@ -102,6 +104,7 @@ pub async fn build(config: Config, runtime: &Runtime) -> Result<App, grpc::Error
         streams: Arc::new(tokio::sync::Semaphore::new(max_streams)),
         max_streams,
         clock: runtime.clock.clone(),
+        host,
     });
     let server = grpc::Server::bind(listen, tls.as_ref(), grpc::Limits::default())
         .await?

@@ -1,24 +1,62 @@
 //! What is done to a repository as a whole: thin steps over the engine, each on a freshly checked handle.
 
+mod keys;
+
+pub use keys::{NewKey, add_key, change_key, list_keys, remove_key};
+
+use crate::operation::Operation;
 use crate::repositories::{Error, Missing, Opened, Repositories};
 use crate::{backend, place};
 use coffer_restic as restic;
 use coffer_runtime::fault::Class;
 use coffer_runtime::grant::RepositoryRef;
-use futures::TryStreamExt as _;
-use object_store::path::Path;
 
 /// Figures of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stats {
     /// The engine's.
     pub counted: restic::Stats,
-    /// Pack files.
-    pub packs: u64,
     /// The repository's id.
     pub id: restic::Id,
     /// The format version.
     pub version: restic::Version,
+}
+
+/// What to forget, and how.
+#[derive(Debug, Clone)]
+pub struct Forget {
+    /// The snapshots that count.
+    pub filter: restic::SnapshotFilter,
+    /// What they are grouped by.
+    pub group_by: restic::GroupBy,
+    /// What to keep of each group.
+    pub policy: restic::KeepPolicy,
+    /// Whether to free the space.
+    pub prune: bool,
+    /// Only plan.
+    pub dry_run: bool,
+}
+
+/// What was forgotten.
+#[derive(Debug, Clone)]
+pub struct Forgotten {
+    /// The decision.
+    pub summary: restic::ForgetSummary,
+    /// What pruning freed, if there was anything to prune.
+    pub pruned: Option<restic::prune::Summary>,
+}
+
+/// A repository that `operation` may be done to.
+async fn open(
+    repositories: &Repositories,
+    at: &RepositoryRef,
+    operation: Operation,
+) -> Result<Opened, Error> {
+    let opened = repositories.open(at, Missing::Refuse).await?;
+    if operation.destroys() {
+        tracing::info!(repository = %at, operation = operation.name(), "about to change a repository");
+    }
+    Ok(opened)
 }
 
 /// Makes the repository where there is none.
@@ -39,7 +77,7 @@ pub async fn list(
     filter: &restic::SnapshotFilter,
     with_files: bool,
 ) -> Result<Vec<(restic::Snapshot, Vec<restic::FileEntry>)>, Error> {
-    let opened = repositories.open(at, Missing::Refuse).await?;
+    let opened = open(repositories, at, Operation::List).await?;
     let failed = || opened.place.failed("list the snapshots of");
     let mut listed = Vec::new();
     for snapshot in opened.repository.snapshots(filter).await.map_err(failed())? {
@@ -53,17 +91,13 @@ pub async fn list(
     Ok(listed)
 }
 
-/// Deletes snapshots by id or beginning of one; a name that fits none or several refuses the whole call.
-///
-/// # Errors
-/// When a name does not fit, or the repository is not usable.
-pub async fn delete(
-    repositories: &Repositories,
-    at: &RepositoryRef,
+/// The ids of snapshots that are named by id or beginning of one. A name that fits none or several refuses all.
+async fn resolve(
+    opened: &Opened,
     names: &[String],
+    act: &'static str,
 ) -> Result<Vec<restic::Id>, Error> {
-    let opened = repositories.open(at, Missing::Refuse).await?;
-    let failed = || opened.place.failed("delete snapshots of");
+    let failed = || opened.place.failed(act);
     let all = restic::SnapshotFilter::default();
     let snapshots = opened.repository.snapshots(&all).await.map_err(failed())?;
     let mut ids = Vec::new();
@@ -74,34 +108,49 @@ pub async fn delete(
             ids.push(id);
         }
     }
-    opened.repository.delete_snapshots(&ids).await.map_err(failed())?;
     Ok(ids)
 }
 
-/// Applies the keep rules to every (host, paths) group, and prunes if asked and anything was removed.
+/// Deletes snapshots by id or beginning of one; a name that fits none or several refuses the whole call.
+///
+/// # Errors
+/// When a name does not fit, or the repository is not usable.
+pub async fn delete(
+    repositories: &Repositories,
+    at: &RepositoryRef,
+    names: &[String],
+) -> Result<Vec<restic::Id>, Error> {
+    let opened = open(repositories, at, Operation::DeleteSnapshots).await?;
+    let act = "delete snapshots of";
+    let ids = resolve(&opened, names, act).await?;
+    opened.repository.delete_snapshots(&ids).await.map_err(opened.place.failed(act))?;
+    Ok(ids)
+}
+
+/// Applies the keep rules to every group, and prunes if asked and anything was removed.
 ///
 /// # Errors
 /// When the repository is locked or not usable.
 pub async fn forget(
     repositories: &Repositories,
     at: &RepositoryRef,
-    policy: &restic::KeepPolicy,
-    prune: bool,
-    dry_run: bool,
-) -> Result<restic::ForgetSummary, Error> {
-    let opened = repositories.open(at, Missing::Refuse).await?;
-    let all = restic::SnapshotFilter::default();
-    let group_by = restic::GroupBy::default();
+    request: &Forget,
+) -> Result<Forgotten, Error> {
+    let Forget { filter, group_by, policy, prune, dry_run } = request;
+    let operation = if *dry_run { Operation::PlanForget } else { Operation::Forget };
+    let opened = open(repositories, at, operation).await?;
     let summary = opened
         .repository
-        .forget(&all, group_by, policy, dry_run)
+        .forget(filter, *group_by, policy, *dry_run)
         .await
         .map_err(opened.place.failed("apply the retention policy to"))?;
-    if prune && !dry_run && !summary.removed.is_empty() {
+    let mut pruned = None;
+    if *prune && !dry_run && !summary.removed.is_empty() {
         let options = restic::prune::Options::default();
-        opened.repository.prune(&options).await.map_err(opened.place.failed("prune"))?;
+        let freed = opened.repository.prune(&options).await;
+        pruned = Some(freed.map_err(opened.place.failed("prune"))?);
     }
-    Ok(summary)
+    Ok(Forgotten { summary, pruned })
 }
 
 /// Frees the space of what no snapshot uses.
@@ -113,7 +162,8 @@ pub async fn prune(
     at: &RepositoryRef,
     options: &restic::prune::Options,
 ) -> Result<restic::prune::Summary, Error> {
-    let opened = repositories.open(at, Missing::Refuse).await?;
+    let operation = if options.dry_run { Operation::PlanPrune } else { Operation::Prune };
+    let opened = open(repositories, at, operation).await?;
     opened.repository.prune(options).await.map_err(opened.place.failed("prune"))
 }
 
@@ -126,7 +176,7 @@ pub async fn check(
     at: &RepositoryRef,
     options: &restic::check::Options,
 ) -> Result<restic::check::Report, Error> {
-    let opened = repositories.open(at, Missing::Refuse).await?;
+    let opened = open(repositories, at, Operation::Check).await?;
     opened.repository.check(options).await.map_err(opened.place.failed("check"))
 }
 
@@ -134,18 +184,17 @@ pub async fn check(
 ///
 /// # Errors
 /// When the repository cannot be read.
-pub async fn stats(repositories: &Repositories, at: &RepositoryRef) -> Result<Stats, Error> {
-    let opened = repositories.open(at, Missing::Refuse).await?;
-    let failed = || opened.place.failed("measure");
-    let counted = opened.repository.stats().await.map_err(failed())?;
-    let packs = opened.connection.objects.list(Some(&Path::from("data")));
-    let packs = packs.try_fold(0, |count: u64, _| async move { Ok(count + 1) }).await;
-    let packs = packs.map_err(|source| {
-        let path = format!("data in {}", opened.place.location());
-        failed()(restic::Error::Store { operation: "list", path, source })
-    })?;
+pub async fn stats(
+    repositories: &Repositories,
+    at: &RepositoryRef,
+    filter: &restic::SnapshotFilter,
+) -> Result<Stats, Error> {
+    let opened = open(repositories, at, Operation::Stats).await?;
+    let observer = restic::Observer::default();
+    let counted = opened.repository.stats_of(filter, &observer).await;
+    let counted = counted.map_err(opened.place.failed("measure"))?;
     let (id, version) = (opened.repository.id(), opened.repository.version());
-    Ok(Stats { counted, packs, id, version })
+    Ok(Stats { counted, id, version })
 }
 
 /// Removes locks; returns how many.
@@ -157,8 +206,59 @@ pub async fn unlock(
     at: &RepositoryRef,
     scope: restic::UnlockScope,
 ) -> Result<usize, Error> {
-    let opened = repositories.open(at, Missing::Refuse).await?;
+    let opened = open(repositories, at, Operation::Unlock).await?;
     opened.repository.unlock(scope).await.map_err(opened.place.failed("unlock"))
+}
+
+/// Copies snapshots, named by id or beginning of one, or all, to another repository, which must be there.
+///
+/// # Errors
+/// When a name does not fit, or one of the repositories is not usable.
+pub async fn copy(
+    repositories: &Repositories,
+    from: &RepositoryRef,
+    to: &RepositoryRef,
+    names: &[String],
+    observer: restic::Observer,
+) -> Result<restic::CopySummary, Error> {
+    let source = open(repositories, from, Operation::CopyFrom).await?;
+    let target = open(repositories, to, Operation::CopyTo).await?;
+    let act = "copy snapshots of";
+    let snapshots = resolve(&source, names, act).await?;
+    let options = restic::CopyOptions { snapshots, observer, ..restic::CopyOptions::default() };
+    let copied = source.repository.copy_to(&target.repository, &options).await;
+    copied.map_err(source.place.failed(act))
+}
+
+/// Makes the index agree with the packs.
+///
+/// # Errors
+/// When the repository is locked or not usable.
+pub async fn repair_index(
+    repositories: &Repositories,
+    at: &RepositoryRef,
+    options: &restic::RepairOptions,
+) -> Result<restic::RepairSummary, Error> {
+    let opened = open(repositories, at, Operation::RepairIndex).await?;
+    let repaired = opened.repository.repair_index(options).await;
+    repaired.map_err(opened.place.failed("repair the index of"))
+}
+
+/// Upgrades format 1 to format 2.
+///
+/// # Errors
+/// When the repository is locked, damaged or not usable.
+pub async fn migrate(
+    repositories: &Repositories,
+    at: &RepositoryRef,
+    observer: &restic::Observer,
+) -> Result<restic::Migration, Error> {
+    let opened = open(repositories, at, Operation::Migrate).await?;
+    let migrated = opened.repository.migrate(observer).await;
+    let migrated = migrated.map_err(opened.place.failed("migrate"))?;
+    // Who comes next opens it anew, and writes the new format.
+    repositories.forget(&opened);
+    Ok(migrated)
 }
 
 /// Deletes the repository; returns how many objects it had. The password must open it: that is what tells this
@@ -167,7 +267,7 @@ pub async fn unlock(
 /// # Errors
 /// When the repository is not usable.
 pub async fn wipe(repositories: &Repositories, at: &RepositoryRef) -> Result<usize, Error> {
-    let opened = match repositories.open(at, Missing::Refuse).await {
+    let opened = match open(repositories, at, Operation::Wipe).await {
         Ok(opened) => opened,
         Err(error) if is_nothing(&error) => return Ok(0),
         Err(error) => return Err(error),

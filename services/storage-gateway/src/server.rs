@@ -1,5 +1,6 @@
 //! The gRPC side: who calls, may they, and then the work. No rule about repositories lives here.
 
+mod progress;
 mod repositories;
 mod snapshots;
 
@@ -8,7 +9,7 @@ use crate::repositories::Repositories;
 use coffer_proto::storage::v1::repositories_server::RepositoriesServer;
 use coffer_proto::storage::v1::snapshots_server::SnapshotsServer;
 use coffer_runtime::Clock;
-use coffer_runtime::auth::{Access, Caller, Gate};
+use coffer_runtime::auth::{Caller, Gate};
 use coffer_runtime::fault::{self, Fault};
 use coffer_runtime::grant::{Grant, Operation, RepositoryRef};
 use coffer_runtime::grpc;
@@ -24,6 +25,8 @@ pub(crate) struct Services {
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) max_streams: usize,
     pub(crate) clock: Clock,
+    /// The name of this machine or pod.
+    pub(crate) host: String,
 }
 
 /// Both contracts on one state.
@@ -46,23 +49,6 @@ impl Services {
     ) -> impl Future<Output = Result<Grant, Status>> + use<T> {
         let caller = self.gate.caller(request);
         async { worker_grant(caller.await?) }
-    }
-
-    /// Checks that the caller may do `verb` to the Repository.
-    async fn authorize(
-        &self,
-        caller: &Caller,
-        verb: &'static str,
-        repository: &RepositoryRef,
-    ) -> Result<(), Status> {
-        let access = Access {
-            group: "stash.appscode.com",
-            resource: "repositories",
-            verb,
-            namespace: repository.namespace.clone(),
-            name: Some(repository.name.clone()),
-        };
-        self.gate.authorize(caller, &access).await
     }
 
     fn covered(

@@ -8,6 +8,20 @@ use coffer_runtime::grant::{Grant, Operation, Signer};
 use support::*;
 use tonic::Code;
 
+/// The last answer of a stream, after those about progress.
+macro_rules! last {
+    ($answers:expr, $module:ident) => {{
+        let mut answers = $answers.await.unwrap().into_inner();
+        loop {
+            let answer = answers.message().await.unwrap().expect("no summary");
+            if let Some($module::Message::Summary(summary)) = answer.message {
+                assert!(answers.message().await.unwrap().is_none());
+                break summary;
+            }
+        }
+    }};
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_grant_opens_its_own_repository_operation_and_snapshot_only() {
     let gateway = start().await;
@@ -41,7 +55,7 @@ async fn a_grant_opens_its_own_repository_operation_and_snapshot_only() {
     let result = worker.restore(restore_request("repo", &backup.snapshot_id)).await.unwrap();
     assert_eq!(collect(result.into_inner()).await.unwrap().data, b"x");
 
-    let stats = StatsRequest { repository: Some(at("repo")) };
+    let stats = StatsRequest { repository: Some(at("repo")), ..StatsRequest::default() };
     let token = gateway.signer.sign(&narrow).unwrap();
     let result = gateway.user(Some(token.reveal())).stats(stats).await;
     assert_refused(result, Code::PermissionDenied, &["does not allow to get repositories"]);
@@ -52,7 +66,7 @@ async fn a_grant_opens_its_own_repository_operation_and_snapshot_only() {
 async fn users_need_rights_to_the_repository_object() {
     let gateway = start().await;
     gateway.backup("repo", b"x").await.unwrap();
-    let stats = || StatsRequest { repository: Some(at("repo")) };
+    let stats = || StatsRequest { repository: Some(at("repo")), ..StatsRequest::default() };
     let unlock = || UnlockRequest { repository: Some(at("repo")), all: false };
     let wipe = || WipeRequest { repository: Some(at("repo")) };
 
@@ -70,7 +84,7 @@ async fn users_need_rights_to_the_repository_object() {
     assert_refused(gateway.user(None).stats(stats()).await, Code::Unauthenticated, &["who calls?"]);
     let result = gateway.service("catalog").stats(stats()).await;
     assert_refused(result, Code::PermissionDenied, &["service \"catalog\" may not get"]);
-    let result = gateway.service("orchestrator").stats(StatsRequest { repository: None }).await;
+    let result = gateway.service("orchestrator").stats(StatsRequest::default()).await;
     assert_refused(result, Code::InvalidArgument, &["repository needs a namespace and a name"]);
     gateway.service("orchestrator").stats(stats()).await.unwrap();
 }
@@ -105,7 +119,7 @@ async fn the_orchestrator_looks_after_a_repository() {
     let elsewhere = ListSnapshotsRequest { host: "elsewhere".to_owned(), ..list };
     assert!(client.list_snapshots(elsewhere).await.unwrap().into_inner().snapshots.is_empty());
 
-    let stats = StatsRequest { repository: repository() };
+    let stats = StatsRequest { repository: repository(), ..StatsRequest::default() };
     let before = client.stats(stats.clone()).await.unwrap().into_inner();
     assert_eq!(before.snapshots, 4);
     assert!(before.total_size > 800_000 && before.packs > 0, "{before:?}");
@@ -121,8 +135,12 @@ async fn the_orchestrator_looks_after_a_repository() {
     let deleted = client.delete_snapshots(delete(&[&ids[0][..10]])).await.unwrap().into_inner();
     assert_eq!(deleted.deleted, ids[..1]);
 
-    let forget =
-        |keep| ForgetRequest { repository: repository(), keep, prune: true, dry_run: false };
+    let forget = |keep| ForgetRequest {
+        repository: repository(),
+        keep,
+        prune: true,
+        ..ForgetRequest::default()
+    };
     let refused = client.forget(forget(None)).await;
     assert_refused(refused, Code::InvalidArgument, &["the retention policy has no keep rule"]);
     let keep = KeepPolicy { last: 1, ..KeepPolicy::default() };
@@ -133,18 +151,10 @@ async fn the_orchestrator_looks_after_a_repository() {
     assert!(after.snapshots == 1 && after.total_size < 300_000, "{after:?}");
 
     let prune = PruneRequest { repository: repository(), ..PruneRequest::default() };
-    let mut answers = client.prune(prune).await.unwrap().into_inner();
-    let answer = answers.message().await.unwrap().unwrap();
-    assert!(matches!(answer.message, Some(prune_response::Message::Summary(_))));
-    assert!(answers.message().await.unwrap().is_none());
+    last!(client.prune(prune), prune_response);
     let check =
         CheckRequest { repository: repository(), read_data: true, read_data_subset: String::new() };
-    let mut answers = client.check(check.clone()).await.unwrap().into_inner();
-    let Some(check_response::Message::Summary(summary)) =
-        answers.message().await.unwrap().unwrap().message
-    else {
-        panic!("no summary")
-    };
+    let summary = last!(client.check(check.clone()), check_response);
     assert_eq!(summary.errors, Vec::<String>::new());
     assert_eq!(summary.snapshots, 1);
     restic::check(&gateway.repo());
@@ -155,12 +165,7 @@ async fn the_orchestrator_looks_after_a_repository() {
     });
     let pack = pack.unwrap();
     std::fs::remove_file(&pack).unwrap();
-    let mut answers = client.check(check).await.unwrap().into_inner();
-    let Some(check_response::Message::Summary(summary)) =
-        answers.message().await.unwrap().unwrap().message
-    else {
-        panic!("no summary")
-    };
+    let summary = last!(client.check(check), check_response);
     let name = pack.file_name().unwrap().to_str().unwrap();
     assert!(summary.errors.iter().any(|error| error.contains(name)), "{:?}", summary.errors);
 
@@ -201,20 +206,191 @@ async fn a_lock_of_somebody_else_is_respected_and_can_be_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_built_says_so() {
+async fn each_operation_needs_its_right() {
+    let gateway = start().await;
+    let snapshot = gateway.backup("repo", b"x").await.unwrap().snapshot_id;
+    let repository = || Some(at("repo"));
+    let keep = KeepPolicy { last: 1, ..KeepPolicy::default() };
+    let forget = |dry_run| ForgetRequest {
+        repository: repository(),
+        keep: Some(keep.clone()),
+        dry_run,
+        ..ForgetRequest::default()
+    };
+    let prune =
+        |dry_run| PruneRequest { repository: repository(), dry_run, ..PruneRequest::default() };
+    let delete = DeleteSnapshotsRequest { repository: repository(), ids: vec![snapshot.clone()] };
+    let download = DownloadRequest {
+        repository: repository(),
+        snapshot: snapshot.clone(),
+        ..DownloadRequest::default()
+    };
+    let copy = || CopyRequest { from: repository(), to: repository(), ids: Vec::new() };
+    let add = AddKeyRequest {
+        repository: repository(),
+        new_password: "another".to_owned(),
+        ..AddKeyRequest::default()
+    };
+    let remove = RemoveKeyRequest { repository: repository(), id: "00".to_owned() };
+    let change = ChangeKeyRequest { repository: repository(), new_password: "another".to_owned() };
+
+    let mut reader = gateway.user(Some("reader"));
+    reader.forget(forget(true)).await.unwrap();
+    reader.prune(prune(true)).await.unwrap();
+    reader.list_keys(ListKeysRequest { repository: repository() }).await.unwrap();
+    let denied = Code::PermissionDenied;
+    let update = ["may not update repositories"];
+    assert_refused(reader.prune(prune(false)).await, denied, &update);
+    assert_refused(reader.add_key(add.clone()).await, denied, &update);
+    assert_refused(reader.remove_key(remove).await, denied, &update);
+    assert_refused(reader.change_key(change).await, denied, &update);
+    let repair = RepairIndexRequest { repository: repository(), read_all_packs: false };
+    assert_refused(reader.repair_index(repair).await, denied, &update);
+    let migrate = MigrateRequest { repository: repository() };
+    assert_refused(reader.migrate(migrate).await, denied, &update);
+    let create = ["may not create restoresessions"];
+    assert_refused(reader.download(download.clone()).await, denied, &create);
+    assert_refused(reader.copy(copy()).await, denied, &create);
+
+    let mut editor = gateway.user(Some("editor"));
+    let may_not_delete = ["may not delete repositories"];
+    assert_refused(editor.forget(forget(false)).await, denied, &may_not_delete);
+    assert_refused(editor.delete_snapshots(delete.clone()).await, denied, &may_not_delete);
+    editor.prune(prune(false)).await.unwrap();
+    editor.add_key(add).await.unwrap();
+
+    let mut restorer = gateway.user(Some("restorer"));
+    let answers = restorer.download(download).await.unwrap();
+    assert_eq!(collect(answers.into_inner()).await.unwrap().data, b"x");
+    // Who may read the source must still be allowed to change the target.
+    assert_refused(restorer.copy(copy()).await, denied, &update);
+
+    let mut owner = gateway.user(Some("owner"));
+    assert!(owner.forget(forget(false)).await.unwrap().into_inner().removed.is_empty());
+    let deleted = owner.delete_snapshots(delete).await.unwrap().into_inner().deleted;
+    assert_eq!(deleted, [snapshot]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_copies_repairs_and_migrations() {
     let gateway = start().await;
     let mut client = gateway.service("orchestrator");
     let repository = || Some(at("repo"));
-    let keys = client.list_keys(ListKeysRequest { repository: repository() }).await;
-    assert_refused(keys, Code::Unimplemented, &["listing keys is not part of this version"]);
-    let request = MigrateRequest { repository: repository() };
-    assert_refused(client.migrate(request).await, Code::Unimplemented, &["format 2"]);
-    let request = CopyRequest { from: repository(), to: repository(), ids: Vec::new() };
-    assert_refused(client.copy(request).await, Code::Unimplemented, &["copying"]);
-    let request = CheckRequest {
+    for number in 0..3 {
+        gateway.backup("repo", &noise(number, 300_000)).await.unwrap();
+    }
+
+    // Keys: listed, added, removed; never the one that the Secret opens.
+    let add = AddKeyRequest {
         repository: repository(),
-        read_data: true,
-        read_data_subset: "1/5".to_owned(),
+        new_password: "second".to_owned(),
+        username: "alice".to_owned(),
+        ..AddKeyRequest::default()
     };
-    assert_refused(client.check(request).await, Code::Unimplemented, &["a part of the data"]);
+    let added = client.add_key(add).await.unwrap().into_inner().key.unwrap();
+    let list = ListKeysRequest { repository: repository() };
+    let keys = client.list_keys(list.clone()).await.unwrap().into_inner().keys;
+    assert_eq!(keys.len(), 2);
+    let current = keys.iter().find(|key| key.current).unwrap();
+    let remove = |id: &str| RemoveKeyRequest { repository: repository(), id: id.to_owned() };
+    let result = client.remove_key(remove(&current.id)).await;
+    assert_refused(result, Code::InvalidArgument, &["is the key in use"]);
+    client.remove_key(remove(&added.id[..8])).await.unwrap();
+    let empty = AddKeyRequest { repository: repository(), ..AddKeyRequest::default() };
+    assert_refused(client.add_key(empty).await, Code::InvalidArgument, &["new_password is empty"]);
+    // Changed: until the Secret says so too, nobody gets in.
+    let change = ChangeKeyRequest { repository: repository(), new_password: "third".to_owned() };
+    client.change_key(change).await.unwrap();
+    let refused = client.list_keys(list.clone()).await;
+    assert_refused(refused, Code::InvalidArgument, &["the password opens none of the 1 keys"]);
+    gateway.cluster.secret("store", &[("RESTIC_PASSWORD", "third")]);
+    assert_eq!(client.list_keys(list).await.unwrap().into_inner().keys.len(), 1);
+
+    // Copies, into a repository that must be there.
+    let path = gateway.dir.path().join("offsite");
+    let volume = serde_json::json!({"mountPath": "/backup", "hostPath": {"path": path}});
+    let backend = serde_json::json!({"storageSecretName": "store", "local": volume});
+    gateway.cluster.repository("offsite", backend);
+    let copy = || CopyRequest { from: repository(), to: Some(at("offsite")), ids: Vec::new() };
+    let mut answers = client.copy(copy()).await.unwrap().into_inner();
+    let refused = loop {
+        match answers.message().await {
+            Ok(Some(_)) => {}
+            other => break other,
+        }
+    };
+    assert_refused(refused, Code::NotFound, &["offsite"]);
+    client.init(InitRequest { repository: Some(at("offsite")) }).await.unwrap();
+    let copied = last!(client.copy(copy()), copy_response);
+    assert_eq!((copied.copied.len(), copied.copies.len(), copied.skipped.len()), (3, 3, 0));
+    let again = last!(client.copy(copy()), copy_response);
+    assert_eq!((again.copied.len(), again.skipped.len(), again.blobs), (0, 3, 0));
+
+    // A lost index.
+    for file in std::fs::read_dir(gateway.repo().join("index")).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    let repair = RepairIndexRequest { repository: repository(), read_all_packs: false };
+    let repaired = last!(client.repair_index(repair), repair_index_response);
+    assert!(repaired.packs_added > 0 && repaired.unreadable.is_empty(), "{repaired:?}");
+    let check = CheckRequest {
+        repository: repository(),
+        read_data_subset: "100%".to_owned(),
+        ..CheckRequest::default()
+    };
+    let checked = last!(client.check(check.clone()), check_response);
+    assert!(checked.errors.is_empty() && checked.bytes_read > 900_000, "{checked:?}");
+    let junk = CheckRequest { read_data_subset: "0/5".to_owned(), ..check };
+    assert_refused(client.check(junk).await, Code::InvalidArgument, &["read_data_subset", "0/5"]);
+
+    // What has format 2 stays.
+    let migrate = MigrateRequest { repository: repository() };
+    let migrated = last!(client.migrate(migrate), migrate_response);
+    assert_eq!((migrated.version, migrated.migrated), (2, false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forget_explains_itself_and_prune_takes_limits() {
+    let gateway = start().await;
+    let mut client = gateway.service("orchestrator");
+    for number in 0..3 {
+        gateway.backup("repo", &noise(number, 100_000)).await.unwrap();
+    }
+    let forget = |keep| ForgetRequest {
+        repository: Some(at("repo")),
+        keep: Some(keep),
+        dry_run: true,
+        ..ForgetRequest::default()
+    };
+    let keep =
+        KeepPolicy { last: 1, yearly: u32::MAX, within: "1h".to_owned(), ..KeepPolicy::default() };
+    let plan = client.forget(forget(keep)).await.unwrap().into_inner();
+    assert_eq!((plan.groups.len(), plan.kept.len(), plan.removed.len()), (1, 3, 0));
+    let group = &plan.groups[0];
+    assert_eq!(
+        (group.host.as_deref(), &group.paths[..]),
+        (Some("host-0"), &["/dump.rdb".to_owned()][..])
+    );
+    assert_eq!(group.kept[0].reasons, ["within 1h", "last snapshot", "yearly snapshot"]);
+    let junk = KeepPolicy { within_daily: "a week".to_owned(), ..KeepPolicy::default() };
+    let refused = client.forget(forget(junk)).await;
+    assert_refused(refused, Code::InvalidArgument, &["keep.within_daily", "2y5m7d3h"]);
+    let by = ForgetRequest {
+        group_by: vec!["user".to_owned()],
+        ..forget(KeepPolicy { last: 1, ..KeepPolicy::default() })
+    };
+    assert_refused(client.forget(by).await, Code::InvalidArgument, &["group_by \"user\""]);
+
+    let prune = |max_unused: &str| PruneRequest {
+        repository: Some(at("repo")),
+        max_unused: max_unused.to_owned(),
+        max_repack_bytes: 1 << 30,
+        repack_small: true,
+        dry_run: true,
+        ..PruneRequest::default()
+    };
+    let summary = last!(client.prune(prune("unlimited")), prune_response);
+    assert!(summary.packs > 0 && summary.bytes_used > 300_000, "{summary:?}");
+    let refused = client.prune(prune("lots")).await;
+    assert_refused(refused, Code::InvalidArgument, &["max_unused", "lots"]);
 }

@@ -21,6 +21,12 @@ impl Password {
     pub fn new(text: impl Into<Vec<u8>>) -> Self {
         Self(text.into())
     }
+
+    /// Whether it is no password at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 impl std::fmt::Debug for Password {
@@ -50,9 +56,9 @@ impl Default for Kdf {
 /// A key file as restic writes it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct KeyFile {
-    created: String,
-    username: String,
-    hostname: String,
+    pub(crate) created: String,
+    pub(crate) username: String,
+    pub(crate) hostname: String,
     kdf: String,
     #[serde(rename = "N")]
     n: u64,

@@ -12,8 +12,8 @@
 //! ```
 //!
 //! Reading order: [`Repository`] (open it), [`SnapshotWriter`] (write), [`FileReader`] (read),
-//! [`forget`](forget::plan) and [`prune`] (let go), [`check`] (verify). Below them lie the pure
-//! parts: `chunker`, `pack`, `index`, `crypto`.
+//! [`forget`](forget::plan) and [`prune`] (let go), [`check`] (verify), `repair`, `copy`, `keys`,
+//! `migrate`. Below them lie the pure parts: `chunker`, `pack`, `index`, `crypto`.
 //!
 //! Three rules hold everywhere:
 //! 1. The snapshot file is written last. Without it nothing exists; what is left is prune's job.
@@ -21,29 +21,38 @@
 //! 3. Locks are restic's: written, refreshed, honoured. Other programs may share the repository.
 
 mod buffers;
+mod catalog;
 pub mod check;
 mod chunker;
 mod config;
+mod copy;
 mod crypto;
 mod encode;
 mod error;
+mod fetch;
 pub mod forget;
 mod id;
 mod identity;
 mod index;
 mod index_file;
 mod key;
+mod keys;
 mod lock;
 mod maintain;
+mod migrate;
 mod options;
 mod pack;
 mod packer;
 mod polynomial;
+mod progress;
 pub mod prune;
 mod read;
+mod repair;
 mod repository;
 mod shared_index;
+mod size;
 mod snapshot;
+mod stats;
 mod store;
 mod tree;
 mod used;
@@ -51,15 +60,21 @@ mod vault;
 mod write;
 
 pub use config::Version;
+pub use copy::{CopyOptions, CopySummary};
 pub use error::{Error, Kind, Result};
 pub use forget::{GroupBy, GroupKey, KeepPolicy};
 pub use id::Id;
 pub use key::{Kdf, Password};
+pub use keys::KeyInfo;
 pub use lock::LockInfo;
-pub use maintain::{ForgetSummary, Stats, UnlockScope};
+pub use maintain::{ForgetSummary, UnlockScope};
+pub use migrate::Migration;
 pub use options::{BackupOptions, Compression, InitOptions, OpenOptions, Resources};
+pub use progress::{Observer, Progress, Unit};
 pub use read::{FileEntry, FileReader, ReadOptions};
+pub use repair::{RepairOptions, RepairSummary};
 pub use repository::Repository;
 pub use snapshot::{Snapshot, SnapshotFilter, SnapshotRef};
+pub use stats::Stats;
 pub use store::Store;
 pub use write::{BackupSummary, FileSummary, FileWriter, SnapshotWriter};

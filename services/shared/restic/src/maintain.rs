@@ -1,16 +1,19 @@
-//! Unlock, forget, delete, count, wipe.
+//! Unlock, forget, delete, wipe.
 
 use std::collections::HashSet;
+
+use chrono::Utc;
+use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::error::{Error, Result};
 use crate::forget::{self, GroupBy, KeepPolicy};
 use crate::id::Id;
 use crate::lock::{self, Lock, LockInfo, Mode};
-use crate::repository::Repository;
-use crate::shared_index;
+use crate::migrate::OLD_CONFIG;
+use crate::progress::{Observer, Step};
+use crate::repository::{Inner, Repository};
 use crate::snapshot::SnapshotFilter;
 use crate::store::{CONFIG, FileKind};
-use crate::used;
 
 /// Which locks `unlock` removes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,19 +32,6 @@ pub struct ForgetSummary {
     pub groups: Vec<forget::Group>,
     /// Every snapshot that was (or in a dry run would be) deleted.
     pub removed: Vec<Id>,
-}
-
-/// Figures of a repository.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Snapshots.
-    pub snapshots: u64,
-    /// Distinct blobs that snapshots use.
-    pub blobs: u64,
-    /// Their bytes in packs: `restic stats --mode raw-data`.
-    pub raw_size: u64,
-    /// Their bytes before compression.
-    pub uncompressed_size: u64,
 }
 
 impl Repository {
@@ -78,14 +68,14 @@ impl Repository {
             return self.plan_forget(filter, group_by, policy).await;
         }
         let lock = Lock::acquire(&self.inner.locker, Mode::Exclusive).await?;
-        let watch = lock.watch();
         let done = async {
             let summary = self.plan_forget(filter, group_by, policy).await?;
-            watch.ensure_held()?;
-            self.delete_all(&summary.removed).await?;
+            self.delete_all(&summary.removed, &lock).await?;
             Ok(summary)
         };
-        lock::during(Some(lock), done).await
+        let done = done.await;
+        lock.release().await;
+        done
     }
 
     async fn plan_forget(
@@ -94,7 +84,7 @@ impl Repository {
         group_by: GroupBy,
         policy: &KeepPolicy,
     ) -> Result<ForgetSummary> {
-        let groups = forget::plan(self.snapshots(filter).await?, group_by, policy);
+        let groups = forget::plan(self.snapshots(filter).await?, group_by, policy, Utc::now());
         let removed = groups.iter().flat_map(|group| &group.remove).map(|s| s.id).collect();
         Ok(ForgetSummary { groups, removed })
     }
@@ -112,46 +102,16 @@ impl Repository {
             if let Some(absent) = ids.iter().find(|id| !present.contains(id)) {
                 return Err(Error::NoSnapshot { wanted: format!("the id {absent}") });
             }
-            self.delete_all(ids).await
+            self.delete_all(ids, &lock).await
         };
-        lock::during(Some(lock), done).await
+        let done = done.await;
+        lock.release().await;
+        done
     }
 
-    async fn delete_all(&self, ids: &[Id]) -> Result<()> {
-        for id in ids {
-            self.inner.vault.store.delete(&FileKind::Snapshot.name(id)).await?;
-        }
-        Ok(())
-    }
-
-    /// Counts what all snapshots use.
-    ///
-    /// # Errors
-    /// Errors of the store; [`Error::MissingBlob`] and [`Error::Damaged`] if a tree cannot be read.
-    pub async fn stats(&self) -> Result<Stats> {
-        let inner = &self.inner;
-        let lock = inner.lock_for_reading(Mode::Shared).await?;
-        lock::during(lock, self.count()).await
-    }
-
-    async fn count(&self) -> Result<Stats> {
-        let inner = &self.inner;
-        let snapshots = inner.all_snapshots().await?;
-        let files = shared_index::load_all(&inner.vault, &inner.resources).await?;
-        let index = used::index_of(&files);
-        let (used, failures) = used::walk(inner, &index, &snapshots).await;
-        if let Some(failure) = failures.into_iter().next() {
-            return Err(failure);
-        }
-        let mut stats = Stats { snapshots: snapshots.len() as u64, ..Stats::default() };
-        for (kind, id) in used.iter() {
-            if let Some(location) = index.get(kind, &id) {
-                stats.blobs += 1;
-                stats.raw_size += u64::from(location.length);
-                stats.uncompressed_size += location.content_length();
-            }
-        }
-        Ok(stats)
+    async fn delete_all(&self, ids: &[Id], lock: &Lock) -> Result<()> {
+        let step = Observer::default().items("delete snapshots", ids.len() as u64);
+        delete(&self.inner, FileKind::Snapshot, ids.to_vec(), lock, &step).await
     }
 
     /// Deletes the repository: every object in its folders, and the config. Other objects beside it
@@ -177,6 +137,9 @@ impl Repository {
         };
         lock::during(Some(lock), done).await?;
         let mut rest = store.list_names(FileKind::Lock).await?;
+        if store.exists(OLD_CONFIG).await? {
+            rest.push(OLD_CONFIG.into());
+        }
         rest.push(CONFIG.into());
         rest.extend(store.list_names(FileKind::Key).await?);
         for name in rest {
@@ -185,4 +148,29 @@ impl Repository {
         }
         Ok(deleted)
     }
+}
+
+/// Objects deleted at a time.
+const DELETES: usize = 8;
+
+/// Deletes objects, several at a time, for as long as the lock can be relied upon.
+pub(crate) async fn delete(
+    inner: &Inner,
+    kind: FileKind,
+    ids: Vec<Id>,
+    lock: &Lock,
+    step: &Step,
+) -> Result<()> {
+    let watch = lock.watch();
+    let watch = &watch;
+    let mut deletions = stream::iter(ids)
+        .map(|id| async move {
+            watch.ensure_held()?;
+            inner.vault.store.delete(&kind.name(&id)).await
+        })
+        .buffer_unordered(DELETES);
+    while let Some(()) = deletions.try_next().await? {
+        step.advance(1);
+    }
+    Ok(())
 }

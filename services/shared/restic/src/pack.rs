@@ -79,6 +79,12 @@ pub(crate) fn size_of(blobs: &[PackedBlob]) -> u64 {
     content + (header_len(blobs) + LENGTH_LEN) as u64
 }
 
+/// What a blob adds to the size of its pack: itself, and its entry in the header.
+pub(crate) fn footprint(blob: &PackedBlob) -> u64 {
+    let entry = if blob.raw_length.is_some() { COMPRESSED_ENTRY } else { PLAIN_ENTRY };
+    u64::from(blob.length) + entry as u64
+}
+
 /// The length of the sealed header of these blobs.
 pub(crate) fn header_len(blobs: &[PackedBlob]) -> usize {
     let entries = blobs.iter().map(|blob| match blob.raw_length {
@@ -186,15 +192,36 @@ pub(crate) enum HeaderError {
 
 /// Reads the header of a whole pack.
 pub(crate) fn read_header(key: &SealingKey, pack: &[u8]) -> Result<Vec<PackedBlob>, HeaderError> {
-    let (rest, length) = pack.split_last_chunk::<LENGTH_LEN>().ok_or(HeaderError::TooShort)?;
-    let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| HeaderError::TooShort)?;
-    let start = rest.len().checked_sub(length).ok_or(HeaderError::TooShort)?;
+    match read_tail(key, pack.len() as u64, pack)? {
+        Tail::Blobs(blobs) => Ok(blobs),
+        Tail::Longer(_) => Err(HeaderError::TooShort),
+    }
+}
+
+/// What the last bytes of a pack tell of its header.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Tail {
+    Blobs(Vec<PackedBlob>),
+    /// The header is longer; this many of the pack's last bytes hold it.
+    Longer(u64),
+}
+
+/// Reads the header of a pack of `size` bytes from its last ones.
+pub(crate) fn read_tail(key: &SealingKey, size: u64, tail: &[u8]) -> Result<Tail, HeaderError> {
+    let (rest, length) = tail.split_last_chunk::<LENGTH_LEN>().ok_or(HeaderError::TooShort)?;
+    let length = u64::from(u32::from_le_bytes(*length));
+    let needed = length + LENGTH_LEN as u64;
+    let content = size.checked_sub(needed).ok_or(HeaderError::TooShort)?;
+    if needed > tail.len() as u64 {
+        return Ok(Tail::Longer(needed));
+    }
+    let start = rest.len() - usize::try_from(length).map_err(|_| HeaderError::TooShort)?;
     let header = key.open(&rest[start..]).map_err(|_| HeaderError::Forged)?;
     let blobs = decode_header(&header)?;
-    if blobs.last().map_or(0, PackedBlob::end) != start as u64 {
+    if blobs.last().map_or(0, PackedBlob::end) != content {
         return Err(HeaderError::WrongSize);
     }
-    Ok(blobs)
+    Ok(Tail::Blobs(blobs))
 }
 
 fn decode_header(mut header: &[u8]) -> Result<Vec<PackedBlob>, HeaderError> {
@@ -267,6 +294,26 @@ mod tests {
         let mut flipped = content.clone();
         flipped[160] ^= 1;
         assert_eq!(read_header(&key, &flipped), Err(HeaderError::Forged));
+    }
+
+    #[test]
+    fn the_end_of_a_pack_is_enough_for_its_header() {
+        let key = SealingKey::generate().unwrap();
+        let sealed = build(&key, &[(false, None, vec![1; 100]), (true, Some(9), vec![2; 50])]);
+        let size = sealed.content.len() as u64;
+        let sum: u64 = sealed.pack.blobs.iter().map(footprint).sum();
+        assert_eq!(sum + size_of(&[]), size);
+        let read = |length: usize| {
+            let tail = &sealed.content[sealed.content.len() - length..];
+            read_tail(&key, size, tail)
+        };
+        let Ok(Tail::Longer(needed)) = read(10) else { panic!("{:?}", read(10)) };
+        let blobs = Ok(Tail::Blobs(sealed.pack.blobs.clone()));
+        assert_eq!(read(usize::try_from(needed).unwrap()), blobs);
+        assert_eq!(read(sealed.content.len()), blobs);
+        assert_eq!(read(3), Err(HeaderError::TooShort));
+        assert_eq!(read_tail(&key, size - 1, &sealed.content), Err(HeaderError::WrongSize));
+        assert_eq!(read_tail(&key, 20, &sealed.content), Err(HeaderError::TooShort));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
+use parking_lot::Mutex;
 
 use crate::chunker::Tables;
 use crate::config::{Config, Version};
@@ -36,6 +37,8 @@ pub(crate) struct Inner {
     pub(crate) index: SharedIndex,
     pub(crate) locker: Locker,
     pub(crate) resources: Resources,
+    /// The key that the password opened.
+    pub(crate) key_id: Mutex<Id>,
     lock_reads: bool,
 }
 
@@ -67,7 +70,8 @@ impl Repository {
             let create = move || KeyFile::create(&master, &password, kdf, &host, &username);
             options.resources.compute("derive a key", create).await??.encode()?
         };
-        let key_name = FileKind::Key.name(&Id::of(&file));
+        let key_id = Id::of(&file);
+        let key_name = FileKind::Key.name(&key_id);
         store.put(&key_name, file.into()).await?;
         let sealed: Bytes = master.seal(&config.encode()?)?.into();
         let written = async {
@@ -84,7 +88,7 @@ impl Repository {
             }
             return Err(error);
         }
-        Self::assemble(store, master, config, options)
+        Self::assemble(store, master, key_id, config, options)
     }
 
     /// Opens a repository, trying the password on every key.
@@ -114,7 +118,10 @@ impl Repository {
                 }
             };
             match Vault::open_config(&master, &store, &sealed) {
-                Ok(json) => return Self::assemble(store, master, Config::decode(&json)?, options),
+                Ok(json) => {
+                    let config = Config::decode(&json)?;
+                    return Self::assemble(store, master, *id, config, options);
+                }
                 // A key that is not this config's, left by an init that lost a race.
                 Err(error) => unusable = Some(error),
             }
@@ -128,6 +135,7 @@ impl Repository {
     fn assemble(
         store: Store,
         key: SealingKey,
+        key_id: Id,
         config: Config,
         options: OpenOptions,
     ) -> Result<Self> {
@@ -141,7 +149,8 @@ impl Repository {
         };
         let tables = Arc::new(Tables::new(config.polynomial));
         let index = SharedIndex::default();
-        let inner = Inner { vault, config, tables, index, locker, resources, lock_reads };
+        let key_id = Mutex::new(key_id);
+        let inner = Inner { vault, config, tables, index, locker, resources, key_id, lock_reads };
         Ok(Self { inner: Arc::new(inner) })
     }
 

@@ -3,7 +3,7 @@
 use futures::{StreamExt, TryStreamExt, stream};
 use parking_lot::RwLock;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::Id;
 use crate::index::{Index, Location};
 use crate::index_file;
@@ -88,33 +88,4 @@ async fn load_file(vault: &Vault, resources: &Resources, id: Id) -> Result<(Id, 
     let name = vault.store.describe(&FileKind::Index.name(&id));
     let packs = resources.compute("read the index", move || index_file::decode(&name, &json));
     Ok((id, packs.await??))
-}
-
-/// The whole content of every index file: what check and prune judge by, duplicates and all.
-pub(crate) async fn load_all(
-    vault: &Vault,
-    resources: &Resources,
-) -> Result<Vec<(Id, Vec<IndexedPack>)>> {
-    let listed = vault.store.list(FileKind::Index).await?;
-    stream::iter(listed)
-        .map(|(id, _)| load_file(vault, resources, id))
-        .buffer_unordered(FETCHES)
-        .try_collect()
-        .await
-}
-
-/// Like [`load_all`], but a file that cannot be read is handed back as its error.
-pub(crate) async fn load_each(
-    vault: &Vault,
-    resources: &Resources,
-    files: Vec<Id>,
-) -> Vec<(Id, Result<Vec<IndexedPack>, Error>)> {
-    stream::iter(files)
-        .map(async |id| {
-            let loaded = load_file(vault, resources, id).await;
-            (id, loaded.map(|(_, packs)| packs))
-        })
-        .buffer_unordered(FETCHES)
-        .collect()
-        .await
 }

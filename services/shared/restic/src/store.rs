@@ -115,16 +115,32 @@ impl Store {
 
     pub(crate) async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes> {
         let wanted = range.end - range.start;
-        let bytes = self
-            .objects
-            .get_range(&Path::from(name), range)
-            .await
-            .map_err(self.failed("read", name))?;
+        let end = range.end;
+        let bytes = match self.objects.get_range(&Path::from(name), range).await {
+            Ok(bytes) => bytes,
+            Err(source) => return Err(self.too_short(name, end, source).await),
+        };
         if u64::try_from(bytes.len()).ok() != Some(wanted) {
             let problem = format!("is too short: {} bytes instead of {wanted}", bytes.len());
             return Err(Error::damaged(self.describe(name), problem));
         }
         Ok(bytes)
+    }
+
+    /// What a failed read of a range means. Stores refuse a range behind the end like any bad request;
+    /// then the object was cut, which waiting does not mend.
+    async fn too_short(&self, name: &str, end: u64, source: object_store::Error) -> Error {
+        let error = self.failed("read", name)(source);
+        if error.is_not_found_in_store() {
+            return error;
+        }
+        match self.objects.head(&Path::from(name)).await {
+            Ok(meta) if meta.size < end => {
+                let problem = format!("is too short: {} bytes instead of {end} or more", meta.size);
+                Error::damaged(self.describe(name), problem)
+            }
+            _ => error,
+        }
     }
 
     pub(crate) async fn put(&self, name: &str, content: Bytes) -> Result<()> {

@@ -107,7 +107,10 @@ async fn a_cancelled_backup_leaves_no_snapshot_and_a_sound_repository() {
     let report = repository.check(&check::Options::default()).await.unwrap();
     assert!(report.is_ok(), "{report:?}");
     repository.prune(&prune::Options::default()).await.unwrap();
-    let report = repository.check(&check::Options { read_data: true }).await.unwrap();
+    let report = repository
+        .check(&check::Options { read_data: true, ..check::Options::default() })
+        .await
+        .unwrap();
     assert!(report.is_ok() && report.notes.is_empty(), "{report:?}");
 }
 
@@ -192,7 +195,7 @@ async fn damage_is_found_and_named_and_never_read_out() {
     backup(&repository, BackupOptions::default(), &[("/a", &content)]).await.unwrap();
     let snapshot = latest(&repository).await;
     let quick = check::Options::default();
-    let deep = check::Options { read_data: true };
+    let deep = check::Options { read_data: true, ..check::Options::default() };
     let largest =
         place.files("data").into_iter().max_by_key(|f| f.metadata().unwrap().len()).unwrap();
     let name = largest.file_name().unwrap().to_str().unwrap().to_owned();

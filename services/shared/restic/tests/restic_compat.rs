@@ -94,7 +94,10 @@ async fn we_read_what_restic_writes(version: &str) {
     // The same data again is all there already: our cuts are restic's.
     let summary = backup(&repository, tagged(&[]), &[("/dumpfile.resp", &dump)]).await.unwrap();
     assert_eq!((summary.data_blobs, summary.tree_blobs), (0, 1), "{summary:?}");
-    let report = repository.check(&check::Options { read_data: true }).await.unwrap();
+    let report = repository
+        .check(&check::Options { read_data: true, ..check::Options::default() })
+        .await
+        .unwrap();
     assert!(report.is_ok() && report.notes.is_empty(), "{report:?}");
     place.restic_check().await;
 }
@@ -204,9 +207,10 @@ async fn forget_and_prune_leave_what_restic_finds_sound() {
     let done = repository.forget(&everyone(), GroupBy::default(), &policy, false).await.unwrap();
     assert_eq!((plan.removed.len(), &plan), (1, &done));
 
-    let dry = prune::Options { max_unused_percent: 0.0, dry_run: true };
+    let max_unused = prune::MaxUnused::Percent(0.0);
+    let dry = prune::Options { max_unused, dry_run: true, ..prune::Options::default() };
     let planned = repository.prune(&dry).await.unwrap();
-    let pruned = repository.prune(&prune::Options { dry_run: false, ..dry }).await.unwrap();
+    let pruned = repository.prune(&prune::Options { dry_run: false, ..dry.clone() }).await.unwrap();
     assert_eq!(planned, pruned);
     assert!(pruned.packs_repacked >= 1 && pruned.bytes_unused == 0, "{pruned:?}");
     place.restic_check().await;
@@ -243,6 +247,9 @@ async fn we_prune_what_restic_wrote_and_the_other_way_round() {
     assert_eq!(snapshot.id, ours.snapshot);
     let content = read(&repository, &snapshot, "/x", ReadOptions::default()).await.unwrap();
     assert!(content == data(8, 9_000_000));
-    let report = repository.check(&check::Options { read_data: true }).await.unwrap();
+    let report = repository
+        .check(&check::Options { read_data: true, ..check::Options::default() })
+        .await
+        .unwrap();
     assert!(report.is_ok(), "{report:?}");
 }

@@ -63,12 +63,13 @@ impl Cluster {
         kube::Client::new(service, "default")
     }
 
-    /// Token `reader` may get, `editor` may also update; nobody else is known.
+    /// Token `reader` may get, `editor` may also update, `owner` may also delete, and `restorer` may create RestoreSessions
+    /// and nothing else; nobody else is known.
     fn answer(&self, path: &str, body: &[u8]) -> (u16, Value) {
         if path.ends_with("/tokenreviews") {
             let mut review: Value = serde_json::from_slice(body).unwrap();
             let user = review["spec"]["token"].as_str().unwrap().to_owned();
-            let known = ["reader", "editor"].contains(&user.as_str());
+            let known = ["reader", "editor", "owner", "restorer"].contains(&user.as_str());
             review["status"] = json!({"authenticated": known, "user": {"username": user}});
             return (201, review);
         }
@@ -76,11 +77,12 @@ impl Cluster {
             let mut review: Value = serde_json::from_slice(body).unwrap();
             let spec = &review["spec"];
             let asked = &spec["resourceAttributes"];
-            assert_eq!(asked["resource"], "repositories");
-            let verb = asked["verb"].as_str().unwrap();
+            let may = (asked["verb"].as_str().unwrap(), asked["resource"].as_str().unwrap());
             let allowed = match spec["user"].as_str().unwrap() {
-                "reader" => verb == "get",
-                "editor" => verb == "get" || verb == "update",
+                "reader" => may == ("get", "repositories"),
+                "editor" => [("get", "repositories"), ("update", "repositories")].contains(&may),
+                "owner" => may.1 == "repositories",
+                "restorer" => may == ("create", "restoresessions"),
                 _ => false,
             };
             review["status"] = json!({"allowed": allowed && asked["namespace"] == "demo"});

@@ -1,5 +1,6 @@
-//! The keep policy by table and by property. That restic decides the same is tested against the
-//! program, in `tests/retention.rs`.
+//! The keep policy by table and by property, and (in `peer`) against the restic program.
+
+mod peer;
 
 use std::collections::BTreeSet;
 
@@ -9,9 +10,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::snapshot::tests::snapshot;
 
+fn now() -> DateTime<Utc> {
+    DateTime::parse_from_rfc3339("2026-06-01T00:00:00Z").unwrap().to_utc()
+}
+
 fn kept(times: &[&str], policy: &KeepPolicy) -> Vec<(u8, Vec<String>)> {
     let snapshots = (1..).zip(times).map(|(id, time)| snapshot(id, time)).collect();
-    let groups = plan(snapshots, GroupBy::default(), policy);
+    let groups = plan(snapshots, GroupBy::default(), policy, now());
     let keep = groups.into_iter().flat_map(|group| group.keep);
     keep.map(|kept| (kept.snapshot.id.as_bytes()[0], kept.reasons)).collect()
 }
@@ -30,7 +35,7 @@ fn each_rule_counts_its_own_periods() {
         "2025-12-29T09:00:00Z",
     ];
     let policy = |set: fn(&mut KeepPolicy)| {
-        let mut policy = KeepPolicy::default();
+        let mut policy = KeepPolicy { keep_oldest: false, ..KeepPolicy::default() };
         set(&mut policy);
         policy
     };
@@ -45,7 +50,7 @@ fn each_rule_counts_its_own_periods() {
 
 #[test]
 fn the_day_is_the_snapshots_own() {
-    let policy = KeepPolicy { daily: 5, ..Default::default() };
+    let policy = KeepPolicy { daily: 5, keep_oldest: false, ..Default::default() };
     // The same UTC day, two local ones.
     assert_eq!(ids(&["2026-01-01T23:30:00+02:00", "2026-01-02T00:30:00+02:00"], &policy), [2, 1]);
     assert_eq!(ids(&["2026-01-01T21:30:00Z", "2026-01-01T22:30:00Z"], &policy), [2]);
@@ -61,6 +66,44 @@ fn reasons_are_restics_words() {
 }
 
 #[test]
+fn the_oldest_stays_while_counts_are_left() {
+    let times = ["2026-01-01T00:00:00Z", "2026-01-01T08:00:00Z", "2026-01-01T16:00:00Z"];
+    let policy = |daily| KeepPolicy { daily, ..KeepPolicy::default() };
+    assert_eq!(ids(&times, &policy(1)), [3]);
+    let reasons = |text: &str| vec![text.to_owned()];
+    let both = [(3, reasons("daily snapshot")), (1, reasons("oldest daily snapshot"))];
+    assert_eq!(kept(&times, &policy(2)), both);
+    let without = KeepPolicy { keep_oldest: false, ..policy(2) };
+    assert_eq!(ids(&times, &without), [3]);
+    let forever = policy(UNLIMITED);
+    assert_eq!(ids(&times, &forever), [3, 1]);
+}
+
+#[test]
+fn spans_are_counted_from_the_newest_that_is_not_of_the_future() {
+    let times = [
+        "2030-01-01T00:00:00Z",
+        "2026-03-31T12:00:00Z",
+        "2026-03-31T00:00:00Z",
+        "2026-03-03T12:00:01Z",
+        "2026-03-03T12:00:00Z",
+        "2026-01-01T00:00:00Z",
+    ];
+    let policy = |set: fn(&mut KeepPolicy)| {
+        let mut policy = KeepPolicy { keep_oldest: false, ..KeepPolicy::default() };
+        set(&mut policy);
+        policy
+    };
+    // A month before 31 March is 31 February, which is 3 March.
+    let month = |p: &mut KeepPolicy| p.within = Within { months: 1, ..Within::default() };
+    assert_eq!(ids(&times, &policy(month)), [1, 2, 3, 4]);
+    let daily = |p: &mut KeepPolicy| p.within_daily = Within { days: 90, ..Within::default() };
+    assert_eq!(ids(&times, &policy(daily)), [1, 2, 4, 6]);
+    let all = kept(&times[1..2], &policy(month));
+    assert_eq!(all[0].1, ["within 1m"]);
+}
+
+#[test]
 fn groups_are_kept_apart_and_tags_protect() {
     let mut snapshots: Vec<_> =
         (1..=6).map(|id| snapshot(id, &format!("2026-01-0{id}T00:00:00Z"))).collect();
@@ -71,7 +114,7 @@ fn groups_are_kept_apart_and_tags_protect() {
     let policy =
         KeepPolicy { last: 1, tags: vec![vec!["x".into(), "keep".into()]], ..Default::default() };
     let removed = |by| -> BTreeSet<u8> {
-        let groups = plan(snapshots.clone(), by, &policy);
+        let groups = plan(snapshots.clone(), by, &policy, now());
         groups.into_iter().flat_map(|g| g.remove).map(|s| s.id.as_bytes()[0]).collect()
     };
     assert_eq!(removed(GroupBy::default()), [3, 5].into());
@@ -82,7 +125,7 @@ fn groups_are_kept_apart_and_tags_protect() {
 prop_compose! {
     fn policy()(counts in proptest::array::uniform6(0_u32..6)) -> KeepPolicy {
         let [last, hourly, daily, weekly, monthly, yearly] = counts;
-        KeepPolicy { last, hourly, daily, weekly, monthly, yearly, tags: Vec::new() }
+        KeepPolicy { last, hourly, daily, weekly, monthly, yearly, ..KeepPolicy::default() }
     }
 }
 
@@ -101,7 +144,7 @@ proptest! {
                 snapshot
             })
             .collect();
-        let groups = plan(snapshots.clone(), GroupBy::default(), &policy);
+        let groups = plan(snapshots.clone(), GroupBy::default(), &policy, now());
         let keep: Vec<_> = groups.iter().flat_map(|g| &g.keep).collect();
         let remove: Vec<_> = groups.iter().flat_map(|g| &g.remove).collect();
         // Nothing is lost or invented.
@@ -111,18 +154,18 @@ proptest! {
             prop_assert!(keep.iter().any(|k| k.snapshot.time == newest));
         }
         prop_assert!(!policy.is_empty() || remove.is_empty());
-        // No rule keeps more than its count.
+        // No rule keeps more than its count, but for the oldest.
         for (rule, count) in [
             ("last", policy.last), ("hourly", policy.hourly), ("daily", policy.daily),
             ("weekly", policy.weekly), ("monthly", policy.monthly), ("yearly", policy.yearly),
         ] {
             let name = format!("{rule} snapshot");
             let by_rule = keep.iter().filter(|k| k.reasons.contains(&name)).count();
-            prop_assert!(by_rule <= count as usize);
+            prop_assert!(by_rule <= count as usize, "{}", name);
         }
         // Forgetting again forgets nothing more.
         let again: Vec<Snapshot> = keep.iter().map(|k| k.snapshot.clone()).collect();
-        let twice = plan(again, GroupBy::default(), &policy);
+        let twice = plan(again, GroupBy::default(), &policy, now());
         prop_assert!(twice.iter().all(|g| g.remove.is_empty()));
     }
 }

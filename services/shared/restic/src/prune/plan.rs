@@ -1,186 +1,198 @@
-//! What prune will do: pure, and complete before anything is touched.
+//! What prune will do: pure, and complete before anything is touched. The rules are restic's.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::HashMap;
 
-use super::{PackSizes, Summary};
+use super::{Options, Summary};
+use crate::catalog::{Catalog, Marks};
 use crate::error::{Error, Result};
 use crate::id::Id;
-use crate::pack::{BlobKind, IndexedPack, PackedBlob};
-use crate::used::Used;
+use crate::pack::{BlobKind, TARGET_LEN};
 
-/// The steps, in no particular order; `execute` knows the order.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// Fewer small packs than this are not worth a rewrite, which would also go on forever with a single one.
+const FEW_SMALL_PACKS: usize = 10;
+
+/// What becomes of a pack that an index file lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It stays as it is.
+    Stay,
+    /// Its chosen blobs move to a new pack, and it goes.
+    Repack,
+    /// Nothing of it is needed, or it is not there.
+    Go,
+}
+
+/// The decision, complete.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Plan {
-    /// Packs to be emptied, each with only the blobs that are to be copied.
-    pub(super) repack: Vec<IndexedPack>,
-    /// Packs that stay but are listed in an obsolete index file.
-    pub(super) relist: Vec<IndexedPack>,
-    /// Index files that list a pack that goes.
-    pub(super) obsolete_index: Vec<Id>,
-    /// Packs to delete at the end, the emptied ones among them.
+    /// By the numbers of the packs in the catalog.
+    pub(super) fates: Vec<Fate>,
+    /// The entries that provide the used blobs: one of each. Of packs to repack, these are copied.
+    pub(super) chosen: Marks,
+    /// Index files that list a pack that goes, by their numbers in the catalog.
+    pub(super) obsolete: Vec<usize>,
+    /// Packs to delete at the end.
     pub(super) delete: Vec<Id>,
+    /// Blobs that are to be copied.
+    pub(super) copies: u64,
     pub(super) summary: Summary,
 }
 
-/// A pack with the used blobs that it, of all packs that hold them, is to provide.
-struct Candidate {
-    pack: IndexedPack,
-    size: u64,
-    keep: Vec<PackedBlob>,
-    used_bytes: u64,
-}
+/// The size of every pack in the store.
+pub(super) type PackSizes = HashMap<Id, u64>;
 
-impl Candidate {
-    fn unused_bytes(&self) -> u64 {
-        self.size.saturating_sub(self.used_bytes)
-    }
+/// A pack that is there, and what of it is needed.
+#[derive(Clone, Copy, Default)]
+struct Tally {
+    data: bool,
+    trees: bool,
+    /// Blobs that it provides, and their bytes.
+    chosen: u32,
+    chosen_bytes: u64,
 }
 
 pub(super) fn plan(
-    files: Vec<(Id, Vec<IndexedPack>)>,
+    catalog: &Catalog,
     sizes: &PackSizes,
-    used: &Used,
-    max_unused_percent: f64,
+    used: &Marks,
+    options: &Options,
 ) -> Result<Plan> {
-    let packs = merge(&files);
-    let candidates = assign(&packs, sizes, used)?;
+    let (chosen, tallies) = choose(catalog, sizes, used)?;
+    let mut summary = Summary { packs: sizes.len() as u64, ..Summary::default() };
+    let packs = catalog.packs();
+    let mut fates: Vec<Fate> =
+        tallies.iter().map(|tally| if tally.chosen == 0 { Fate::Go } else { Fate::Stay }).collect();
+    summary.bytes_used = tallies.iter().map(|tally| tally.chosen_bytes).sum();
 
-    let used_bytes: u64 = candidates.iter().map(|c| c.used_bytes).sum();
-    let (unused, partly): (Vec<_>, Vec<_>) =
-        candidates.into_iter().partition(|candidate| candidate.keep.is_empty());
-    let (whole, mut wasteful): (Vec<_>, Vec<_>) = partly
-        .into_iter()
-        .partition(|candidate| candidate.keep.len() == candidate.pack.blobs.len());
-    // The most wasteful first, until what is left may stay.
-    wasteful.sort_by(|a, b| {
-        let share =
-            |c: &Candidate| u128::from(c.unused_bytes()) * (1 << 32) / u128::from(c.size.max(1));
-        share(b).cmp(&share(a)).then(a.pack.id.cmp(&b.pack.id))
-    });
-    let allowed = allowance(used_bytes, max_unused_percent);
-    let mut left: u64 = wasteful.iter().map(Candidate::unused_bytes).sum();
-    let mut staying: HashSet<Id> = whole.iter().map(|candidate| candidate.pack.id).collect();
-    let mut plan = Plan::default();
-    for candidate in wasteful {
-        if left <= allowed {
-            staying.insert(candidate.pack.id);
+    let unused = |number: usize| packs[number].size.saturating_sub(tallies[number].chosen_bytes);
+    let whole = |number: usize| tallies[number].chosen == packs[number].blobs;
+    let mixed = |number: usize| tallies[number].data && tallies[number].trees;
+    let enough = large_enough(options);
+    let mut candidates = Vec::new();
+    let mut small = Vec::new();
+    for number in (0..packs.len()).filter(|number| fates[*number] == Fate::Stay) {
+        if options.repack_cacheable_only && tallies[number].data {
             continue;
         }
-        left -= candidate.unused_bytes();
-        plan.summary.packs_repacked += 1;
-        plan.summary.bytes_repacked += candidate.used_bytes;
-        plan.summary.bytes_deleted += candidate.size;
-        plan.delete.push(candidate.pack.id);
-        plan.repack.push(IndexedPack { id: candidate.pack.id, blobs: candidate.keep });
+        if !whole(number) || mixed(number) {
+            candidates.push(number);
+        } else if packs[number].size < enough {
+            small.push(number);
+        }
     }
-    plan.summary.bytes_unused = left;
-    plan.summary.packs = sizes.len() as u64;
+    if small.len() >= FEW_SMALL_PACKS {
+        candidates.extend(small);
+    }
+    // Trees first, then what is small, then the most wasteful.
+    candidates.sort_by_key(|number| {
+        let size = packs[*number].size;
+        let share = u128::from(unused(*number)) * (1 << 32) / u128::from(size.max(1));
+        (!tallies[*number].trees, size >= enough, Reverse(share), packs[*number].id)
+    });
 
-    let unlisted = sizes.keys().filter(|id| !packs.contains_key(id)).copied();
-    let unused = unused.iter().map(|candidate| candidate.pack.id);
-    let mut doomed: Vec<Id> = unused.chain(unlisted).filter(|id| sizes.contains_key(id)).collect();
-    doomed.sort_unstable();
-    plan.summary.packs_deleted = doomed.len() as u64;
-    plan.summary.bytes_deleted += doomed.iter().filter_map(|id| sizes.get(id)).sum::<u64>();
-    plan.delete.extend(doomed);
+    let allowed = options.max_unused.bytes(summary.bytes_used);
+    // What lies in a whole pack beside blobs is its header, not waste.
+    let wasted = |number: usize| if whole(number) { 0 } else { unused(number) };
+    let staying = (0..packs.len()).filter(|number| fates[*number] == Fate::Stay);
+    let mut waste: u64 = staying.map(wasted).sum();
+    let limit = options.max_repack_bytes.unwrap_or(u64::MAX);
+    let (mut repacked, mut copies) = (0_u64, 0_u64);
+    for number in candidates {
+        let size = packs[number].size;
+        let tolerable = waste <= allowed && size >= enough && !tallies[number].trees;
+        if tolerable || repacked.saturating_add(size) > limit {
+            continue;
+        }
+        fates[number] = Fate::Repack;
+        repacked += size;
+        copies += u64::from(tallies[number].chosen);
+        waste -= wasted(number);
+        summary.packs_repacked += 1;
+        summary.bytes_repacked += tallies[number].chosen_bytes;
+    }
+    summary.bytes_unused = waste;
+
+    let listed = |id: &Id| catalog.pack_number(id);
+    let mut delete: Vec<Id> = Vec::new();
+    for (id, size) in sizes {
+        match listed(id).map(|number| fates[number]) {
+            Some(Fate::Stay) => continue,
+            Some(Fate::Repack) => {}
+            Some(Fate::Go) => summary.packs_deleted += 1,
+            None => {
+                summary.packs_deleted += 1;
+                summary.packs_unlisted += 1;
+            }
+        }
+        summary.bytes_deleted += size;
+        delete.push(*id);
+    }
+    delete.sort_unstable();
 
     // An index file stays only if all its packs do.
-    let mut relist: BTreeMap<Id, ()> = BTreeMap::new();
-    for (file, listed) in &files {
-        if listed.iter().all(|pack| staying.contains(&pack.id)) {
-            continue;
-        }
-        plan.obsolete_index.push(*file);
-        relist.extend(listed.iter().filter(|p| staying.contains(&p.id)).map(|p| (p.id, ())));
-    }
-    plan.relist = relist
-        .into_keys()
-        .filter_map(|id| Some(IndexedPack { id, blobs: packs.get(&id)?.clone() }))
-        .collect();
-    Ok(plan)
+    let stays = |number: &u32| fates[*number as usize] == Fate::Stay;
+    let obsolete = catalog.files().iter().enumerate();
+    let obsolete =
+        obsolete.filter(|(_, file)| !file.packs.iter().all(stays)).map(|(number, _)| number);
+    let obsolete = obsolete.collect();
+    Ok(Plan { fates, chosen, obsolete, delete, copies, summary })
 }
 
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
-    reason = "a share of a size needs no exact byte; the cast saturates"
-)]
-fn allowance(used_bytes: u64, percent: f64) -> u64 {
-    (used_bytes as f64 * percent.max(0.0) / 100.0) as u64
-}
-
-/// All packs of all index files; a pack listed twice holds what either listing says.
-fn merge(files: &[(Id, Vec<IndexedPack>)]) -> BTreeMap<Id, Vec<PackedBlob>> {
-    let mut packs: BTreeMap<Id, Vec<PackedBlob>> = BTreeMap::new();
-    for pack in files.iter().flat_map(|(_, packs)| packs) {
-        let blobs = packs.entry(pack.id).or_default();
-        blobs.extend_from_slice(&pack.blobs);
-        blobs.sort_by_key(|blob| (blob.offset, blob.id));
-        blobs.dedup();
-    }
-    packs
+/// From which size on a pack is not small.
+fn large_enough(options: &Options) -> u64 {
+    let target = TARGET_LEN as u64;
+    if options.repack_small { target / 5 * 4 } else { target / 25 }
 }
 
 /// Decides which pack provides each used blob: of several, the one with the most used bytes, so that
 /// duplicates gather where they cost least. Packs that are missing or of the wrong size provide
-/// nothing; if a used blob is only in such a pack, or in none, that is an error.
-fn assign(
-    packs: &BTreeMap<Id, Vec<PackedBlob>>,
-    sizes: &PackSizes,
-    used: &Used,
-) -> Result<Vec<Candidate>> {
-    let mut order: Vec<_> = packs
-        .iter()
-        .map(|(id, blobs)| {
-            let used_blobs = blobs.iter().filter(|blob| used.contains(blob.kind, &blob.id));
-            let bytes: u64 = used_blobs.map(|blob| u64::from(blob.length)).sum();
-            (std::cmp::Reverse(bytes), IndexedPack { id: *id, blobs: blobs.clone() })
-        })
-        .collect();
-    order.sort_by_key(|(bytes, pack)| (*bytes, pack.id));
+/// nothing; if a used blob is only in such a pack, that is an error.
+fn choose(catalog: &Catalog, sizes: &PackSizes, used: &Marks) -> Result<(Marks, Vec<Tally>)> {
+    let packs = catalog.packs();
+    let sound: Vec<bool> =
+        packs.iter().map(|pack| sizes.get(&pack.id) == Some(&pack.size)).collect();
+    let used_blobs = || catalog.blobs().filter(|at| used.has(at.entry()));
 
-    let mut provided: HashSet<(BlobKind, Id)> = HashSet::new();
-    let mut unsound: HashMap<(BlobKind, Id), Error> = HashMap::new();
-    let mut candidates = Vec::with_capacity(order.len());
-    for (_, pack) in order {
-        let problem = match sizes.get(&pack.id) {
-            Some(size) if *size == pack.size() => None,
-            Some(size) => Some(format!("has {size} bytes instead of {}", pack.size())),
-            None => Some("is missing".to_owned()),
-        };
-        let mut candidate = Candidate {
-            size: sizes.get(&pack.id).copied().unwrap_or(0),
-            keep: Vec::new(),
-            used_bytes: 0,
-            pack,
-        };
-        for blob in &candidate.pack.blobs {
-            let key = (blob.kind, blob.id);
-            if !used.contains(blob.kind, &blob.id) {
-                continue;
-            }
-            if let Some(problem) = &problem {
-                unsound.entry(key).or_insert_with(|| Error::MissingPack {
-                    id: candidate.pack.id,
-                    needed_by: format!("{} blob {}", blob.kind.name(), blob.id),
-                    problem: problem.clone(),
-                });
-            } else if provided.insert(key) {
-                candidate.used_bytes += u64::from(blob.length);
-                candidate.keep.push(*blob);
+    let mut promised = vec![0_u64; packs.len()];
+    for at in used_blobs() {
+        for (_, blob, pack) in catalog.places(at) {
+            promised[pack] += u64::from(blob.length);
+        }
+    }
+    let mut chosen = Marks::none(catalog);
+    let mut tallies = vec![Tally::default(); packs.len()];
+    for at in catalog.blobs() {
+        for (_, blob, pack) in catalog.places(at) {
+            match blob.kind {
+                BlobKind::Data => tallies[pack].data = true,
+                BlobKind::Tree => tallies[pack].trees = true,
             }
         }
-        candidates.push(candidate);
+        if !used.has(at.entry()) {
+            continue;
+        }
+        let best = catalog
+            .places(at)
+            .filter(|(_, _, pack)| sound[*pack])
+            .min_by_key(|(_, blob, pack)| (Reverse(promised[*pack]), packs[*pack].id, blob.offset));
+        let Some((entry, blob, pack)) = best else {
+            let (blob, pack) = catalog.get(at);
+            let problem = match sizes.get(&pack) {
+                None => "is missing".to_owned(),
+                Some(size) => {
+                    let number = catalog.pack_number(&pack).unwrap_or_default();
+                    format!("has {size} bytes instead of {}", packs[number].size)
+                }
+            };
+            let needed_by = format!("{} blob {}", blob.kind.name(), blob.id);
+            return Err(Error::MissingPack { id: pack, needed_by, problem });
+        };
+        chosen.mark(entry);
+        tallies[pack].chosen += 1;
+        tallies[pack].chosen_bytes += u64::from(blob.length);
     }
-    match used.iter().find(|key| !provided.contains(key)) {
-        None => Ok(candidates),
-        Some(key) => Err(unsound.remove(&key).unwrap_or_else(|| Error::MissingBlob {
-            kind: key.0.name(),
-            id: key.1,
-            needed_by: "a snapshot".into(),
-        })),
-    }
+    Ok((chosen, tallies))
 }
 
 #[cfg(test)]

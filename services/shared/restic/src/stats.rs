@@ -1,0 +1,150 @@
+//! Figures of a repository: restic's `stats` in its modes `raw-data` and `restore-size`.
+
+use std::collections::HashMap;
+
+use crate::catalog::{BlobAt, Catalog, content_of};
+use crate::error::{Error, Result};
+use crate::lock::{self, Mode};
+use crate::pack::BlobKind;
+use crate::progress::Observer;
+use crate::repository::{Inner, Repository};
+use crate::snapshot::{Snapshot, SnapshotFilter};
+use crate::store::FileKind;
+use crate::used;
+
+/// Folders may not be nested deeper: a limit against damaged or malicious trees.
+const MAX_DEPTH: usize = 64;
+
+/// Figures of a repository, or of some of its snapshots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Snapshots.
+    pub snapshots: u64,
+    /// Distinct blobs that these use.
+    pub blobs: u64,
+    /// Their bytes in packs: `restic stats --mode raw-data`.
+    pub raw_size: u64,
+    /// Their bytes before compression.
+    pub uncompressed_size: u64,
+    /// Files in the snapshots, each snapshot's counted.
+    pub files: u64,
+    /// Bytes that restoring each of the snapshots would write: `--mode restore-size`.
+    pub restore_size: u64,
+    /// Packs in the repository, whoever uses them.
+    pub packs: u64,
+}
+
+impl Repository {
+    /// Counts what all snapshots use.
+    ///
+    /// # Errors
+    /// As [`stats_of`](Self::stats_of).
+    pub async fn stats(&self) -> Result<Stats> {
+        self.stats_of(&SnapshotFilter::default(), &Observer::default()).await
+    }
+
+    /// Counts what the snapshots that pass the filter use.
+    ///
+    /// # Errors
+    /// Errors of the store; [`Error::MissingBlob`] and [`Error::Damaged`] if a tree cannot be read.
+    pub async fn stats_of(&self, filter: &SnapshotFilter, observer: &Observer) -> Result<Stats> {
+        let inner = &self.inner;
+        let lock = inner.lock_for_reading(Mode::Shared).await?;
+        lock::during(lock, count(inner, filter, observer)).await
+    }
+}
+
+async fn count(inner: &Inner, filter: &SnapshotFilter, observer: &Observer) -> Result<Stats> {
+    let mut snapshots = inner.all_snapshots().await?;
+    snapshots.retain(|snapshot| filter.matches(snapshot));
+    let catalog = Catalog::load(inner, observer).await?;
+    let used = used::walk(inner, &catalog, &snapshots, observer).await.into_used()?;
+    let packs = inner.vault.store.list(FileKind::Pack).await?.len() as u64;
+    let mut stats = Stats { snapshots: snapshots.len() as u64, packs, ..Stats::default() };
+    for at in catalog.blobs().filter(|at| used.has(at.entry())) {
+        let (blob, _) = catalog.get(at);
+        stats.blobs += 1;
+        stats.raw_size += u64::from(blob.length);
+        stats.uncompressed_size += content_of(&blob);
+    }
+    let mut sizes = Sizes { inner, catalog: &catalog, known: HashMap::new() };
+    for snapshot in &snapshots {
+        let size = sizes.of(snapshot).await?;
+        stats.files += size.files;
+        stats.restore_size = stats.restore_size.saturating_add(size.bytes);
+    }
+    Ok(stats)
+}
+
+#[derive(Clone, Copy, Default)]
+struct Size {
+    files: u64,
+    bytes: u64,
+}
+
+/// What trees hold, with all below them; each is read once.
+struct Sizes<'a> {
+    inner: &'a Inner,
+    catalog: &'a Catalog,
+    known: HashMap<BlobAt, Size>,
+}
+
+/// A tree whose subtrees are being counted.
+struct Open {
+    tree: BlobAt,
+    size: Size,
+    left: Vec<BlobAt>,
+}
+
+impl Sizes<'_> {
+    async fn of(&mut self, snapshot: &Snapshot) -> Result<Size> {
+        let name = || format!("snapshot {}", snapshot.id.short());
+        let missing = |id| Error::MissingBlob { kind: "tree", id, needed_by: name() };
+        let find = |id| self.catalog.find(BlobKind::Tree, &id).ok_or_else(|| missing(id));
+        let mut next = find(snapshot.tree)?;
+        let mut open: Vec<Open> = Vec::new();
+        loop {
+            let mut done = match self.known.get(&next) {
+                Some(size) => Some(*size),
+                None => {
+                    if open.len() >= MAX_DEPTH {
+                        return Err(Error::damaged(name(), "its folders are nested too deep"));
+                    }
+                    let tree = used::load(self.inner, self.catalog, next).await?;
+                    let (mut size, mut left) = (Size::default(), Vec::new());
+                    for node in tree.nodes {
+                        match (node.kind.as_str(), node.subtree) {
+                            ("file", _) => {
+                                size.files += 1;
+                                size.bytes = size.bytes.saturating_add(node.size);
+                            }
+                            ("dir", Some(subtree)) => left.push(find(subtree)?),
+                            _ => {}
+                        }
+                    }
+                    open.push(Open { tree: next, size, left });
+                    None
+                }
+            };
+            // Up, for as long as there is nothing left below.
+            loop {
+                let Some(top) = open.last_mut() else { return Ok(done.unwrap_or_default()) };
+                if let Some(size) = done.take() {
+                    top.size.files += size.files;
+                    top.size.bytes = top.size.bytes.saturating_add(size.bytes);
+                }
+                match top.left.pop() {
+                    Some(below) => {
+                        next = below;
+                        break;
+                    }
+                    None => {
+                        self.known.insert(top.tree, top.size);
+                        done = Some(top.size);
+                        open.pop();
+                    }
+                }
+            }
+        }
+    }
+}

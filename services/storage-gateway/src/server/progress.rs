@@ -1,0 +1,131 @@
+//! Long operations as streams of answers: how far it is, then the result.
+//!
+//! The work is a task of its own, so that a client that does not read holds nothing up, least of all a lock; it ends with
+//! the stream, however that ends.
+
+use coffer_restic::{Observer, Progress};
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use std::future::Future;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tonic::{Response, Status};
+
+/// Answers about progress come at most this often.
+const EVERY: Duration = Duration::from_millis(200);
+
+pub(super) type Answers<T> = BoxStream<'static, Result<T, Status>>;
+
+struct Work<T> {
+    task: JoinSet<Result<T, Status>>,
+    changes: watch::Receiver<Option<Progress>>,
+    next: Instant,
+}
+
+/// Runs `work`, which is given an observer. Of many changes, only the newest is told.
+pub(super) fn watched<T, W>(
+    work: impl FnOnce(Observer) -> W,
+    tell: fn(Progress) -> T,
+) -> Response<Answers<T>>
+where
+    T: Send + 'static,
+    W: Future<Output = Result<T, Status>> + Send + 'static,
+{
+    let (sender, changes) = watch::channel(None);
+    let observer = Observer::new(move |progress| {
+        sender.send_replace(Some(progress));
+    });
+    let mut task = JoinSet::new();
+    task.spawn(work(observer));
+    let work = Work { task, changes, next: Instant::now() };
+    let answers = futures::stream::unfold(Some(work), move |work| async move {
+        let mut work = work?;
+        tokio::select! {
+            biased;
+            Some(done) = work.task.join_next() => {
+                let done = done.unwrap_or_else(|died| Err(Status::internal(format!("the operation died: {died}"))));
+                Some((done, None))
+            }
+            Some(progress) = newest(&mut work.changes, work.next) => {
+                work.next = Instant::now() + EVERY;
+                Some((Ok(tell(progress)), Some(work)))
+            }
+            else => None,
+        }
+    });
+    Response::new(answers.boxed())
+}
+
+/// The next change, but not before `earliest`; none once there will be no more.
+async fn newest(
+    changes: &mut watch::Receiver<Option<Progress>>,
+    earliest: Instant,
+) -> Option<Progress> {
+    tokio::time::sleep_until(earliest).await;
+    changes.changed().await.ok()?;
+    *changes.borrow_and_update()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use tokio::sync::Notify;
+
+    fn tell(progress: Progress) -> String {
+        format!("{} of {}", progress.done, progress.total)
+    }
+
+    fn count(observer: &Observer, done: u64) {
+        let unit = coffer_restic::Unit::Items;
+        observer.tell(Progress { step: "count", done, total: 100, unit });
+    }
+
+    #[tokio::test]
+    async fn the_newest_change_and_then_the_result() {
+        let told = Arc::new(Notify::new());
+        let go_on = told.clone();
+        let work = |observer: Observer| async move {
+            count(&observer, 1);
+            go_on.notified().await;
+            // More than anybody wants to be told.
+            for done in 2..=100 {
+                count(&observer, done);
+            }
+            Ok("done".to_owned())
+        };
+        let mut answers = watched(work, tell).into_inner();
+        assert_eq!(answers.next().await.unwrap().unwrap(), "1 of 100");
+        told.notify_one();
+        let rest: Vec<String> = answers.map(Result::unwrap).collect().await;
+        assert_eq!(rest, ["done"]);
+    }
+
+    #[tokio::test]
+    async fn the_work_ends_with_the_stream() {
+        let (alive, mut ended) = tokio::sync::mpsc::channel::<()>(1);
+        let work = |_| async move {
+            let _alive = alive;
+            std::future::pending::<Result<String, Status>>().await
+        };
+        let mut answers = watched(work, tell).into_inner();
+        assert!(futures::poll!(answers.next()).is_pending());
+        drop(answers);
+        assert!(ended.recv().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_holds_nothing_up() {
+        let (sender, ended) = tokio::sync::oneshot::channel();
+        let work = |observer: Observer| async move {
+            count(&observer, 1);
+            sender.send(()).unwrap();
+            Ok("done".to_owned())
+        };
+        let answers = watched(work, tell).into_inner();
+        ended.await.unwrap();
+        drop(answers);
+    }
+}
