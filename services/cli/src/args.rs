@@ -5,7 +5,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 #[cfg(feature = "standalone")]
 use crate::commands::up;
-use crate::commands::{apply, backup, completion, pause, restore, snapshots, status};
+use crate::commands::{
+    apply, backup, check, completion, copy, download, forget, key, migrate, pause, prune, repair,
+    restore, snapshots, stats, status, unlock,
+};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -128,6 +131,26 @@ pub enum Verb {
     Restore(restore::Args),
     /// List the snapshots of a Repository, or of all in the namespace
     Snapshots(snapshots::Args),
+    /// Write a file of a snapshot to the disk or to standard output
+    Download(download::Args),
+    /// Let go of snapshots, by rules or by name
+    Forget(Box<forget::Args>),
+    /// Free the space of what no snapshot uses
+    Prune(prune::Args),
+    /// Look for damage in a repository
+    Check(check::Args),
+    /// Show how much is in a repository
+    Stats(stats::Args),
+    /// Copy snapshots to another repository
+    Copy(copy::Args),
+    /// List, add, remove and change the keys of a repository
+    Key(key::Args),
+    /// Remove locks that somebody left behind
+    Unlock(unlock::Args),
+    /// Put right what can be: a lost or damaged index
+    Repair(repair::Args),
+    /// Upgrade a repository of format 1 to format 2
+    Migrate(migrate::Args),
     /// Show what is backed up, when, and how it went
     Status(status::Args),
     /// Stop triggering backups by schedule

@@ -2,11 +2,21 @@
 
 pub mod apply;
 pub mod backup;
+pub mod check;
 pub mod completion;
+pub mod copy;
+pub mod download;
+pub mod forget;
+pub mod key;
+pub mod migrate;
 pub mod pause;
+pub mod prune;
+pub mod repair;
 pub mod restore;
 pub mod snapshots;
+pub mod stats;
 pub mod status;
+pub mod unlock;
 #[cfg(feature = "standalone")]
 pub mod up;
 pub mod version;
@@ -29,6 +39,16 @@ pub async fn run(global: &GlobalArgs, verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Backup(args) => backup::run(&cluster.await?, global, args).await,
         Verb::Restore(args) => restore::run(&cluster.await?, global, args).await,
         Verb::Snapshots(args) => snapshots::run(&cluster.await?, global, args).await,
+        Verb::Download(args) => Box::pin(download::run(&cluster.await?, global, args)).await,
+        Verb::Forget(args) => Box::pin(forget::run(&cluster.await?, global, *args)).await,
+        Verb::Prune(args) => prune::run(&cluster.await?, global, args).await,
+        Verb::Check(args) => check::run(&cluster.await?, global, args).await,
+        Verb::Stats(args) => stats::run(&cluster.await?, global, args).await,
+        Verb::Copy(args) => copy::run(&cluster.await?, global, args).await,
+        Verb::Key(args) => Box::pin(key::run(&cluster.await?, global, args)).await,
+        Verb::Unlock(args) => unlock::run(&cluster.await?, global, args).await,
+        Verb::Repair(args) => repair::run(&cluster.await?, global, args).await,
+        Verb::Migrate(args) => migrate::run(&cluster.await?, global, args).await,
         Verb::Status(args) => status::run(&cluster.await?, global, args).await,
         Verb::Pause(args) => pause::run(&cluster.await?, global, args, pause::Wanted::Paused).await,
         Verb::Resume(args) => {

@@ -4,7 +4,7 @@
 //! ```text
 //!  args ─▶ commands::<verb> ─▶ client ─┬─ Kubernetes API (apply, status, pause)
 //!                                      ├─ Sessions, orchestrator (backup, restore) ─▶ session ─▶ progress
-//!                                      └─ Repositories, storage-gateway (snapshots)
+//!                                      └─ Repositories, storage-gateway (snapshots, forget, prune …) ─▶ maintenance
 //!                              └─▶ output, errors
 //! ```
 //!
@@ -17,6 +17,7 @@ pub mod commands;
 pub mod endpoints;
 pub mod errors;
 pub mod figures;
+pub mod maintenance;
 pub mod manifests;
 pub mod next_run;
 pub mod output;

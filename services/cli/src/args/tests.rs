@@ -47,6 +47,16 @@ fn usage() {
         "coffer snapshots",
         "coffer status -A",
         "coffer completion bash",
+        "coffer forget orders --keep-daily 7 --keep-yearly unlimited --keep-within 2y5m --dry-run",
+        "coffer forget backups/orders --keep-last 3 --group-by host,tags --prune --yes",
+        "coffer forget orders 1a2b3c4d 5e6f7a8b",
+        "coffer prune orders --max-unused 5% --max-repack-size 2G --dry-run",
+        "coffer check orders --read-data-subset 1/7",
+        "coffer key add orders --new-password-file - --user alice",
+        "coffer key remove orders 1a2b -y",
+        "coffer copy orders offsite/orders 1a2b3c4d --init",
+        "coffer repair index orders --read-all-packs",
+        "coffer download orders --to -",
     ] {
         parse(good).unwrap();
     }
@@ -62,6 +72,17 @@ fn usage() {
         "coffer restore --repository a --target b --param novalue",
         "coffer status -o csv",
         "coffer status orders -A",
+        "coffer forget orders",
+        "coffer forget orders --dry-run",
+        "coffer forget orders 1a2b3c4d --keep-last 3",
+        "coffer forget orders --keep-last many",
+        "coffer forget orders --keep-last 3 --group-by user",
+        "coffer prune orders --max-repack-size lots",
+        "coffer check orders --read-data --read-data-subset 1/7",
+        "coffer key add orders --new-password secret",
+        "coffer key",
+        "coffer copy orders",
+        "coffer repair orders",
     ] {
         assert_eq!(parse(bad).unwrap_err().exit_code(), 2, "{bad}");
     }

@@ -1,0 +1,169 @@
+//! Where a download goes: a file that gets its name at the end, or standard output.
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use sha2::{Digest, Sha256};
+use tokio::{
+    fs::{self, File, OpenOptions},
+    io::{AsyncReadExt, AsyncWriteExt},
+};
+
+/// What is shown instead of a file's name.
+pub(super) const STDOUT: &str = "standard output";
+
+/// Receives the bytes in order, and sums them.
+pub(super) struct Sink {
+    out: Out,
+    sum: Sha256,
+    bytes: u64,
+}
+
+enum Out {
+    Stdout,
+    File { file: File, part: PathBuf, name: PathBuf },
+}
+
+impl Sink {
+    /// `-` is standard output; without a name, the file is called as in the snapshot. What an earlier attempt at this very
+    /// snapshot has left counts.
+    pub(super) async fn open(
+        to: Option<PathBuf>,
+        path: &str,
+        snapshot: &str,
+    ) -> anyhow::Result<Self> {
+        let name = match to {
+            Some(to) if to.as_os_str() == "-" => {
+                return Ok(Self { out: Out::Stdout, sum: Sha256::new(), bytes: 0 });
+            }
+            Some(to) => to,
+            None => {
+                let name = Path::new(path).file_name();
+                PathBuf::from(name.with_context(|| format!("{path} has no file name; pass --to"))?)
+            }
+        };
+        let mut part = name.clone().into_os_string();
+        part.push(format!(".{}.part", snapshot.get(..16).unwrap_or(snapshot)));
+        let part = PathBuf::from(part);
+        anyhow::ensure!(
+            !fs::try_exists(&name).await.unwrap_or(true),
+            "{} is there already; move it away, or name another file with --to",
+            name.display()
+        );
+        let file = OpenOptions::new().create(true).read(true).append(true).open(&part).await;
+        let mut file = file.with_context(|| format!("open {}", part.display()))?;
+        let (sum, bytes) =
+            sum_of(&mut file).await.with_context(|| format!("read {}", part.display()))?;
+        Ok(Self { out: Out::File { file, part, name }, sum, bytes })
+    }
+
+    /// Bytes until now.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The SHA-256 of them.
+    pub(super) fn sum(&self) -> [u8; 32] {
+        self.sum.clone().finalize().into()
+    }
+
+    pub(super) async fn write(&mut self, data: &[u8]) -> anyhow::Result<()> {
+        match &mut self.out {
+            // Whoever reads slowly holds the download up, which is what is wanted.
+            Out::Stdout => {
+                std::io::stdout().write_all(data).context("write to standard output")?;
+            }
+            Out::File { file, part, .. } => {
+                file.write_all(data).await.with_context(|| format!("write {}", part.display()))?;
+            }
+        }
+        self.sum.update(data);
+        self.bytes += data.len() as u64;
+        Ok(())
+    }
+
+    /// Gives the file its name. Says where the bytes are, and how many.
+    pub(super) async fn finish(self) -> anyhow::Result<(String, u64)> {
+        match self.out {
+            Out::Stdout => {
+                std::io::stdout().flush().context("write to standard output")?;
+                Ok((STDOUT.to_owned(), self.bytes))
+            }
+            Out::File { mut file, part, name } => {
+                let kept = async {
+                    file.flush().await?;
+                    file.sync_all().await?;
+                    fs::rename(&part, &name).await
+                };
+                kept.await
+                    .with_context(|| format!("rename {} to {}", part.display(), name.display()))?;
+                Ok((name.display().to_string(), self.bytes))
+            }
+        }
+    }
+
+    /// Deletes what arrived.
+    pub(super) async fn discard(self) -> anyhow::Result<()> {
+        match self.out {
+            Out::Stdout => Ok(()),
+            Out::File { part, .. } => {
+                fs::remove_file(&part).await.with_context(|| format!("delete {}", part.display()))
+            }
+        }
+    }
+}
+
+async fn sum_of(file: &mut File) -> std::io::Result<(Sha256, u64)> {
+    let (mut sum, mut bytes) = (Sha256::new(), 0);
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer).await? {
+            0 => return Ok((sum, bytes)),
+            read => {
+                sum.update(&buffer[..read]);
+                bytes += read as u64;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_second_attempt_goes_on_behind_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("dump.rdb");
+        let open = || Sink::open(Some(to.clone()), "/dump.rdb", "1a2b3c4d5e6f7a8b9c0d");
+        let mut first = open().await.unwrap();
+        first.write(b"the beginning").await.unwrap();
+        // A write is done when the file is told to flush.
+        let Out::File { file, .. } = &mut first.out else { panic!("no file") };
+        file.flush().await.unwrap();
+        drop(first);
+        assert!(!to.exists());
+        let mut second = open().await.unwrap();
+        assert_eq!(second.bytes(), 13);
+        second.write(b" and the end").await.unwrap();
+        let whole: [u8; 32] = Sha256::digest(b"the beginning and the end").into();
+        assert_eq!(second.sum(), whole);
+        assert_eq!(second.finish().await.unwrap().1, 25);
+        assert_eq!(std::fs::read(&to).unwrap(), b"the beginning and the end");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(open().await.is_err(), "what is there is not overwritten");
+    }
+
+    #[tokio::test]
+    async fn another_snapshot_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("dump.rdb");
+        let mut sink = Sink::open(Some(to.clone()), "/dump.rdb", "aaaa").await.unwrap();
+        sink.write(b"x").await.unwrap();
+        sink.discard().await.unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert_eq!(Sink::open(Some(to), "/dump.rdb", "bbbb").await.unwrap().bytes(), 0);
+    }
+}

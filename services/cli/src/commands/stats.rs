@@ -1,0 +1,147 @@
+//! `coffer stats`: how much is in a repository, and how much room it takes.
+use std::process::ExitCode;
+
+use anyhow::Context;
+use coffer_proto::storage::v1::{StatsRequest, StatsResponse};
+use serde::Serialize;
+
+use crate::{args::GlobalArgs, client::Cluster, figures, maintenance};
+
+const AFTER_HELP: &str = "\
+Examples:
+  coffer stats orders
+  coffer stats orders --host db-1 -o json
+
+The restore size is what restoring every snapshot would write; the raw size, what their data takes in the repository.";
+
+/// Flags of `coffer stats`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Args {
+    /// Repository, NAME or NAMESPACE/NAME
+    repository: String,
+    /// Only snapshots of this host
+    #[arg(long)]
+    host: Option<String>,
+    /// Only snapshots with this path
+    #[arg(long)]
+    path: Option<String>,
+    /// Only snapshots with this tag; may be repeated
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+}
+
+/// What is printed.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Stats {
+    repository_id: String,
+    version: u32,
+    snapshots: u64,
+    files: u64,
+    restore_size: u64,
+    blobs: u64,
+    uncompressed_size: u64,
+    raw_size: u64,
+    packs: u64,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// When the repository cannot be read.
+pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::Result<ExitCode> {
+    let Args { repository, host, path, tags } = args;
+    let repository = maintenance::repository(cluster, &repository);
+    let subject = format!("measure Repository {}", maintenance::shown(&repository));
+    let request = StatsRequest {
+        repository: Some(repository),
+        host: host.unwrap_or_default(),
+        path: path.unwrap_or_default(),
+        tags,
+    };
+    let stats = cluster.repositories().await?.stats(request).await.with_context(|| subject)?;
+    let StatsResponse {
+        snapshots,
+        total_size,
+        blobs,
+        packs,
+        repository_id,
+        version,
+        uncompressed_size,
+        restore_size,
+        files,
+    } = stats.into_inner();
+    let stats = Stats {
+        repository_id,
+        version,
+        snapshots,
+        files,
+        restore_size,
+        blobs,
+        uncompressed_size,
+        raw_size: total_size,
+        packs,
+    };
+    maintenance::print(global, &stats, &[], || text(&stats))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "two digits are shown")]
+fn text(stats: &Stats) -> String {
+    let ratio = |of: u64, over: u64| {
+        if over == 0 { String::new() } else { format!(" ({:.2}x)", of as f64 / over as f64) }
+    };
+    let rows = [
+        ("repository", format!("{}, format {}", stats.repository_id, stats.version)),
+        (
+            "snapshots",
+            format!(
+                "{} with {} files",
+                figures::count(stats.snapshots),
+                figures::count(stats.files)
+            ),
+        ),
+        ("restore size", figures::bytes(stats.restore_size)),
+        (
+            "deduplicated",
+            format!(
+                "{} in {} blobs{}",
+                figures::bytes(stats.uncompressed_size),
+                figures::count(stats.blobs),
+                ratio(stats.restore_size, stats.uncompressed_size)
+            ),
+        ),
+        (
+            "raw size",
+            format!(
+                "{}{}; {} packs in all",
+                figures::bytes(stats.raw_size),
+                ratio(stats.uncompressed_size, stats.raw_size),
+                figures::count(stats.packs)
+            ),
+        ),
+    ];
+    rows.iter().map(|(name, value)| format!("{name:<14}{value}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_for_people() {
+        let stats = Stats {
+            repository_id: "1a2b".to_owned(),
+            version: 2,
+            snapshots: 1200,
+            files: 2400,
+            restore_size: 9 << 30,
+            blobs: 4321,
+            uncompressed_size: 3 << 30,
+            raw_size: 1 << 30,
+            packs: 70,
+        };
+        insta::assert_snapshot!(text(&stats));
+    }
+}
