@@ -19,7 +19,6 @@ pub mod errors;
 pub mod figures;
 pub mod maintenance;
 pub mod manifests;
-pub mod next_run;
 pub mod output;
 pub mod progress;
 pub mod session;

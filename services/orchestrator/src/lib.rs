@@ -11,7 +11,7 @@
 //!                        └─ apply    every write, in the plan's order; calls to the gateways
 //! ```
 //!
-//! Read [`plan`], the vocabulary; then [`backup_session`], the longest story; [`schedule`] for when sessions are due,
+//! Read [`plan`], the vocabulary; then [`backup_session`], the longest story; `coffer_api::schedule` for when sessions are due,
 //! [`executor`] for how a Job's end is read, [`job`] for what is made. Two rules carry the rest: nothing is remembered in
 //! the process that is not in the cluster (progress apart, which is no result), and everything may be repeated.
 //! One orchestrator runs at a time: there is no leader election, so its Deployment has one replica.
@@ -38,7 +38,6 @@ pub mod rbac;
 pub mod repository;
 pub mod restore_session;
 pub mod rules;
-pub mod schedule;
 pub mod server;
 pub mod sessions;
 pub mod settings;

@@ -10,6 +10,7 @@ use coffer_api::{
     backup_configuration::BackupConfigurationStatus,
     condition::{self, Condition},
     names,
+    schedule::Schedule,
     time::{from_clock, to_clock},
 };
 use kube::ResourceExt;
@@ -18,7 +19,6 @@ use crate::{
     backup_session::draft,
     plan::{Action, Lookup, Plan, Requeue},
     policy,
-    schedule::Schedule,
     settings::Settings,
 };
 

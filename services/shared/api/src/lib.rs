@@ -26,6 +26,7 @@ pub mod restore_batch;
 pub mod restore_session;
 pub mod retention;
 pub mod runtime_settings;
+pub mod schedule;
 pub mod session;
 pub mod size;
 pub mod target;

@@ -1,9 +1,9 @@
 //! The CronJob controller: a Job at every instant of a schedule.
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use chrono::{DateTime, TimeDelta, Utc};
-use cron::Schedule;
+use chrono::{DateTime, Utc};
+use coffer_api::schedule::Schedule;
 use futures::StreamExt;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use kube::{
@@ -20,8 +20,6 @@ use super::{
 
 /// No wait is longer: the clock of the machine may be set.
 const LOOK: Duration = Duration::from_secs(300);
-/// More missed instants than this are not looked through one by one.
-const MISSED: usize = 100;
 
 /// What is to be done for a CronJob.
 #[derive(Debug, Default)]
@@ -114,17 +112,15 @@ fn decide(cron: &CronJob, jobs: &[Job], now: DateTime<Utc>) -> Plan {
     let stored = cron.status.as_ref();
     let last = stored.and_then(|s| s.last_schedule_time.as_ref()).map(instant);
     let mut scheduled = None;
-    match next(spec.schedule.as_str(), spec.time_zone.as_deref()) {
+    match schedule(spec.schedule.as_str(), spec.time_zone.as_deref()) {
         Err(why) => plan.refused = Some(why),
         Ok(_) if spec.suspend == Some(true) => {}
         Ok(schedule) => {
             let created = cron.metadata.creation_timestamp.as_ref().map_or(now, instant);
-            let mut since = last.unwrap_or(created);
-            if let Some(deadline) = spec.starting_deadline_seconds {
-                since = since.max(now - TimeDelta::seconds(deadline));
-            }
-            let due = due(&schedule, since, now);
-            let waits = schedule.after(&now).next().map(|at| at.signed_duration_since(now));
+            let deadline = spec.starting_deadline_seconds.and_then(|s| u64::try_from(s).ok());
+            let deadline = deadline.map_or(Duration::MAX, Duration::from_secs);
+            let due = schedule.due(last.unwrap_or(created), now, deadline);
+            let waits = schedule.next(now).map(|at| at.signed_duration_since(now));
             let wait = waits.and_then(|wait| wait.to_std().ok()).unwrap_or(LOOK);
             plan.requeue = Some(wait.saturating_add(Duration::from_millis(5)).min(LOOK));
             let policy = spec.concurrency_policy.as_deref().unwrap_or("Allow");
@@ -143,55 +139,12 @@ fn decide(cron: &CronJob, jobs: &[Job], now: DateTime<Utc>) -> Plan {
     plan
 }
 
-/// The latest instant after `since` that has come.
-fn due(schedule: &Schedule, since: DateTime<Utc>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let early = schedule.after(&since).take_while(|at| *at <= now).take(MISSED).last()?;
-    let recent =
-        schedule.after(&(now - TimeDelta::hours(1)).max(early)).take_while(|at| *at <= now);
-    Some(recent.last().unwrap_or(early))
-}
-
-/// Five fields as Kubernetes writes them; the crate wants seconds in front.
-fn next(text: &str, zone: Option<&str>) -> Result<Schedule, String> {
+/// The schedule, which is in UTC here.
+fn schedule(text: &str, zone: Option<&str>) -> Result<Schedule, String> {
     if let Some(zone) = zone.filter(|zone| !matches!(*zone, "UTC" | "Etc/UTC")) {
         return Err(format!("time zone {zone:?}: the local Job runner knows UTC only"));
     }
-    let seven = match text.trim() {
-        "@hourly" => "0 0 * * * *".to_owned(),
-        "@daily" | "@midnight" => "0 0 0 * * *".to_owned(),
-        "@weekly" => "0 0 0 * * SUN".to_owned(),
-        "@monthly" => "0 0 0 1 * *".to_owned(),
-        "@yearly" | "@annually" => "0 0 0 1 1 *".to_owned(),
-        text => {
-            let fields: Vec<&str> = text.split_whitespace().collect();
-            let [minute, hour, day, month, weekday] = fields[..] else {
-                return Err(format!("{text:?} has not five fields"));
-            };
-            format!("0 {minute} {hour} {day} {month} {}", weekdays(weekday)?)
-        }
-    };
-    Schedule::from_str(&seven).map_err(|error| format!("{text:?}: {error}"))
-}
-
-/// Kubernetes counts days of the week from Sunday = 0, the crate from Sunday = 1: names are safe.
-fn weekdays(field: &str) -> Result<String, String> {
-    const NAMES: [&str; 8] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN"];
-    let day = |text: &str| match text.parse::<usize>() {
-        Ok(number) => {
-            let name = NAMES.get(number).copied().map(str::to_owned);
-            name.ok_or_else(|| format!("{text} is no day of the week"))
-        }
-        Err(_) => Ok(text.to_owned()),
-    };
-    let parts = field.split(',').map(|part| {
-        let (range, step) = part.split_once('/').map_or((part, None), |(a, b)| (a, Some(b)));
-        let range = match range.split_once('-') {
-            Some((from, to)) => format!("{}-{}", day(from)?, day(to)?),
-            None => day(range)?,
-        };
-        Ok::<_, String>(step.map_or_else(|| range.clone(), |step| format!("{range}/{step}")))
-    });
-    Ok(parts.collect::<Result<Vec<_>, _>>()?.join(","))
+    Schedule::parse(text).map_err(|error| error.to_string())
 }
 
 /// The Job of an instant, named after it as Kubernetes does.
@@ -309,23 +262,10 @@ mod tests {
     }
 
     #[test]
-    fn schedules_are_those_of_kubernetes() {
-        for text in [
-            "* * * * *",
-            "0 0 * * 0",
-            "0 0 * * 7",
-            "0 0 * * 1-5",
-            "0 0 * * 1,3",
-            "@daily",
-            "*/15 2 1 1 MON",
-        ] {
-            assert!(next(text, None).is_ok(), "{text}: {:?}", next(text, None));
-        }
-        let sunday = next("0 0 * * 0", None).unwrap().after(&at(0)).next().unwrap();
-        assert_eq!(sunday.format("%a").to_string(), "Sun");
-        for text in ["", "* * * *", "61 * * * *", "0 0 * * 9", "hourly"] {
-            assert!(next(text, None).is_err(), "{text}");
-        }
-        assert!(next("* * * * *", Some("Europe/Berlin")).is_err());
+    fn a_schedule_that_is_none_is_refused() {
+        let plan = decide(&cron(json!({"schedule": "61 * * * *"}), None), &[], at(7));
+        assert!(plan.refused.unwrap().contains("no minute"));
+        let plan = decide(&cron(json!({"timeZone": "Europe/Berlin"}), None), &[], at(7));
+        assert!(plan.refused.unwrap().contains("UTC only"));
     }
 }

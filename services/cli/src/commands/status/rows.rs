@@ -6,12 +6,13 @@ use coffer_api::{
     BackupConfiguration, BackupSession, Repository,
     backup_session::SessionPhase,
     condition::{BACKUP_DISRUPTED, BACKUP_SKIPPED, Condition, DEADLINE_EXCEEDED, Status},
+    schedule::Schedule,
     time::to_clock,
 };
 use kube::ResourceExt;
 use serde::Serialize;
 
-use crate::{figures, next_run::next_run, output, output::Column};
+use crate::{figures, output, output::Column};
 
 /// What the cluster said.
 pub(super) struct Facts {
@@ -122,7 +123,8 @@ fn row(facts: &Facts, configuration: &BackupConfiguration, now: DateTime<Utc>) -
     let last_success =
         of_session.and_then(|session| created(session)).or_else(|| of_repository.map(to_clock));
 
-    let next_run = if spec.paused { None } else { next_run(&spec.schedule, now) };
+    let schedule = Schedule::parse(&spec.schedule).ok().filter(|_| !spec.paused);
+    let next_run = schedule.and_then(|schedule| schedule.next(now));
     let next_age = match (spec.paused, next_run) {
         (true, _) => "paused".to_owned(),
         (false, None) if !spec.schedule.is_empty() => "?".to_owned(),

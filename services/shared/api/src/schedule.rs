@@ -1,4 +1,5 @@
-//! When the next session is due: cron texts as Kubernetes reads them, in UTC, which is a controller's time zone.
+//! When a schedule fires: cron texts as Kubernetes reads them, in UTC, which is a controller's time zone. One reader for
+//! all who need it: the orchestrator, `coffer status`, and the CronJobs of `coffer up`.
 //!
 //! The fields are expanded here and only then given to the `cron` crate, whose own grammar is another one: it has a field
 //! for seconds, counts Sunday as 1, and takes the two day fields together where cron takes either. Pure: time comes in.
@@ -47,7 +48,7 @@ pub enum ParseError {
     Never(String),
 }
 
-/// When sessions are due.
+/// When something is due.
 #[derive(Clone, Debug)]
 pub struct Schedule(Kind);
 
@@ -65,6 +66,9 @@ struct Field {
     to: u32,
     words: &'static [&'static str],
 }
+
+/// How far back to look at first for the latest firing.
+const LATELY: [TimeDelta; 3] = [TimeDelta::hours(1), TimeDelta::days(1), TimeDelta::days(30)];
 
 const MONTHS: &[&str] =
     &["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
@@ -153,20 +157,25 @@ impl Schedule {
             .checked_sub_signed(deadline)
             .and_then(|h| h.checked_sub_signed(TimeDelta::seconds(1)))
             .unwrap_or(DateTime::UNIX_EPOCH);
-        let mut latest = None;
-        let mut at = since.max(horizon);
-        while let Some(next) = self.next(at).filter(|next| *next <= now) {
-            latest = Some(next);
-            at = next;
-        }
-        latest
+        let earliest = since.max(horizon);
+        // From the end: what fires often has fired lately, and a year of its minutes is not walked through.
+        let recent = LATELY.iter().filter_map(|lately| now.checked_sub_signed(*lately));
+        let starts = recent.filter(|start| *start > earliest).chain([earliest]);
+        let mut due = starts.map(|start| self.last_of(start, now));
+        due.find_map(|latest| latest)
+    }
+
+    /// The last instant in `(after, until]`.
+    fn last_of(&self, after: DateTime<Utc>, until: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let first = self.next(after);
+        std::iter::successors(first, |at| self.next(*at)).take_while(|at| *at <= until).last()
     }
 }
 
 fn every(text: &str, word: &str) -> Result<Schedule, ParseError> {
     let error = || ParseError::Word(text.to_owned());
     let span = word.strip_prefix("every ").ok_or_else(error)?;
-    let span = coffer_api::duration::parse(span).map_err(|_| error())?;
+    let span = crate::duration::parse(span).map_err(|_| error())?;
     match i64::try_from(span.as_secs()) {
         Ok(seconds) if seconds > 0 => Ok(Schedule(Kind::Every(seconds))),
         Ok(_) | Err(_) => Err(error()),
