@@ -10,13 +10,8 @@ pub mod job_runner;
 
 use std::{ffi::OsString, process::ExitCode};
 
-use clap::Parser as _;
-
 /// The worker as a process, so that one program can be the whole system and the worker of its Jobs. `args` begin with the
 /// program's name, as those of every process.
 pub fn worker(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args = coffer_worker::Args::parse_from(args);
-    coffer_runtime::process::run(args, async |args, runtime| {
-        Ok(coffer_worker::run(args, &runtime).await)
-    })
+    coffer_worker::main(args)
 }

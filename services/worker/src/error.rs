@@ -64,7 +64,20 @@ pub enum Error {
         #[source]
         source: coffer_runtime::grpc::Error,
     },
-    /// The storage-gateway refused, failed, or was lost.
+    /// The storage-gateway was not reached, or was lost on the way.
+    #[error("{act} repository {repository}: no connection to the storage-gateway at {address}, see its log")]
+    Lost {
+        /// What was being done, with its preposition: `write a snapshot to`.
+        act: &'static str,
+        /// Namespace and name.
+        repository: String,
+        /// Where the storage-gateway should be.
+        address: String,
+        /// What became of the connection.
+        #[source]
+        source: tonic::Status,
+    },
+    /// The storage-gateway refused or failed.
     #[error("{act} repository {repository}")]
     Gateway {
         /// What was being done, with its preposition: `write a snapshot to`.
@@ -112,6 +125,7 @@ impl Fault for Error {
             | Self::Channel { .. } => Class::Invalid,
             Self::RedisArgs(error) => error.class(),
             Self::Redis(error) => error.class(),
+            Self::Lost { .. } => Class::Unavailable,
             Self::Gateway { source, .. } => class_of(source),
             Self::Contract { .. } => Class::Internal,
             Self::Differs { .. } => Class::Corrupt,

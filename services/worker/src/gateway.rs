@@ -45,6 +45,7 @@ pub(crate) fn channel(
 pub(crate) struct Gateway {
     snapshots: SnapshotsClient<Authorized>,
     repository: proto::RepositoryRef,
+    address: String,
 }
 
 impl Gateway {
@@ -56,6 +57,7 @@ impl Gateway {
                 namespace: session.repository.namespace.clone(),
                 name: session.repository.name.clone(),
             },
+            address: session.endpoints.storage_gateway.clone(),
         })
     }
 
@@ -68,7 +70,7 @@ impl Gateway {
         let mut upload = Upload {
             messages: Some(messages),
             response: Some(AbortOnDropHandle::new(tokio::spawn(call))),
-            repository: self.name(),
+            subject: self.subject(),
         };
         upload.send(proto::backup_request::Message::Header(header)).await?;
         upload.watch(REFUSAL_GRACE).await?;
@@ -79,36 +81,49 @@ impl Gateway {
     pub(crate) async fn download(&self, request: proto::RestoreRequest) -> Result<Download, Error> {
         let request =
             proto::RestoreRequest { repository: Some(self.repository.clone()), ..request };
-        let repository = self.name();
-        let failed = |status| failed(DOWNLOAD, &repository, status);
+        let subject = self.subject();
+        let failed = |status| failed(DOWNLOAD, &subject, status);
         let mut client = self.snapshots.clone();
         let mut stream = client.restore(request).await.map_err(&failed)?.into_inner();
         let first = stream.message().await.map_err(&failed)?;
         match first.and_then(|first| first.message) {
             Some(proto::restore_response::Message::Header(header)) => {
-                Ok(Download { stream, header, repository })
+                Ok(Download { stream, header, subject })
             }
             _ => Err(Error::Contract {
                 act: DOWNLOAD,
-                repository,
+                repository: subject.repository,
                 problem: "the storage-gateway did not begin with the header".to_owned(),
             }),
         }
     }
 
-    fn name(&self) -> String {
-        format!("{}/{}", self.repository.namespace, self.repository.name)
+    fn subject(&self) -> Subject {
+        let proto::RepositoryRef { namespace, name } = &self.repository;
+        Subject { repository: format!("{namespace}/{name}"), address: self.address.clone() }
     }
 }
 
-fn failed(act: &'static str, repository: &str, status: Status) -> Error {
-    Error::Gateway { act, repository: repository.to_owned(), source: status }
+/// What an error is about.
+#[derive(Clone)]
+struct Subject {
+    repository: String,
+    address: String,
+}
+
+fn failed(act: &'static str, subject: &Subject, source: Status) -> Error {
+    let Subject { repository, address } = subject.clone();
+    // What the gateway itself says has no cause on this side of the connection.
+    match std::error::Error::source(&source) {
+        Some(_) => Error::Lost { act, repository, address, source },
+        None => Error::Gateway { act, repository, source },
+    }
 }
 
 /// Whether the gateway may take the same call later, provided that it has received no data.
 pub(crate) fn may_be_repeated(error: &Error) -> bool {
     match error {
-        Error::Gateway { source, .. } => {
+        Error::Gateway { source, .. } | Error::Lost { source, .. } => {
             matches!(class_of(source), Class::Unavailable | Class::Exhausted)
         }
         _ => false,
@@ -119,7 +134,7 @@ pub(crate) fn may_be_repeated(error: &Error) -> bool {
 pub(crate) struct Upload {
     messages: Option<mpsc::Sender<proto::BackupRequest>>,
     response: Option<Call>,
-    repository: String,
+    subject: Subject,
 }
 
 type Call = AbortOnDropHandle<Result<Response<proto::BackupResponse>, Status>>;
@@ -174,7 +189,7 @@ impl Upload {
         answer: Result<Result<Response<proto::BackupResponse>, Status>, tokio::task::JoinError>,
     ) -> Error {
         match answer {
-            Ok(Err(status)) => failed(UPLOAD, &self.repository, status),
+            Ok(Err(status)) => failed(UPLOAD, &self.subject, status),
             Ok(Ok(_)) => self.contract("the storage-gateway answered before the end of the data"),
             Err(_) => self.contract("the call was aborted"),
         }
@@ -183,7 +198,7 @@ impl Upload {
     fn contract(&self, problem: &str) -> Error {
         Error::Contract {
             act: UPLOAD,
-            repository: self.repository.clone(),
+            repository: self.subject.repository.clone(),
             problem: problem.to_owned(),
         }
     }
@@ -208,7 +223,7 @@ impl Upload {
 pub(crate) struct Download {
     stream: Streaming<proto::RestoreResponse>,
     pub(crate) header: proto::RestoreHeader,
-    repository: String,
+    subject: Subject,
 }
 
 /// A part of a download behind its header.
@@ -221,7 +236,7 @@ impl Download {
     /// The next part. A stream that ends without its `finish` is an error.
     pub(crate) async fn next(&mut self) -> Result<Part, Error> {
         let message = self.stream.message().await;
-        let message = message.map_err(|status| failed(DOWNLOAD, &self.repository, status))?;
+        let message = message.map_err(|status| failed(DOWNLOAD, &self.subject, status))?;
         match message.and_then(|message| message.message) {
             Some(proto::restore_response::Message::Chunk(data)) => Ok(Part::Chunk(data)),
             Some(proto::restore_response::Message::Finish(finish)) => Ok(Part::Finish(finish)),
@@ -235,7 +250,7 @@ impl Download {
     fn contract(&self, problem: &str) -> Error {
         Error::Contract {
             act: DOWNLOAD,
-            repository: self.repository.clone(),
+            repository: self.subject.repository.clone(),
             problem: problem.to_owned(),
         }
     }

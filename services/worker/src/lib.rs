@@ -22,6 +22,7 @@ mod convert;
 mod error;
 mod gateway;
 mod outcome;
+mod process;
 mod progress;
 pub mod redis;
 pub mod redis_args;
@@ -39,6 +40,7 @@ use coffer_runtime::Runtime;
 
 pub use args::Args;
 pub use error::Error;
+pub use process::main;
 
 use crate::args::{AddonArgs, Job};
 
