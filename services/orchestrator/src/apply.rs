@@ -1,6 +1,8 @@
 //! Carries out plans: the only file that writes to the cluster. Dumb on purpose: what to write was decided elsewhere, and
 //! every write may be repeated.
 
+mod events;
+
 use std::fmt::Debug;
 
 use coffer_api::{
@@ -8,12 +10,9 @@ use coffer_api::{
     session::{KEY, Sensitive},
     size, time,
 };
-use k8s_openapi::{
-    api::{
-        batch::v1::Job,
-        core::v1::{Event, EventSource, ObjectReference, Secret, ServiceAccount},
-    },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{Secret, ServiceAccount},
 };
 use kube::{
     Api, Resource, ResourceExt,
@@ -27,8 +26,10 @@ use crate::{
     calls,
     context::{Context, Error, describe},
     metrics,
-    plan::{Action, Answer, Call, Child, Done, Notice, SessionSecret},
+    plan::{Action, Answer, Call, Child, Done, SessionSecret},
 };
+
+pub use events::emit_once;
 
 /// Who we are to server-side apply.
 pub const FIELD_MANAGER: &str = "coffer-orchestrator";
@@ -93,7 +94,7 @@ pub async fn actions<K: Kept>(ctx: &Context, object: &K, actions: &[Action]) -> 
                     name: object.name_any(),
                 });
             }
-            Action::Emit(notice) => emit(ctx, object, notice).await,
+            Action::Emit(notice) => events::emit(ctx, object, notice).await,
         }
     }
     Ok(())
@@ -348,76 +349,4 @@ async fn repository_status(
     patched.map(|_| ()).map_err(|error| {
         format!("write the status of Repository {namespace}/{name}: {}", describe(&error))
     })
-}
-
-/// An Event is for people; a session does not fail for want of it.
-async fn emit<K: Kept>(ctx: &Context, object: &K, notice: &Notice) {
-    let namespace = object.namespace().unwrap_or_default();
-    let nanos = ctx.clock.now().timestamp_nanos_opt().unwrap_or_default();
-    let event = event(ctx, object, &namespace, format!("{nanos:x}"), notice);
-    if let Err(error) = api::<Event>(ctx, &namespace).create(&PostParams::default(), &event).await {
-        let error = describe(&error);
-        tracing::warn!(object = subject(object), reason = notice.reason, error, "write an event");
-    }
-}
-
-/// An Event about a cluster-scoped object; such Events live in `default`. One for each generation.
-pub async fn emit_once<K>(ctx: &Context, object: &K, notice: &Notice) -> Result<(), Error>
-where
-    K: Resource<DynamicType = ()>,
-{
-    const HOME: &str = "default";
-    let generation = object.meta().generation.unwrap_or_default();
-    let suffix = format!("{}.{generation}", K::kind(&()).to_lowercase());
-    let event = event(ctx, object, HOME, suffix, notice);
-    create_or_get(ctx, &event).await.map(|_| ())
-}
-
-fn event<K: Resource<DynamicType = ()>>(
-    ctx: &Context,
-    object: &K,
-    namespace: &str,
-    suffix: String,
-    notice: &Notice,
-) -> Event {
-    let now = time::from_clock(ctx.clock.now());
-    Event {
-        metadata: ObjectMeta {
-            name: Some(format!("{}.{suffix}", object.name_any())),
-            namespace: Some(namespace.to_owned()),
-            ..ObjectMeta::default()
-        },
-        involved_object: ObjectReference {
-            api_version: Some(K::api_version(&()).into_owned()),
-            kind: Some(K::kind(&()).into_owned()),
-            name: Some(object.name_any()),
-            namespace: object.namespace(),
-            uid: object.uid(),
-            resource_version: object.resource_version(),
-            field_path: None,
-        },
-        type_: Some(if notice.warning { "Warning" } else { "Normal" }.to_owned()),
-        reason: Some(notice.reason.to_owned()),
-        message: Some(shorten(&notice.message)),
-        count: Some(1),
-        first_timestamp: Some(now.clone()),
-        last_timestamp: Some(now),
-        source: Some(EventSource {
-            component: Some(format!("{} Controller", K::kind(&()))),
-            host: None,
-        }),
-        ..Event::default()
-    }
-}
-
-/// The API server takes messages of an Event up to 1024 bytes.
-fn shorten(message: &str) -> String {
-    if message.len() <= 1024 {
-        return message.to_owned();
-    }
-    let mut end = 1020;
-    while !message.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}…", &message[..end])
 }

@@ -51,15 +51,23 @@ pub enum Observed {
     },
 }
 
+/// What there is to see of a session's worker.
+#[derive(Clone, Debug, Default)]
+pub struct Worker {
+    /// Its Job; none when that is gone.
+    pub job: Option<Job>,
+    /// The Job's pods.
+    pub pods: Vec<Pod>,
+    /// While the newest pod has not started: the warning that is the last word on it, `REASON: MESSAGE`. A volume that
+    /// cannot be mounted is told nowhere else.
+    pub warning: Option<String>,
+}
+
 /// Looks at the Job of a session and its pods.
 #[must_use]
-pub fn observe(
-    name: &str,
-    job: Option<&Job>,
-    pods: &[Pod],
-    now: DateTime<Utc>,
-    grace: Duration,
-) -> Observed {
+pub fn observe(name: &str, worker: &Worker, now: DateTime<Utc>, grace: Duration) -> Observed {
+    let Worker { job, pods, warning } = worker;
+    let job = job.as_ref();
     let Some(job) = job else {
         return disrupted(format!("Job {name} was deleted before it was done"));
     };
@@ -72,9 +80,12 @@ pub fn observe(
             Some(_) => disrupted(format!(
                 "the pod of Job {name} is gone: it was deleted, or its node was lost"
             )),
-            None if now >= until => dead(format!(
-                "no pod was made for Job {name} within {grace:?}: see `kubectl describe job {name}`, a quota may forbid it"
-            )),
+            None if now >= until => dead(match warning {
+                Some(warning) => format!("no pod was made for Job {name}: {warning}"),
+                None => format!(
+                    "no pod was made for Job {name} within {grace:?}: see `kubectl describe job {name}`, a quota may forbid it"
+                ),
+            }),
             None => Observed::Starting { until: Some(until) },
         };
     };
@@ -96,12 +107,32 @@ pub fn observe(
         return dead(format!("pod {pod_name} ended without leaving a result"));
     }
     let until = patience(pod.metadata.creation_timestamp.as_ref().map(to_clock));
-    match doubt(pod) {
+    match doubt(pod, warning.as_deref()) {
         Some(Doubt { reason, hopeless }) if hopeless || now >= until => dead(reason),
         Some(Doubt { .. }) => Observed::Starting { until: Some(until) },
         None if status.phase.as_deref() == Some("Running") => Observed::Running,
+        // A warning changes no object that is watched: it is looked for once when patience ends, and then now and again.
+        None if is_starting(pod) => {
+            let again = now + TimeDelta::from_std(grace).unwrap_or(TimeDelta::zero());
+            Observed::Starting { until: Some(if now < until { until } else { again }) }
+        }
         None => Observed::Starting { until: None },
     }
+}
+
+/// True while no container of the pod has begun: its place, its volumes and its images are being seen to.
+#[must_use]
+pub fn is_starting(pod: &Pod) -> bool {
+    let status = pod.status.clone().unwrap_or_default();
+    let mut containers = status
+        .init_container_statuses
+        .iter()
+        .flatten()
+        .chain(status.container_statuses.iter().flatten());
+    let waits = |c: &ContainerStatus| {
+        c.state.as_ref().is_none_or(|s| s.running.is_none() && s.terminated.is_none())
+    };
+    status.phase.as_deref().is_none_or(|phase| phase == "Pending") && containers.all(waits)
 }
 
 /// The outcome that the newest pod left, if any.
@@ -127,7 +158,9 @@ fn disrupted(reason: String) -> Observed {
     Observed::Dead { reason, disrupted: true }
 }
 
-fn newest(pods: &[Pod]) -> Option<&Pod> {
+/// The pod that counts.
+#[must_use]
+pub fn newest(pods: &[Pod]) -> Option<&Pod> {
     pods.iter().max_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(to_clock))
 }
 
@@ -243,8 +276,9 @@ fn disruption(pod: &Pod) -> Option<(String, String)> {
     Some((found.reason.clone().unwrap_or_default(), found.message.clone().unwrap_or_default()))
 }
 
-fn doubt(pod: &Pod) -> Option<Doubt> {
+fn doubt(pod: &Pod, warning: Option<&str>) -> Option<Doubt> {
     let status = pod.status.as_ref()?;
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
     let containers = status
         .init_container_statuses
         .iter()
@@ -269,20 +303,22 @@ fn doubt(pod: &Pod) -> Option<Doubt> {
             });
         }
     }
-    let conditions = status.conditions.as_ref()?;
-    let unscheduled = conditions.iter().find(|c| {
+    let unscheduled = status.conditions.iter().flatten().find(|c| {
         c.type_ == "PodScheduled"
             && c.status == "False"
             && c.reason.as_deref() == Some("Unschedulable")
-    })?;
-    Some(Doubt {
-        reason: format!(
-            "pod {} cannot be scheduled: {}",
-            pod.metadata.name.as_deref().unwrap_or_default(),
-            unscheduled.message.as_deref().unwrap_or("Unschedulable"),
+    });
+    let reason = match (unscheduled, warning) {
+        (Some(condition), _) => format!(
+            "pod {name} cannot be scheduled: {}",
+            condition.message.as_deref().unwrap_or("Unschedulable"),
         ),
-        hopeless: false,
-    })
+        (None, Some(warning)) if is_starting(pod) => {
+            format!("pod {name} does not start: {warning}")
+        }
+        (None, _) => return None,
+    };
+    Some(Doubt { reason, hopeless: false })
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use k8s_openapi::{
     api::{
         authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
         batch::v1::Job,
-        core::v1::{Container, Namespace, Pod, Secret, Volume},
+        core::v1::{Container, Event, Namespace, Pod, Secret, Volume},
     },
 };
 use kube::{
@@ -30,6 +30,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     connection::{self, Secrets},
     context::{Context, Error, describe},
+    executor::{self, Worker},
     plan::Lookup,
     variables::{self, Variables},
 };
@@ -106,15 +107,11 @@ pub async fn namespace_labels(
     Ok(found.and_then(|namespace| namespace.metadata.labels).unwrap_or_default())
 }
 
-/// A Job and the pods that belong to it.
-pub async fn job(
-    ctx: &Context,
-    namespace: &str,
-    name: &str,
-) -> Result<(Option<Job>, Vec<Pod>), Error> {
+/// A Job, the pods that belong to it, and what keeps them from starting.
+pub async fn worker(ctx: &Context, namespace: &str, name: &str) -> Result<Worker, Error> {
     let job: Option<Job> = get(ctx, namespace, name).await?;
     let Some(uid) = job.as_ref().and_then(|job| job.metadata.uid.clone()) else {
-        return Ok((job, vec![]));
+        return Ok(Worker { job, ..Worker::default() });
     };
     let api: Api<Pod> = Api::namespaced(ctx.client.clone(), namespace);
     // The labels are those of the Job's own template; the owner decides.
@@ -123,8 +120,42 @@ pub async fn job(
         .list(&ours)
         .await
         .map_err(Error::cluster(format!("list the pods of Job {namespace}/{name}")))?;
-    let pods = pods.into_iter().filter(|pod| pod.owner_references().iter().any(|o| o.uid == uid));
-    Ok((job, pods.collect()))
+    let owned = |pod: &Pod| pod.owner_references().iter().any(|owner| owner.uid == uid);
+    let pods: Vec<Pod> = pods.into_iter().filter(owned).collect();
+    let waiting = match executor::newest(&pods) {
+        // A quota, or an admission that says no, is told about the Job.
+        None => Some(uid),
+        Some(pod) if executor::is_starting(pod) => pod.uid(),
+        Some(_) => None,
+    };
+    let warning = match waiting {
+        Some(uid) => Box::pin(warning(ctx, namespace, &uid)).await,
+        None => None,
+    };
+    Ok(Worker { job, pods, warning })
+}
+
+/// The last word that Kubernetes had about an object, if it is a warning. Events are hints: one that cannot be read holds
+/// nothing up.
+async fn warning(ctx: &Context, namespace: &str, uid: &str) -> Option<String> {
+    let api: Api<Event> = Api::namespaced(ctx.client.clone(), namespace);
+    let about = ListParams::default().fields(&format!("involvedObject.uid={uid}"));
+    let events = match api.list(&about).await {
+        Ok(events) => events,
+        Err(error) => {
+            tracing::warn!(namespace, uid, error = describe(&error), "events cannot be listed");
+            return None;
+        }
+    };
+    let at = |event: &Event| {
+        let last = event.last_timestamp.as_ref().map(|time| time.0);
+        let single = event.event_time.as_ref().map(|time| time.0);
+        last.or(single)
+    };
+    let last = events.into_iter().max_by_key(at)?;
+    let text = |text: Option<String>| text.unwrap_or_default();
+    (last.type_.as_deref() == Some("Warning"))
+        .then(|| format!("{}: {}", text(last.reason), text(last.message)))
 }
 
 /// What a session needs to start.

@@ -240,7 +240,7 @@ fn push(
         seconds: age(object, now).as_secs_f64(),
         now: seconds(now),
     };
-    let figures = executor::outcome(&facts.pods).and_then(|outcome| match outcome.result {
+    let figures = executor::outcome(&facts.worker.pods).and_then(|outcome| match outcome.result {
         Ended::BackedUp(done) => Some(metrics::BackupFigures {
             seconds: std::time::Duration::from_millis(outcome.duration_ms).as_secs_f64(),
             bytes: done.bytes,

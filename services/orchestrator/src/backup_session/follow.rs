@@ -44,7 +44,7 @@ pub(super) fn follow(
 ) -> Plan<BackupSessionStatus> {
     let ends = deadline(object, facts, now, settings);
     let job = names::backup_job(&object.name_any(), 0);
-    let seen = executor::observe(&job, facts.job.as_ref(), &facts.pods, now, settings.start_grace);
+    let seen = executor::observe(&job, &facts.worker, now, settings.start_grace);
     // A result is a result, also when it comes at the last moment.
     if let Observed::Ended(outcome) = &seen {
         return settle(object, facts, &HostEnd::Outcome(outcome), now);

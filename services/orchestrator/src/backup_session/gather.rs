@@ -4,12 +4,12 @@ use coffer_api::{
     AppBinding, BackupConfiguration, BackupSession, Repository, app_binding::AddonTask, names,
     target::TargetRef,
 };
-use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::{Api, ResourceExt, api::ListParams};
 
 use crate::{
     backup_configuration::gather::sessions,
     context::{Context, Error},
+    executor::Worker,
     gather::{self, Prepared, Wanted},
     plan::Lookup,
     variables,
@@ -31,9 +31,7 @@ pub struct Facts {
     /// Before the start.
     pub prepared: Option<Prepared>,
     /// After the start.
-    pub job: Option<Job>,
-    /// After the start.
-    pub pods: Vec<Pod>,
+    pub worker: Worker,
     /// At the end: `type` of the AppBinding, for metric labels.
     pub app_type: String,
 }
@@ -54,7 +52,7 @@ pub async fn gather(ctx: &Context, object: &BackupSession) -> Result<Facts, Erro
     }
     if matches!(stage, Stage::Started | Stage::Settled) {
         let name = names::backup_job(&object.name_any(), 0);
-        (facts.job, facts.pods) = gather::job(ctx, &namespace, &name).await?;
+        facts.worker = gather::worker(ctx, &namespace, &name).await?;
     }
     let Some(config) = facts.invoker.clone() else { return Ok(facts) };
     facts.siblings = sessions(ctx, &namespace, &invoker.name).await?;

@@ -111,8 +111,8 @@ impl World {
         let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p", "creationTimestamp": created},
             "status": {"phase": "Running", "containerStatuses": [{"name": "c", "image": "worker:1", "imageID": "",
                 "ready": true, "restartCount": 0, "state": state}]}})).unwrap();
-        self.facts.job = Some(job);
-        self.facts.pods = vec![pod];
+        self.facts.worker.job = Some(job);
+        self.facts.worker.pods = vec![pod];
         self
     }
 
@@ -377,14 +377,14 @@ fn a_job_that_does_not_end_is_ended() {
 
     // Somebody deletes the Job.
     let mut world = self::world().started(running());
-    world.facts.job = None;
-    world.facts.pods.clear();
+    world.facts.worker.job = None;
+    world.facts.worker.pods.clear();
     world.pass();
     assert!(condition::BACKUP_DISRUPTED.holds(&world.status().targets[0].conditions));
 
     // The image is not there.
     let mut world = self::world().started(json!({"waiting": {"reason": "ErrImageNeverPull"}}));
-    world.facts.pods[0].status.as_mut().unwrap().phase = Some("Pending".into());
+    world.facts.worker.pods[0].status.as_mut().unwrap().phase = Some("Pending".into());
     world.pass();
     assert!(world.host_error().contains("worker:1: ErrImageNeverPull"), "{}", world.host_error());
 }

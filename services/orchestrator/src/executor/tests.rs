@@ -39,7 +39,13 @@ fn waiting(reason: &str, created: &str) -> Pod {
 }
 
 fn look(pods: &[Pod]) -> Observed {
-    observe("j", Some(&job()), pods, now(), GRACE)
+    look_with(pods, None)
+}
+
+fn look_with(pods: &[Pod], warning: Option<&str>) -> Observed {
+    let warning = warning.map(str::to_owned);
+    let worker = Worker { job: Some(job()), pods: pods.to_vec(), warning };
+    observe("j", &worker, now(), GRACE)
 }
 
 fn reason(pods: &[Pod]) -> (String, bool) {
@@ -85,13 +91,15 @@ fn what_comes_from_outside_is_a_disruption() {
         reason(&[evicted]),
         ("pod j-x failed: Evicted: The node was low on resource: memory.".to_owned(), true)
     );
-    let Observed::Dead { reason, disrupted } = observe("j", None, &[], now(), GRACE) else {
+    let Observed::Dead { reason, disrupted } = observe("j", &Worker::default(), now(), GRACE)
+    else {
         panic!()
     };
     assert!(reason.contains("Job j was deleted") && disrupted);
     let mut failed = job();
     failed.status = serde_json::from_value(json!({"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]})).unwrap();
-    let Observed::Dead { reason, disrupted } = observe("j", Some(&failed), &[], now(), GRACE)
+    let Observed::Dead { reason, disrupted } =
+        observe("j", &Worker { job: Some(failed), ..Worker::default() }, now(), GRACE)
     else {
         panic!()
     };
@@ -110,7 +118,19 @@ fn patience_has_an_end() {
         Observed::Starting { until: Some(until) }
     );
     assert!(reason(&[waiting("ImagePullBackOff", old)]).0.contains("ImagePullBackOff"));
-    assert_eq!(look(&[waiting("ContainerCreating", old)]), Observed::Starting { until: None });
+    // Whether a volume can be mounted is told by Events alone; a large image is no reason to give up.
+    let again = now() + TimeDelta::seconds(300);
+    let slow = waiting("ContainerCreating", old);
+    assert_eq!(look(std::slice::from_ref(&slow)), Observed::Starting { until: Some(again) });
+    let warning = Some("FailedMount: MountVolume.SetUp failed for volume \"d\": not found");
+    assert_eq!(
+        look_with(&[waiting("ContainerCreating", young)], warning),
+        Observed::Starting { until: Some(until) }
+    );
+    let Observed::Dead { reason: why, disrupted: false } = look_with(&[slow], warning) else {
+        panic!()
+    };
+    assert!(why.contains("pod j-x does not start: FailedMount: MountVolume.SetUp"), "{why}");
     let unscheduled = |created| {
         pod(
             created,

@@ -34,7 +34,7 @@ pub(super) fn follow(
 ) -> Plan<RestoreSessionStatus> {
     let ends = deadline(object, now, settings);
     let job = names::restore_job(&object.name_any(), 0);
-    let seen = executor::observe(&job, facts.job.as_ref(), &facts.pods, now, settings.start_grace);
+    let seen = executor::observe(&job, &facts.worker, now, settings.start_grace);
     // A result is a result, also when it comes at the last moment.
     if let Observed::Ended(outcome) = &seen {
         return settle(object, &HostEnd::Outcome(outcome), now);
@@ -198,7 +198,7 @@ pub(super) fn finish(
         seconds: age(object, now).as_secs_f64(),
         now: seconds(now),
     };
-    let taken = executor::outcome(&facts.pods)
+    let taken = executor::outcome(&facts.worker.pods)
         .map(|outcome| Duration::from_millis(outcome.duration_ms).as_secs_f64());
     Plan::call(Call::Push {
         group: metrics::group("RestoreSession", &namespace, &name),

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use coffer_api::{AppBinding, Repository, RestoreSession, app_binding::AddonTask, names};
-use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::ResourceExt;
 
 use crate::{
     context::{Context, Error},
+    executor::Worker,
     gather::{self, Prepared, Wanted},
     plan::Lookup,
     policy, rules, variables,
@@ -29,9 +29,7 @@ pub struct Facts {
     /// Before the start, once everything is there.
     pub prepared: Option<Prepared>,
     /// After the start.
-    pub job: Option<Job>,
-    /// After the start.
-    pub pods: Vec<Pod>,
+    pub worker: Worker,
 }
 
 impl Default for Facts {
@@ -42,8 +40,7 @@ impl Default for Facts {
             namespace_labels: BTreeMap::new(),
             target: Lookup::Missing,
             prepared: None,
-            job: None,
-            pods: vec![],
+            worker: Worker::default(),
         }
     }
 }
@@ -64,7 +61,7 @@ pub async fn gather(ctx: &Context, object: &RestoreSession) -> Result<Facts, Err
     }
     if matches!(stage, Stage::Started | Stage::Settled) {
         let name = names::restore_job(&object.name_any(), 0);
-        (facts.job, facts.pods) = gather::job(ctx, &namespace, &name).await?;
+        facts.worker = gather::worker(ctx, &namespace, &name).await?;
         return Ok(facts);
     }
     facts.repository = gather::repository(ctx, &namespace, spec.repository.as_ref()).await;

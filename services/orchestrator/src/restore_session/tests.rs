@@ -73,9 +73,9 @@ impl World {
 
     fn left(mut self, code: i32, message: &str) -> Self {
         self.pass();
-        self.facts.job =
+        self.facts.worker.job =
             serde_json::from_value(json!({"metadata": {"name": "j", "uid": "j"}})).unwrap();
-        self.facts.pods = vec![serde_json::from_value(json!({"metadata": {"name": "p"},
+        self.facts.worker.pods = vec![serde_json::from_value(json!({"metadata": {"name": "p"},
             "status": {"phase": "Running", "containerStatuses": [{"name": "c", "image": "worker:1", "imageID": "",
                 "ready": true, "restartCount": 0, "state": {"terminated": {"exitCode": code, "message": message}}}]}})).unwrap()];
         self.pass();
