@@ -8,14 +8,14 @@
 //! process, speaks TLS with certificates of one authority, and has the rights that the installation's roles give it.
 //! What a crash leaves behind (a Job whose process is gone) the Job runner and the orchestrator settle after the restart.
 
+mod addresses;
 mod layout;
 mod objects;
 
 use std::{
-    collections::BTreeMap,
     future::Future,
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     time::Duration,
 };
@@ -33,8 +33,9 @@ use crate::{
     apiserver::{self, ApiServer},
     job_runner::{self, ImageMap, Program},
 };
+use addresses::Addresses;
 use layout::Layout;
-pub use layout::Ports;
+pub use {addresses::Endpoints, layout::Ports};
 
 /// How long the services may take to finish what they are doing.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -50,6 +51,8 @@ pub struct Options {
     pub ip: IpAddr,
     /// On which ports; 0 for the one of the last run, or any.
     pub ports: Ports,
+    /// A storage-gateway that somebody else runs, `https://…`, instead of one in this process.
+    pub storage_gateway: Option<String>,
     /// The program that runs as worker, with the arguments that make it one.
     pub worker: Program,
     /// Further images and the programs that stand for them.
@@ -68,6 +71,7 @@ impl Options {
             data_dir,
             ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
             ports: Ports::default(),
+            storage_gateway: None,
             worker,
             images: vec![],
             max_jobs: 4,
@@ -142,25 +146,6 @@ pub enum Error {
     },
 }
 
-/// Where everything listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoints {
-    /// The Kubernetes API, `https://…`.
-    pub api: String,
-    /// gRPC of the orchestrator.
-    pub orchestrator: String,
-    /// gRPC of the catalog.
-    pub catalog: String,
-    /// gRPC of the storage-gateway.
-    pub storage_gateway: String,
-    /// gRPC of the metrics-gateway.
-    pub metrics_gateway: String,
-    /// Pushes and scrapes, `http://…`.
-    pub pushgateway: String,
-    /// The kubeconfig.
-    pub kubeconfig: PathBuf,
-}
-
 /// A running system.
 pub struct Cluster {
     /// Where everything listens.
@@ -211,7 +196,10 @@ impl Cluster {
         let kubeconfig = api.write_kubeconfig(addresses.api)?;
 
         let authority = Authority::load_or_create(&layout.authority())?;
-        let endpoints = addresses.endpoints(kubeconfig);
+        let mut endpoints = addresses.endpoints(kubeconfig);
+        if let Some(url) = &options.storage_gateway {
+            endpoints.storage_gateway.clone_from(url);
+        }
         objects::apply(&api.client(), endpoints.published(authority.certificate())).await?;
 
         let shutdown = Shutdown::new();
@@ -334,17 +322,9 @@ impl Services<'_> {
             async move { app.run().await.map_err(|source| service("metrics-gateway", source)) },
         );
 
-        let client = self.client("storage-gateway");
-        let config = coffer_storage_gateway::Config {
-            tls: Some(self.tls("storage-gateway")?),
-            volumes: LocalVolumes::Under(self.layout.volumes()),
-            ..coffer_storage_gateway::Config::new(addresses.storage_gateway, verifier, client)
-        };
-        let app = coffer_storage_gateway::build(config, &runtime()).await;
-        let app = app.map_err(|source| service("storage-gateway", source))?;
-        tasks.spawn(
-            async move { app.run().await.map_err(|source| service("storage-gateway", source)) },
-        );
+        if self.options.storage_gateway.is_none() {
+            self.storage_gateway(addresses, verifier, &runtime(), tasks).await?;
+        }
 
         let config = coffer_orchestrator::Config {
             listen: addresses.orchestrator,
@@ -372,6 +352,27 @@ impl Services<'_> {
         );
         Ok(())
     }
+
+    async fn storage_gateway(
+        &self,
+        addresses: &Addresses,
+        verifier: Verifier,
+        runtime: &Runtime,
+        tasks: &mut JoinSet<Result<(), Error>>,
+    ) -> Result<(), Error> {
+        let client = self.client("storage-gateway");
+        let config = coffer_storage_gateway::Config {
+            tls: Some(self.tls("storage-gateway")?),
+            volumes: LocalVolumes::Under(self.layout.volumes()),
+            ..coffer_storage_gateway::Config::new(addresses.storage_gateway, verifier, client)
+        };
+        let app = coffer_storage_gateway::build(config, runtime).await;
+        let app = app.map_err(|source| service("storage-gateway", source))?;
+        tasks.spawn(
+            async move { app.run().await.map_err(|source| service("storage-gateway", source)) },
+        );
+        Ok(())
+    }
 }
 
 fn images(options: &Options) -> ImageMap {
@@ -387,83 +388,4 @@ fn service(
     source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> Error {
     Error::Service { service, source: source.into() }
-}
-
-/// An address for each thing that listens.
-#[derive(Clone, Copy, Debug)]
-struct Addresses {
-    api: SocketAddr,
-    orchestrator: SocketAddr,
-    catalog: SocketAddr,
-    storage_gateway: SocketAddr,
-    metrics_gateway: SocketAddr,
-    pushgateway: SocketAddr,
-}
-
-impl Addresses {
-    fn choose(ip: IpAddr, ports: Ports) -> Result<Self, Error> {
-        let at = |port| {
-            layout::address(ip, port)
-                .map_err(|source| Error::Listen { address: format!("{ip}:{port}"), source })
-        };
-        let Ports { api, orchestrator, catalog, storage_gateway, metrics_gateway, pushgateway } =
-            ports;
-        Ok(Self {
-            api: at(api)?,
-            orchestrator: at(orchestrator)?,
-            catalog: at(catalog)?,
-            storage_gateway: at(storage_gateway)?,
-            metrics_gateway: at(metrics_gateway)?,
-            pushgateway: at(pushgateway)?,
-        })
-    }
-
-    const fn ports(&self) -> Ports {
-        Ports {
-            api: self.api.port(),
-            orchestrator: self.orchestrator.port(),
-            catalog: self.catalog.port(),
-            storage_gateway: self.storage_gateway.port(),
-            metrics_gateway: self.metrics_gateway.port(),
-            pushgateway: self.pushgateway.port(),
-        }
-    }
-
-    fn endpoints(&self, kubeconfig: PathBuf) -> Endpoints {
-        let https = |address: SocketAddr| format!("https://{address}");
-        Endpoints {
-            api: https(self.api),
-            orchestrator: https(self.orchestrator),
-            catalog: https(self.catalog),
-            storage_gateway: https(self.storage_gateway),
-            metrics_gateway: https(self.metrics_gateway),
-            pushgateway: format!("http://{}", self.pushgateway),
-            kubeconfig,
-        }
-    }
-}
-
-impl Endpoints {
-    /// As the ConfigMap has them that clients read.
-    fn published(&self, ca: &str) -> BTreeMap<String, String> {
-        let Self {
-            api: _,
-            orchestrator,
-            catalog,
-            storage_gateway,
-            metrics_gateway,
-            pushgateway,
-            kubeconfig: _,
-        } = self;
-        [
-            ("orchestrator", orchestrator.as_str()),
-            ("catalog", catalog),
-            ("storage-gateway", storage_gateway),
-            ("metrics-gateway", metrics_gateway),
-            ("pushgateway", pushgateway),
-            ("ca.crt", ca),
-        ]
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .into()
-    }
 }

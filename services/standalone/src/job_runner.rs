@@ -16,6 +16,7 @@
 mod command;
 mod cron_jobs;
 mod environment;
+mod events;
 mod images;
 mod jobs;
 mod layout;

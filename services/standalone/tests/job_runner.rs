@@ -1,190 +1,21 @@
 //! The Job runner against the in-process API server, with shell scripts for containers.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::{
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
-};
+#[path = "support/runner.rs"]
+mod runner;
 
-use coffer_standalone::{
-    apiserver::{self, ApiServer},
-    job_runner::{self, ImageMap, Options, Program},
-};
+use std::{os::unix::fs::PermissionsExt, path::Path, process::Stdio};
+
 use k8s_openapi::api::{
     batch::v1::Job,
-    core::v1::{Pod, Secret},
+    core::v1::{Event, PersistentVolumeClaim, Pod, Secret},
 };
 use kube::{
-    Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams},
+    Api, ResourceExt,
+    api::{DeleteParams, ListParams, LogParams, Patch, PatchParams},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use runner::{PATIENCE, World, alive, condition, phase, until, waits};
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
-
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// An API server and a runner on a directory of their own.
-struct World {
-    dir: TempDir,
-    server: ApiServer,
-    client: Client,
-    shutdown: CancellationToken,
-    runner: Option<JoinHandle<anyhow::Result<()>>>,
-}
-
-impl World {
-    async fn start() -> Self {
-        let mut world = Self::without_runner().await;
-        world.run(4);
-        world
-    }
-
-    async fn without_runner() -> Self {
-        let dir = TempDir::new().unwrap();
-        let server = ApiServer::open(dir.path(), apiserver::Options::default()).await.unwrap();
-        let client = server.client();
-        Self { dir, server, client, shutdown: CancellationToken::new(), runner: None }
-    }
-
-    fn run(&mut self, max_parallel: usize) {
-        let shell = Program { path: "/bin/sh".into(), args: vec!["-c".into()] };
-        self.shutdown = CancellationToken::new();
-        self.runner = Some(tokio::spawn(job_runner::run(Options {
-            client: self.client.clone(),
-            data_dir: self.dir.path().to_owned(),
-            images: ImageMap::default().with("shell", shell),
-            shutdown: self.shutdown.clone(),
-            max_parallel,
-        })));
-    }
-
-    async fn stop_runner(&mut self) {
-        self.shutdown.cancel();
-        if let Some(runner) = self.runner.take() {
-            tokio::time::timeout(PATIENCE, runner).await.unwrap().unwrap().unwrap();
-        }
-    }
-
-    async fn stop(mut self) {
-        self.stop_runner().await;
-        self.server.close().await;
-    }
-
-    fn api<K>(&self) -> Api<K>
-    where
-        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
-    {
-        Api::namespaced(self.client.clone(), "default")
-    }
-
-    async fn create<K>(&self, object: Value) -> K
-    where
-        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-            + Serialize
-            + DeserializeOwned
-            + Clone
-            + std::fmt::Debug,
-    {
-        let object: K = serde_json::from_value(object).unwrap();
-        self.api().create(&PostParams::default(), &object).await.unwrap()
-    }
-
-    /// A Job of one container that runs a script.
-    async fn job(&self, name: &str, script: &str, more: Value) -> Job {
-        let mut job = json!({
-            "metadata": {"name": name},
-            "spec": {"backoffLimit": 0, "template": {"spec": {
-                "restartPolicy": "Never",
-                "containers": [{"name": "main", "image": "shell:1", "args": [script]}],
-            }}},
-        });
-        json_patch::merge(&mut job, &more);
-        if let Some(main) = more.pointer("/main") {
-            json_patch::merge(&mut job["spec"]["template"]["spec"]["containers"][0], main);
-        }
-        self.create(job).await
-    }
-
-    /// The only Pod of a Job, once it is as wanted.
-    async fn pod(&self, job: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let pods: Api<Pod> = self.api();
-        let selector = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
-        eventually(format!("the Pod of {job}"), async || {
-            let list = pods.list(&selector).await.unwrap().items;
-            let pod = serde_json::to_value(list.first()?).unwrap();
-            Some(if wanted(&pod) { Looked::Found(pod) } else { Looked::Not(pod) })
-        })
-        .await
-    }
-
-    async fn finished(&self, job: &str) -> Value {
-        let jobs: Api<Job> = self.api();
-        eventually(format!("the end of {job}"), async || {
-            let job = serde_json::to_value(jobs.get(job).await.unwrap()).unwrap();
-            if condition(&job, "Complete").or_else(|| condition(&job, "Failed")).is_some() {
-                Some(Looked::Found(job))
-            } else {
-                Some(Looked::Not(job))
-            }
-        })
-        .await
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-}
-
-enum Looked {
-    Found(Value),
-    Not(Value),
-}
-
-/// Looks again and again until it finds; then fails with what it saw last.
-async fn eventually(what: String, look: impl AsyncFn() -> Option<Looked>) -> Value {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    let mut ticks = tokio::time::interval(Duration::from_millis(10));
-    loop {
-        ticks.tick().await;
-        let seen = match look().await {
-            Some(Looked::Found(value)) => return value,
-            Some(Looked::Not(value)) => value,
-            None => Value::Null,
-        };
-        assert!(tokio::time::Instant::now() < deadline, "{what} did not come; last: {seen:#}");
-    }
-}
-
-async fn until(what: &str, holds: impl AsyncFn() -> bool) {
-    eventually(what.to_owned(), async || {
-        Some(if holds().await { Looked::Found(Value::Null) } else { Looked::Not(Value::Null) })
-    })
-    .await;
-}
-
-fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
-    let list = object["status"]["conditions"].as_array()?;
-    list.iter().find(|c| c["type"] == kind && c["status"] == "True")
-}
-
-fn phase(wanted: &str) -> impl Fn(&Value) -> bool {
-    move |pod| pod["status"]["phase"] == wanted
-}
-
-fn waits(reason: &str) -> impl Fn(&Value) -> bool {
-    move |pod| pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == reason
-}
-
-fn alive(pid: &str) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
-    // A zombie that nobody has waited for runs no more.
-    stat.is_ok_and(|stat| !stat.contains(") Z "))
-}
 
 #[tokio::test]
 async fn a_job_runs_with_all_that_its_pod_brings() {
@@ -332,13 +163,32 @@ async fn what_cannot_start_waits_and_says_why() {
     world.create::<Secret>(json!({"metadata": {"name": "late"}, "stringData": {"k": "v"}})).await;
     assert!(condition(&world.finished("secret").await, "Complete").is_some());
 
+    // A volume that cannot be mounted is told in an Event, as the kubelet does.
+    let claim = json!({"spec": {"template": {"spec": {
+        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "late"}}],
+    }}}});
+    world.job("claim", "true", claim).await;
+    world.pod("claim", waits("ContainerCreating")).await;
+    until("the Event", async || {
+        let about = ListParams::default().fields("reason=FailedMount,type=Warning");
+        let events = world.api::<Event>().list(&about).await.unwrap();
+        events.iter().any(|event| {
+            event.message.as_deref().unwrap().contains("persistentvolumeclaim \"late\" not found")
+        })
+    })
+    .await;
+    let claim = json!({"metadata": {"name": "late"}, "spec": {"accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "1Gi"}}}});
+    world.create::<PersistentVolumeClaim>(claim).await;
+    assert!(condition(&world.finished("claim").await, "Complete").is_some());
+
     // Those that wait go when they are deleted.
     let (jobs, pods): (Api<Job>, Api<Pod>) = (world.api(), world.api());
     for job in ["image", "volume"] {
         jobs.delete(job, &DeleteParams::background()).await.unwrap();
     }
     until("the Pods to go", async || {
-        pods.list(&ListParams::default()).await.unwrap().items.len() == 1
+        pods.list(&ListParams::default()).await.unwrap().items.len() == 2
     })
     .await;
     world.stop().await;

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::{
     Runner,
     environment::Sources,
+    events,
     place::Unready,
     reporter::Reporter,
     status::{Doing, Line, State},
@@ -202,6 +203,7 @@ impl Running {
     /// Sets up the volumes, as long as it takes; `None` when the Pod is stopped meanwhile.
     async fn volumes(&self) -> Option<Volumes> {
         let mut pause = Pause::default();
+        let mut told = String::new();
         loop {
             let unready = match volumes::prepare(
                 &self.runner.client,
@@ -220,6 +222,10 @@ impl Running {
                     all.for_each(|line| line.doing = waiting(&unready));
                 })
                 .await;
+            if told != unready.message {
+                told.clone_from(&unready.message);
+                events::warn(&self.runner.client, &self.pod, "FailedMount", &told).await;
+            }
             self.wait(&unready, &mut pause).await?;
         }
     }

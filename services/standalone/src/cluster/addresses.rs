@@ -1,0 +1,108 @@
+//! An address for each thing that listens, and what clients are told of them.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
+
+use super::{Error, Ports, layout};
+
+/// Where everything listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoints {
+    /// The Kubernetes API, `https://…`.
+    pub api: String,
+    /// gRPC of the orchestrator.
+    pub orchestrator: String,
+    /// gRPC of the catalog.
+    pub catalog: String,
+    /// gRPC of the storage-gateway.
+    pub storage_gateway: String,
+    /// gRPC of the metrics-gateway.
+    pub metrics_gateway: String,
+    /// Pushes and scrapes, `http://…`.
+    pub pushgateway: String,
+    /// The kubeconfig.
+    pub kubeconfig: PathBuf,
+}
+
+/// An address for each thing that listens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Addresses {
+    pub(super) api: SocketAddr,
+    pub(super) orchestrator: SocketAddr,
+    pub(super) catalog: SocketAddr,
+    pub(super) storage_gateway: SocketAddr,
+    pub(super) metrics_gateway: SocketAddr,
+    pub(super) pushgateway: SocketAddr,
+}
+
+impl Addresses {
+    /// Takes the ports that are wanted where they are free.
+    pub(super) fn choose(ip: IpAddr, ports: Ports) -> Result<Self, Error> {
+        let at = |port| {
+            layout::address(ip, port)
+                .map_err(|source| Error::Listen { address: format!("{ip}:{port}"), source })
+        };
+        let Ports { api, orchestrator, catalog, storage_gateway, metrics_gateway, pushgateway } =
+            ports;
+        Ok(Self {
+            api: at(api)?,
+            orchestrator: at(orchestrator)?,
+            catalog: at(catalog)?,
+            storage_gateway: at(storage_gateway)?,
+            metrics_gateway: at(metrics_gateway)?,
+            pushgateway: at(pushgateway)?,
+        })
+    }
+
+    pub(super) const fn ports(&self) -> Ports {
+        Ports {
+            api: self.api.port(),
+            orchestrator: self.orchestrator.port(),
+            catalog: self.catalog.port(),
+            storage_gateway: self.storage_gateway.port(),
+            metrics_gateway: self.metrics_gateway.port(),
+            pushgateway: self.pushgateway.port(),
+        }
+    }
+
+    pub(super) fn endpoints(&self, kubeconfig: PathBuf) -> Endpoints {
+        let https = |address: SocketAddr| format!("https://{address}");
+        Endpoints {
+            api: https(self.api),
+            orchestrator: https(self.orchestrator),
+            catalog: https(self.catalog),
+            storage_gateway: https(self.storage_gateway),
+            metrics_gateway: https(self.metrics_gateway),
+            pushgateway: format!("http://{}", self.pushgateway),
+            kubeconfig,
+        }
+    }
+}
+
+impl Endpoints {
+    /// As the ConfigMap has them that clients read.
+    pub(super) fn published(&self, ca: &str) -> BTreeMap<String, String> {
+        let Self {
+            api: _,
+            orchestrator,
+            catalog,
+            storage_gateway,
+            metrics_gateway,
+            pushgateway,
+            kubeconfig: _,
+        } = self;
+        [
+            ("orchestrator", orchestrator.as_str()),
+            ("catalog", catalog),
+            ("storage-gateway", storage_gateway),
+            ("metrics-gateway", metrics_gateway),
+            ("pushgateway", pushgateway),
+            ("ca.crt", ca),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+    }
+}
