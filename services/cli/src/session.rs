@@ -153,8 +153,10 @@ async fn follow(
     }
 }
 
+/// True when watching on is of no use. `Invalid` is the orchestrator's word for a spec that it will not carry out; it waits
+/// for somebody to change something, which is not for a shell to wait for.
 fn is_final(session: &Session) -> bool {
-    matches!(session.phase.as_str(), "Succeeded" | "Failed" | "Skipped" | "Unknown")
+    matches!(session.phase.as_str(), "Succeeded" | "Failed" | "Skipped" | "Unknown" | "Invalid")
 }
 
 fn print(session: &Session, format: Format, line: &str) -> anyhow::Result<()> {
@@ -209,7 +211,8 @@ fn summary(session: &Session) -> String {
             parts.push(format!("{took}, {rate}/s"));
         }
     }
-    format!("{} succeeded: {}", resource(session), parts.join(", "))
+    // Two lines: together they are longer than most terminals are wide.
+    format!("{} succeeded:\n  {}", resource(session), parts.join(", "))
 }
 
 /// Why a session did not succeed.
@@ -217,6 +220,7 @@ fn failure(session: &Session) -> String {
     let phase = match session.phase.as_str() {
         "Skipped" => "was skipped",
         "Unknown" => "ended in an unknown state",
+        "Invalid" => "is invalid",
         _ => "failed",
     };
     let why = if session.message.is_empty() {

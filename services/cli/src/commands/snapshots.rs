@@ -68,11 +68,11 @@ const COLUMNS: &[Column<Row>] = &[
         wide: false,
         cell: |row| row.time.map(figures::instant).unwrap_or_default(),
     },
-    Column { header: "AGE", wide: false, cell: |row| row.age.clone() },
+    Column { header: "AGE", wide: true, cell: |row| row.age.clone() },
     Column { header: "REPOSITORY", wide: false, cell: |row| row.repository.clone() },
     Column { header: "HOST", wide: false, cell: |row| row.host.clone() },
     Column { header: "PATHS", wide: false, cell: |row| row.paths.join(",") },
-    Column { header: "TAGS", wide: false, cell: |row| row.tags.join(",") },
+    Column { header: "TAGS", wide: true, cell: |row| row.tags.join(",") },
     Column {
         header: "SIZE",
         wide: false,
@@ -190,6 +190,7 @@ mod tests {
             empty: "",
         };
         insta::assert_snapshot!(listing.render(Format::Table).unwrap());
+        assert!(listing.render(Format::Wide).unwrap().contains("TAGS"));
         insta::assert_snapshot!(listing.render(Format::Yaml).unwrap());
     }
 }

@@ -61,6 +61,10 @@ pub struct Args {
     /// Port of the Pushgateway HTTP API
     #[arg(long, value_name = "PORT", default_value_t = 0, help_heading = PORTS)]
     pushgateway_port: u16,
+    /// A storage-gateway that runs elsewhere, instead of one in this process; it takes its certificate and the key of the
+    /// grants from services/ below the data directory
+    #[arg(long, value_name = "URL")]
+    storage_gateway: Option<String>,
     /// Jobs at a time; the others wait
     #[arg(long, value_name = "N", default_value_t = 4)]
     max_jobs: usize,
@@ -117,6 +121,7 @@ impl Args {
                 metrics_gateway: self.metrics_gateway_port,
                 pushgateway: self.pushgateway_port,
             },
+            storage_gateway: self.storage_gateway,
             worker,
             images: self
                 .images

@@ -29,14 +29,14 @@ fn the_last_line() {
     backup.result = Some(result());
     assert_eq!(
         summary(&backup),
-        "backupsession.stash.appscode.com/orders-1 succeeded: snapshot 1a2b3c4d, 200,000 keys, 3.0 GiB (1.0 MiB \
+        "backupsession.stash.appscode.com/orders-1 succeeded:\n  snapshot 1a2b3c4d, 200,000 keys, 3.0 GiB (1.0 MiB \
          uploaded), 12.3 s, 249.8 MiB/s"
     );
     let mut restore = session(SessionKind::Restore, "Succeeded");
     restore.result = Some(proto::Result { keys_replaced: 12, ..result() });
     assert_eq!(
         summary(&restore),
-        "restoresession.stash.appscode.com/orders-1 succeeded: 200,000 keys, 12 replaced, 3.0 GiB, 12.3 s, 249.8 MiB/s"
+        "restoresession.stash.appscode.com/orders-1 succeeded:\n  200,000 keys, 12 replaced, 3.0 GiB, 12.3 s, 249.8 MiB/s"
     );
     let mut failed = session(SessionKind::Backup, "Failed");
     assert!(failure(&failed).ends_with("see `kubectl -n demo describe backupsession orders-1`"));
@@ -44,6 +44,13 @@ fn the_last_line() {
     assert_eq!(
         failure(&failed),
         "backupsession.stash.appscode.com/orders-1 failed: connect to redis: WRONGPASS"
+    );
+    let mut invalid = session(SessionKind::Restore, "Invalid");
+    invalid.message = "no rule is for host a".to_owned();
+    assert!(is_final(&invalid) && !is_final(&session(SessionKind::Restore, "Pending")));
+    assert_eq!(
+        failure(&invalid),
+        "restoresession.stash.appscode.com/orders-1 is invalid: no rule is for host a"
     );
 }
 
