@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::wait;
+use crate::{confined::Confinement, wait};
+
+/// How long a start or a stop may take. On a machine that builds something meanwhile, seconds become tens of seconds.
+pub const START_LIMIT: Duration = Duration::from_secs(90);
 
 /// A running `coffer up`.
 pub struct Coffer {
@@ -30,32 +33,39 @@ impl Coffer {
     /// Starts the `coffer` that lies beside this program, with its data below `folder`.
     ///
     /// # Errors
-    /// When it is not ready within half a minute, with its log.
+    /// When it is not ready within [`START_LIMIT`], with its log.
     pub async fn up(folder: &Path) -> Result<Self> {
         let program = std::env::current_exe()?.with_file_name("coffer");
-        Self::up_with(&program, folder).await
+        Self::up_with(&program, folder, &Confinement::none(), &[]).await
     }
 
-    /// Starts that program, with its data below `folder`.
+    /// Starts that program, with its data below `folder` and further flags.
     ///
     /// # Errors
-    /// When it is not ready within half a minute, with its log.
-    pub async fn up_with(program: &Path, folder: &Path) -> Result<Self> {
+    /// When it is not ready within [`START_LIMIT`], with its log.
+    pub async fn up_with(
+        program: &Path,
+        folder: &Path,
+        confinement: &Confinement,
+        flags: &[String],
+    ) -> Result<Self> {
         let data_dir = folder.join("coffer");
         let log = folder.join("coffer.log");
         let ready = data_dir.join("ready");
         let _ = std::fs::remove_file(&ready);
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&log)?;
-        let child = Command::new(program)
+        let child = confinement
+            .command(program)
             .args(["up", "--data-dir"])
             .arg(&data_dir)
+            .args(flags)
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)
             .spawn()
             .with_context(|| format!("start {}", program.display()))?;
         let mut coffer = Self { child, program: program.to_owned(), data_dir };
-        wait::until("coffer up is ready", Duration::from_secs(30), async || {
+        wait::until("coffer up is ready", START_LIMIT, async || {
             if let Some(status) = coffer.child.try_wait()? {
                 bail!(
                     "coffer up ended ({status}):\n{}",
@@ -96,17 +106,21 @@ impl Coffer {
         Ok(String::from_utf8_lossy(&done.stdout).into_owned())
     }
 
+    /// Where its data is.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
     /// Stops it as Ctrl-C would.
     ///
     /// # Errors
-    /// When it has not ended after half a minute, or failed.
+    /// When it has not ended within [`START_LIMIT`], or failed.
     pub async fn down(mut self) -> Result<()> {
         let status = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status()?;
         anyhow::ensure!(status.success(), "signal coffer up");
-        wait::until("coffer up has ended", Duration::from_secs(30), async || {
-            Ok(self.child.try_wait()?)
-        })
-        .await?;
+        wait::until("coffer up has ended", START_LIMIT, async || Ok(self.child.try_wait()?))
+            .await?;
         Ok(())
     }
 

@@ -3,7 +3,9 @@
 
 pub mod coffer;
 pub mod compare;
+pub mod confined;
 pub mod dataset;
+pub mod gateway;
 pub mod redis_server;
 pub mod report;
 pub mod restic_program;

@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+const MIB: f64 = 1_048_576.0;
+
 /// A report on standard output.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -76,18 +78,18 @@ pub fn count(n: usize) -> String {
     text
 }
 
-/// Bytes in decimal megabytes: `123.4 MB`.
+/// Bytes in the units of `coffer` and restic: `123.4 MiB`.
 #[must_use]
 #[allow(clippy::cast_precision_loss, reason = "printed with one decimal")]
 pub fn bytes(n: u64) -> String {
-    format!("{:.1} MB", n as f64 / 1e6)
+    format!("{:.1} MiB", n as f64 / MIB)
 }
 
-/// Bytes in a time: `45.6 MB/s`.
+/// Bytes in a time: `45.6 MiB/s`.
 #[must_use]
 #[allow(clippy::cast_precision_loss, reason = "printed with one decimal")]
 pub fn rate(n: u64, time: Duration) -> String {
-    format!("{:.1} MB/s", n as f64 / 1e6 / time.as_secs_f64().max(1e-3))
+    format!("{:.1} MiB/s", n as f64 / MIB / time.as_secs_f64().max(1e-3))
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! A whole Coffer with everything around it: `coffer up` as users run it, a real Redis, a repository in a folder.
 //! Every test has its own; nothing is shared, everything is gone with the value.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail};
 use coffer_api::{
@@ -23,6 +26,7 @@ use tokio::{
 
 use crate::{
     coffer::{Coffer, Output},
+    confined::Confinement,
     redis_server::{self, RedisServer},
     restic_program::ResticProgram,
     wait,
@@ -32,8 +36,8 @@ use crate::{
 pub const NAMESPACE: &str = "demo";
 /// Password of the repository.
 pub const RESTIC_PASSWORD: &str = "restic-secret";
-/// How long a session may take in a test.
-pub const SESSION_LIMIT: Duration = Duration::from_secs(60);
+/// How long a session may take in a test. Long, since on a busy machine a wait that ends early proves nothing.
+pub const SESSION_LIMIT: Duration = Duration::from_secs(120);
 
 /// A whole Coffer.
 pub struct World {
@@ -61,10 +65,40 @@ impl World {
     /// # Errors
     /// When either does not start.
     pub async fn with_redis(program: &str, options: redis_server::Options) -> Result<Self> {
+        Self::build(program, options, |_| Ok(Confinement::none()), &[]).await
+    }
+
+    /// The same, of which Coffer meets a fault of its storage; `confine` is told the world's folder.
+    ///
+    /// # Errors
+    /// When either does not start.
+    pub async fn confined(
+        program: &str,
+        confine: impl FnOnce(&Path) -> Result<Confinement>,
+    ) -> Result<Self> {
+        Self::build(program, redis_server::Options::default(), confine, &[]).await
+    }
+
+    /// The same with further flags of `coffer up`.
+    ///
+    /// # Errors
+    /// When either does not start.
+    pub async fn with_flags(program: &str, flags: &[String]) -> Result<Self> {
+        let options = redis_server::Options::default();
+        Self::build(program, options, |_| Ok(Confinement::none()), flags).await
+    }
+
+    async fn build(
+        program: &str,
+        options: redis_server::Options,
+        confine: impl FnOnce(&Path) -> Result<Confinement>,
+        flags: &[String],
+    ) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let redis = RedisServer::start(options).await?;
         let program = PathBuf::from(program);
-        let coffer = Coffer::up_with(&program, folder.path()).await?;
+        let confinement = confine(folder.path())?;
+        let coffer = Coffer::up_with(&program, folder.path(), &confinement, flags).await?;
         let client = client(&coffer).await?;
         Ok(Self { coffer, redis, client, folder, program })
     }
@@ -73,9 +107,10 @@ impl World {
     ///
     /// # Errors
     /// When it does not start.
-    pub async fn restart_coffer(&mut self) -> Result<()> {
+    pub async fn restart_coffer(&mut self, confinement: &Confinement) -> Result<()> {
         self.coffer.kill();
-        self.coffer = Coffer::up_with(&self.program, self.folder.path()).await?;
+        let folder = self.folder.path();
+        self.coffer = Coffer::up_with(&self.program, folder, confinement, &[]).await?;
         self.client = client(&self.coffer).await?;
         Ok(())
     }
@@ -174,7 +209,7 @@ spec:
     /// Waits until an object is as `done` wants it.
     ///
     /// # Errors
-    /// When it is not within a minute; the error shows the object.
+    /// When it is not within [`SESSION_LIMIT`]; the error shows the object.
     pub async fn until<K>(&self, name: &str, what: &str, done: impl Fn(&K) -> bool) -> Result<K>
     where
         K: Resource<Scope = NamespaceResourceScope>
@@ -200,7 +235,7 @@ spec:
     /// Waits until the BackupConfiguration is Ready.
     ///
     /// # Errors
-    /// When it is not within a minute.
+    /// When it is not within [`SESSION_LIMIT`].
     pub async fn ready(&self, name: &str) -> Result<BackupConfiguration> {
         let ready = Some(coffer_api::backup_configuration::InvokerPhase::Ready);
         self.until(name, "is Ready", |c: &BackupConfiguration| {
@@ -212,7 +247,7 @@ spec:
     /// Creates a BackupSession by hand and waits until it is final.
     ///
     /// # Errors
-    /// When it is not final within a minute.
+    /// When it is not final within [`SESSION_LIMIT`].
     pub async fn back_up(&self, session: &str, configuration: &str) -> Result<BackupSessionStatus> {
         self.ready(configuration).await?;
         self.create_backup_session(session, configuration).await?;
@@ -238,7 +273,7 @@ spec:
     /// Waits until a BackupSession is final.
     ///
     /// # Errors
-    /// When it is not within a minute.
+    /// When it is not within [`SESSION_LIMIT`].
     pub async fn settled(&self, session: &str) -> Result<BackupSessionStatus> {
         let done = |s: &BackupSession| {
             s.status.as_ref().and_then(|s| s.phase).is_some_and(SessionPhase::is_final)
@@ -252,7 +287,7 @@ spec:
     /// Restores `snapshot` into an AppBinding and waits until the session is final.
     ///
     /// # Errors
-    /// When it is not final within a minute.
+    /// When it is not final within [`SESSION_LIMIT`].
     pub async fn restore(
         &self,
         session: &str,
@@ -260,13 +295,20 @@ spec:
         snapshot: &str,
     ) -> Result<RestoreSessionStatus> {
         self.apply(&restore_session(session, target, snapshot, ""))?;
+        self.restored(session).await
+    }
+
+    /// Waits until a RestoreSession goes no further: it is final, or refused.
+    ///
+    /// # Errors
+    /// When it does not within [`SESSION_LIMIT`].
+    pub async fn restored(&self, session: &str) -> Result<RestoreSessionStatus> {
         let done = |s: &RestoreSession| {
-            s.status.as_ref().and_then(|s| s.phase).is_some_and(RestorePhase::is_final)
+            let phase = s.status.as_ref().and_then(|s| s.phase);
+            phase.is_some_and(|phase| phase.is_final() || phase == RestorePhase::Invalid)
         };
-        self.until(session, "is final", done)
-            .await?
-            .status
-            .context("a final session without status")
+        let session = self.until(session, "is final", done).await?;
+        session.status.context("a final session without status")
     }
 
     /// The status of the Repository `repo`.

@@ -134,11 +134,7 @@ async fn a_restore_without_rules_takes_the_latest_and_the_deprecated_place_is_re
     ] {
         world.redis.command::<()>(&["FLUSHALL"]).await?;
         world.apply(&yaml)?;
-        let done = |s: &coffer_api::RestoreSession| {
-            s.status.as_ref().and_then(|s| s.phase).is_some_and(RestorePhase::is_final)
-        };
-        let session = world.until(name, "is final", done).await?;
-        assert_eq!(session.status.unwrap().phase, Some(RestorePhase::Succeeded));
+        assert_eq!(world.restored(name).await?.phase, Some(RestorePhase::Succeeded));
         assert_eq!(world.redis.command::<String>(&["GET", "a"]).await?, "1");
     }
     Ok(())

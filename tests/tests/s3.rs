@@ -20,10 +20,9 @@ use coffer_tests::{
 const COFFER: &str = env!("CARGO_BIN_EXE_coffer-under-test");
 const BUCKET: &str = "backups";
 
-/// A world whose Repository `repo` is in `bucket` of the S3 server at `endpoint`.
-async fn world(endpoint: &str, bucket: &str, secret_key: &str) -> Result<World> {
-    let world = World::start(COFFER).await?;
-    world.apply(&format!(
+/// Namespace, Secret and the Repository `repo` in `bucket` of the S3 server at `endpoint`.
+fn storage(endpoint: &str, bucket: &str, secret_key: &str) -> String {
+    format!(
         r#"apiVersion: v1
 kind: Namespace
 metadata: {{name: {NAMESPACE}}}
@@ -42,10 +41,33 @@ spec:
     s3: {{endpoint: "{endpoint}", bucket: {bucket}, prefix: /demo/orders}}
 "#,
         s3::ACCESS_KEY
-    ))?;
+    )
+}
+
+/// A world whose Repository is in [`BUCKET`].
+async fn world(endpoint: &str) -> Result<World> {
+    let world = World::start(COFFER).await?;
+    world.apply(&storage(endpoint, BUCKET, s3::SECRET_KEY))?;
     world.apply(&world.app_binding("orders", &world.redis))?;
     world.apply(&configuration("orders", "0 0 1 1 *", ""))?;
     Ok(world)
+}
+
+/// Runs restic on the place that it derives from the same backend.
+async fn restic(endpoint: &str, words: &'static [&'static str]) -> Result<String> {
+    let repository = format!("s3:{endpoint}/{BUCKET}/demo/orders");
+    let output = tokio::task::spawn_blocking(move || {
+        Command::new("restic")
+            .args(["--no-cache", "-r", &repository])
+            .args(words)
+            .env("RESTIC_PASSWORD", RESTIC_PASSWORD)
+            .env("AWS_ACCESS_KEY_ID", s3::ACCESS_KEY)
+            .env("AWS_SECRET_ACCESS_KEY", s3::SECRET_KEY)
+            .output()
+    });
+    let output = output.await??;
+    ensure!(output.status.success(), "restic: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,24 +75,13 @@ async fn there_and_back() -> Result<()> {
     let folder = tempfile::tempdir()?;
     std::fs::create_dir(folder.path().join(BUCKET))?;
     let endpoint = s3::serve(folder.path()).await;
-    let world = world(&endpoint, BUCKET, s3::SECRET_KEY).await?;
+    let world = world(&endpoint).await?;
     dataset::load(&world.redis.client()?, &dataset::Spec::small()).await?;
     let before = compare::fingerprint(&world.redis.client()?).await?;
     let status = world.back_up("orders-1", "orders").await?;
     assert_eq!(status.phase, Some(SessionPhase::Succeeded), "{status:#?}");
 
-    // The restic program finds it at the place that it derives from the same backend.
-    let repository = format!("s3:{endpoint}/{BUCKET}/demo/orders");
-    let check = tokio::task::spawn_blocking(move || {
-        Command::new("restic")
-            .args(["--no-cache", "-r", &repository, "check", "--read-data"])
-            .env("RESTIC_PASSWORD", RESTIC_PASSWORD)
-            .env("AWS_ACCESS_KEY_ID", s3::ACCESS_KEY)
-            .env("AWS_SECRET_ACCESS_KEY", s3::SECRET_KEY)
-            .output()
-    });
-    let check = check.await??;
-    ensure!(check.status.success(), "restic: {}", String::from_utf8_lossy(&check.stderr));
+    restic(&endpoint, &["check", "--read-data"]).await?;
 
     world.redis.command::<()>(&["FLUSHALL"]).await?;
     let status = world.restore("back", "orders", "latest").await?;
@@ -86,19 +97,31 @@ async fn a_bucket_that_is_not_there_or_keys_that_do_not_fit_are_named() -> Resul
     let folder = tempfile::tempdir()?;
     std::fs::create_dir(folder.path().join(BUCKET))?;
     let endpoint = s3::serve(folder.path()).await;
-    for (bucket, secret_key, texts) in [
-        ("elsewhere", s3::SECRET_KEY, ["elsewhere", "bucket", "repo"]),
-        (BUCKET, "wrong", [BUCKET, "AWS_", "repo"]),
+    let world = world(&endpoint).await?;
+    world.redis.command::<()>(&["SET", "a", "1"]).await?;
+    let status = world.back_up("good", "orders").await?;
+    assert_eq!(status.phase, Some(SessionPhase::Succeeded), "{status:#?}");
+    let good = restic(&endpoint, &["snapshots", "--json", "latest"]).await?;
+    for (session, bucket, secret_key, texts) in [
+        ("no-bucket", "elsewhere", s3::SECRET_KEY, ["elsewhere", "bucket", "repo"]),
+        ("no-key", BUCKET, "wrong", [BUCKET, "AWS_", "repo"]),
     ] {
-        let world = world(&endpoint, bucket, secret_key).await?;
-        let status = world.back_up("bad", "orders").await?;
+        world.apply(&storage(&endpoint, bucket, secret_key))?;
+        let status = world.back_up(session, "orders").await?;
         assert_eq!(status.phase, Some(SessionPhase::Failed), "{status:#?}");
-        let described = world.describe("backupsession", "bad")?;
-        for text in texts {
-            assert!(described.contains(text), "\"{text}\" is not in\n{described}");
+        let restore = format!("{session}-restore");
+        let status = world.restore(&restore, "orders", "latest").await?;
+        assert_eq!(status.phase, Some(RestorePhase::Failed), "{status:#?}");
+        for (kind, name) in [("backupsession", session), ("restoresession", restore.as_str())] {
+            let described = world.describe(kind, name)?;
+            for text in texts {
+                assert!(described.contains(text), "\"{text}\" is not in\n{described}");
+            }
+            assert!(!described.contains(s3::SECRET_KEY), "{described}");
         }
-        assert!(!described.contains(s3::SECRET_KEY), "{described}");
     }
-    assert_eq!(std::fs::read_dir(folder.path().join(BUCKET))?.count(), 0, "nothing was written");
+    assert!(!folder.path().join("elsewhere").exists(), "no bucket was made");
+    restic(&endpoint, &["check"]).await?;
+    assert_eq!(restic(&endpoint, &["snapshots", "--json", "latest"]).await?, good);
     Ok(())
 }

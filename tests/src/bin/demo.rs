@@ -40,7 +40,7 @@ async fn demo() -> Result<()> {
 
     let step = report.step("start Coffer (`coffer up`)");
     let coffer = Coffer::up(folder.path()).await?;
-    step.done(&format!("kubectl --kubeconfig {}", coffer.kubeconfig().display()));
+    step.done("API server, Job runner and five services, all in one process");
 
     let manifests = folder.path().join("manifests.yaml");
     std::fs::write(&manifests, manifest(&redis, folder.path()))?;

@@ -1,0 +1,9 @@
+//! What a BackupConfiguration and a RestoreSession bring about between backups: what they wait for, what they schedule, what
+//! they keep, what goes with them, and from which namespaces they may be served.
+
+mod attempts;
+mod namespaces;
+mod objects;
+mod schedule;
+
+const COFFER: &str = env!("CARGO_BIN_EXE_coffer-under-test");
