@@ -21,12 +21,17 @@ build: ## Builds `coffer` for release.
 
 test: ## Runs format, lints, generated files, every test and doc test.
 	@tests/tools/need cc=build-essential redis-server=redis-server restic=restic openssl=openssl python3=python3 \
-	  kubectl=kubernetes-client prometheus-pushgateway=prometheus-pushgateway promtool=prometheus
+	  kubectl=kubernetes-client prometheus-pushgateway=prometheus-pushgateway promtool=prometheus \
+	  redis-cli=redis-tools pip3=python3-pip
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings --allow rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items --quiet
 	cargo $(TEST_RUNNER) --workspace
 	cargo test --workspace --doc --quiet
+	@tests/tools/kubectls target/kubectl | while read -r folder; do \
+	  echo "once more with $$folder/kubectl"; \
+	  PATH=$$folder:$$PATH cargo $(TEST_RUNNER) --workspace --test kubectl --test manifests </dev/null || exit 1; \
+	done
 
 fmt: ## Formats the code and writes the generated files.
 	cargo fmt --all
