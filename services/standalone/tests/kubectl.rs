@@ -197,9 +197,9 @@ async fn built_in_kinds(kubectl: &Kubectl) {
     let data = kubectl.ok("get secret s -o 'jsonpath={.data}'").await;
     assert_eq!(data, r#"{"a":"Yg==","c":"ZA=="}"#);
     has(&kubectl.ok("describe secret s").await, &["a:  1 bytes", "Opaque"]);
-    kubectl.ok("create configmap c --from-literal=a=b").await;
+    kubectl.ok("create configmap c --from-literal=a=before").await;
     let mut edit = kubectl.command(&["edit", "cm", "c"]);
-    let edited = edit.env("KUBE_EDITOR", "sed -i s/b$/edited/").output().await.unwrap();
+    let edited = edit.env("KUBE_EDITOR", "sed -i s/before$/edited/").output().await.unwrap();
     assert!(edited.status.success(), "{}", String::from_utf8_lossy(&edited.stderr));
     has(&kubectl.ok("get cm c -o yaml").await, &["a: edited"]);
     kubectl.ok("create service clusterip svc --tcp=80").await;

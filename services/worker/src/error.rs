@@ -65,7 +65,9 @@ pub enum Error {
         source: coffer_runtime::grpc::Error,
     },
     /// The storage-gateway was not reached, or was lost on the way.
-    #[error("{act} repository {repository}: no connection to the storage-gateway at {address}, see its log")]
+    #[error(
+        "{act} repository {repository}: no connection to the storage-gateway at {address}, see its log"
+    )]
     Lost {
         /// What was being done, with its preposition: `write a snapshot to`.
         act: &'static str,
