@@ -4,7 +4,7 @@ pub(crate) mod maintenance;
 
 use crate::{backup, restore};
 use chrono::{DateTime, Utc};
-use coffer_api::manifest::{Database, FileSum, Manifest, Server};
+use coffer_api::manifest::{Database, FileSum, Manifest, Server, Shard};
 use coffer_proto::storage::v1 as proto;
 use coffer_restic as restic;
 use coffer_runtime::grant::RepositoryRef;
@@ -75,6 +75,8 @@ fn manifest_in(manifest: proto::Manifest) -> Result<Manifest, backup::Error> {
         counted,
         rdb_version,
         functions,
+        reason,
+        shards,
     } = manifest;
     let time = |time: Option<Timestamp>, name: &str| {
         time.as_ref()
@@ -89,20 +91,36 @@ fn manifest_in(manifest: proto::Manifest) -> Result<Manifest, backup::Error> {
         let proto::Database { index, keys, expiring } = database;
         Database { index, keys: keys.into_iter().collect(), expiring }
     });
-    let proto::Server { software, version, run_id, replication_id, replication_offset } =
-        server.unwrap_or_default();
+    let shards = shards.into_iter().map(|shard| {
+        let proto::Shard { path, address, slots, server } = shard;
+        let slots = slots.into_iter().map(|proto::SlotRange { first, last }| (first, last));
+        Shard { path, address, slots: slots.collect(), server: server_in(server) }
+    });
     Ok(Manifest {
         version: 1,
         method,
         files: files.collect(),
         databases: databases.collect(),
-        server: Server { software, version, run_id, replication_id, replication_offset },
+        server: server_in(server),
         started: time(started, "start")?,
         finished: time(finished, "end")?,
         counted,
         rdb_version,
         functions,
+        reason,
+        shards: shards.collect(),
     })
+}
+
+fn server_in(server: Option<proto::Server>) -> Server {
+    let proto::Server { software, version, run_id, replication_id, replication_offset } =
+        server.unwrap_or_default();
+    Server { software, version, run_id, replication_id, replication_offset }
+}
+
+fn server_out(server: Server) -> proto::Server {
+    let Server { software, version, run_id, replication_id, replication_offset } = server;
+    proto::Server { software, version, run_id, replication_id, replication_offset }
 }
 
 fn manifest_out(manifest: Manifest) -> proto::Manifest {
@@ -117,6 +135,8 @@ fn manifest_out(manifest: Manifest) -> proto::Manifest {
         counted,
         rdb_version,
         functions,
+        reason,
+        shards,
     } = manifest;
     let files = files.into_iter().map(|file| {
         let FileSum { path, bytes, sha256 } = file;
@@ -127,23 +147,23 @@ fn manifest_out(manifest: Manifest) -> proto::Manifest {
         let Database { index, keys, expiring } = database;
         proto::Database { index, keys: keys.into_iter().collect(), expiring }
     });
-    let Server { software, version, run_id, replication_id, replication_offset } = server;
+    let shards = shards.into_iter().map(|shard| {
+        let Shard { path, address, slots, server } = shard;
+        let slots = slots.into_iter().map(|(first, last)| proto::SlotRange { first, last });
+        proto::Shard { path, address, slots: slots.collect(), server: Some(server_out(server)) }
+    });
     proto::Manifest {
         method,
         files: files.collect(),
         databases: databases.collect(),
-        server: Some(proto::Server {
-            software,
-            version,
-            run_id,
-            replication_id,
-            replication_offset,
-        }),
+        server: Some(server_out(server)),
         started: Some(timestamp(&started)),
         finished: Some(timestamp(&finished)),
         counted,
         rdb_version,
         functions,
+        reason,
+        shards: shards.collect(),
     }
 }
 

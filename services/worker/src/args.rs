@@ -54,9 +54,21 @@ pub struct BackupArgs {
     /// Those of both jobs.
     #[command(flatten)]
     pub addon: AddonArgs,
-    /// How to dump: replication
-    #[arg(long, default_value = "replication")]
+    /// How to dump: auto, replication, scan or portable
+    #[arg(long, default_value = "")]
     pub method: String,
+    /// For a scan: server (as the keys come) or canonical (by database and name, deduplicates better)
+    #[arg(long, default_value = "")]
+    pub order: String,
+    /// Which server to read: master or replica; a replica behind a Sentinel, else the one named
+    #[arg(long, default_value = "")]
+    pub prefer: String,
+    /// For a scan: gentle (other clients do not notice) or full
+    #[arg(long, default_value = "")]
+    pub pace: String,
+    /// Which keys.
+    #[command(flatten)]
+    pub filter: FilterArgs,
     /// Accepted for compatibility: the session names it
     #[arg(long, default_value = "")]
     pub backupsession: String,
@@ -83,6 +95,53 @@ pub struct RestoreArgs {
     /// Accepted for compatibility: one pipelined connection is used
     #[arg(long, default_value = "")]
     pub n: String,
+    /// How to load: keys, or replica (the empty target attaches to the worker)
+    #[arg(long, default_value = "")]
+    pub load: String,
+    /// What to do about a key that is there: replace, skip or fail
+    #[arg(long, default_value = "")]
+    pub on_conflict: String,
+    /// What to do about what the target cannot hold: fail or report
+    #[arg(long, default_value = "")]
+    pub on_loss: String,
+    /// Whether to empty the target first: true or false
+    #[arg(long, default_value = "")]
+    pub flush: String,
+    /// Whether only to tell what would be done: true or false
+    #[arg(long, default_value = "")]
+    pub dry_run: String,
+    /// Whether to read the target back and compare: true or false
+    #[arg(long, default_value = "")]
+    pub verify: String,
+    /// Which keys.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    /// Types to load, by comma: string, list, set, zset, hash, stream, module
+    #[arg(long, default_value = "")]
+    pub types: String,
+    /// Databases that go to another number: 0:3,1:4
+    #[arg(long, default_value = "")]
+    pub database_map: String,
+    /// Most keys to write in a second
+    #[arg(long, default_value = "")]
+    pub max_keys_per_second: String,
+    /// Most bytes to write in a second
+    #[arg(long, default_value = "")]
+    pub max_bytes_per_second: String,
+}
+
+/// Which keys are meant; all unless something is said.
+#[derive(Debug, Clone, Group)]
+pub struct FilterArgs {
+    /// Databases: 0,3,5-7
+    #[arg(long, default_value = "")]
+    pub databases: String,
+    /// Patterns of keys, by comma (\, for a comma in one)
+    #[arg(long, default_value = "")]
+    pub include: String,
+    /// Patterns of keys that are left out
+    #[arg(long, default_value = "")]
+    pub exclude: String,
 }
 
 /// Flags of both jobs.
@@ -97,6 +156,12 @@ pub struct AddonArgs {
     /// restic's host, unless the session names one
     #[arg(long, default_value = "")]
     pub hostname: String,
+    /// Where the address leads to a Sentinel: the name of the master
+    #[arg(long, default_value = "")]
+    pub sentinel_master: String,
+    /// Directory for what does not fit into memory
+    #[arg(long, default_value = "/stash-tmp", value_name = "DIR")]
+    pub scratch_dir: PathBuf,
     /// The addon's other flags.
     #[command(flatten)]
     pub ignored: IgnoredArgs,
@@ -130,9 +195,6 @@ pub struct IgnoredArgs {
     /// Its namespace
     #[arg(long, default_value = "")]
     pub storage_secret_namespace: String,
-    /// Directory for temporary files; there are none
-    #[arg(long, default_value = "")]
-    pub scratch_dir: String,
     /// restic's cache; there is none
     #[arg(long, default_value = "")]
     pub enable_cache: String,
@@ -216,7 +278,7 @@ mod tests {
         let Job::BackupRedis(backup) = args.job else { panic!() };
         assert_eq!(backup.addon.redis_args, "-n 20");
         assert_eq!(backup.addon.wait_timeout, "300");
-        assert_eq!(backup.method, "replication");
+        assert_eq!(backup.addon.scratch_dir, PathBuf::from("/stash-tmp"));
         let args = Args::try_parse_from([
             "coffer-worker",
             "restore-redis",

@@ -1,25 +1,33 @@
-//! The backup, one straight line: reach the Redis, open the snapshot, attach as a replica, pass the bytes
-//! on, say that they are complete. Any error on the way leaves the snapshot without its `finish`, and so
-//! without existence.
+//! The backup, one straight line: find the servers, open the snapshot, get the data out, pass them on, say
+//! that they are complete. Any error on the way leaves the snapshot without its `finish`, and so without
+//! existence.
+//!
+//! `method: auto` goes down a list. A method is given up for the next one only when the server refused it
+//! before a byte of data was sent; the session then says so.
+
+mod part;
+mod remarks;
 
 use std::time::Duration;
 
-use coffer_api::manifest::DUMP_RDB;
+use chrono::{DateTime, Utc};
+use coffer_api::manifest;
 use coffer_api::outcome::BackedUp;
 use coffer_api::session::Session;
 use coffer_proto::orchestrator::v1::SessionKind;
 use coffer_proto::storage::v1 as proto;
 use coffer_runtime::{Clock, fault};
-use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep};
 
+use self::part::Origin;
+pub(crate) use self::part::Part;
 use crate::args::BackupArgs;
-use crate::convert::{self, REPLICATION};
+use crate::convert;
 use crate::error::Error;
 use crate::gateway::{self, Gateway};
+use crate::options::{self, Method};
 use crate::progress::{Progress, Stage};
-use crate::redis::{self, Client, Received, Replication, Server};
-use crate::redis_args;
+use crate::redis::{self, Topology};
 
 /// Between two attempts at a gateway that is full or away, doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -35,30 +43,18 @@ pub(crate) async fn run(
     clock: &Clock,
     warnings: &mut Vec<String>,
 ) -> Result<BackedUp, Error> {
-    check(args)?;
+    let options = options::Backup::new(args)?;
     let gateway = Gateway::new(session)?;
     let progress = Progress::start(session, SessionKind::Backup);
-    let backup = Backup { args, session, wait, clock, gateway, progress };
+    let backup = Backup { args, options, session, wait, clock, gateway, progress };
     let backed_up = backup.repeat_until_taken(warnings).await;
     backup.progress.finish().await;
     backed_up
 }
 
-/// What this version cannot do is told before anything is touched.
-fn check(args: &BackupArgs) -> Result<(), Error> {
-    redis_args::check(&args.addon.redis_args)?;
-    match args.method.as_str() {
-        "" | REPLICATION => Ok(()),
-        method => Err(Error::Flag {
-            flag: "method",
-            value: method.to_owned(),
-            problem: "this version of Coffer dumps by `replication` only",
-        }),
-    }
-}
-
 struct Backup<'a> {
     args: &'a BackupArgs,
+    options: options::Backup,
     session: &'a Session,
     wait: Duration,
     clock: &'a Clock,
@@ -70,6 +66,8 @@ struct Backup<'a> {
 enum Ended {
     /// The gateway could not take it now, and has received no data.
     NotTaken(Error),
+    /// The server does not allow this method; no data was sent.
+    NotAllowed(redis::Error),
     Failed(Error),
 }
 
@@ -84,9 +82,10 @@ impl Backup<'_> {
         let deadline = Instant::now() + self.wait;
         let mut pause = FIRST_PAUSE;
         loop {
-            match Box::pin(self.attempt(warnings)).await {
+            match Box::pin(self.try_methods(warnings)).await {
                 Ok(backed_up) => return Ok(backed_up),
                 Err(Ended::Failed(error)) => return Err(error),
+                Err(Ended::NotAllowed(error)) => return Err(error.into()),
                 Err(Ended::NotTaken(error)) if Instant::now() + pause >= deadline => {
                     return Err(error);
                 }
@@ -103,82 +102,111 @@ impl Backup<'_> {
         }
     }
 
-    async fn attempt(&self, warnings: &mut Vec<String>) -> Result<BackedUp, Ended> {
+    /// Goes down the list of methods.
+    async fn try_methods(&self, warnings: &mut Vec<String>) -> Result<BackedUp, Ended> {
+        let (methods, mut reasons): (&[Method], Vec<String>) = match self.options.method {
+            Method::Auto => match self.options.only_by_scan() {
+                None => (&[Method::Replication, Method::Scan], vec![]),
+                Some(why) => (&[Method::Scan], vec![why.to_owned()]),
+            },
+            Method::Replication => (&[Method::Replication], vec![]),
+            Method::Scan => (&[Method::Scan], vec![]),
+            Method::Portable => (&[Method::Portable], vec![]),
+        };
+        let Some((last, others)) = methods.split_last() else { return self.unknown_method() };
+        for method in others {
+            match Box::pin(self.attempt(*method, &reasons, warnings)).await {
+                Err(Ended::NotAllowed(error)) => {
+                    let why = fault::chain(&error);
+                    tracing::warn!(
+                        method = method.name(),
+                        why,
+                        "the server does not allow this method"
+                    );
+                    reasons.push(format!("{} is not possible: {why}", method.name()));
+                }
+                ended => return ended,
+            }
+        }
+        Box::pin(self.attempt(*last, &reasons, warnings)).await
+    }
+
+    fn unknown_method(&self) -> Result<BackedUp, Ended> {
+        let value = self.options.method.name().to_owned();
+        Err(Error::Flag { flag: "method", value, problem: "no such method" }.into())
+    }
+
+    async fn attempt(
+        &self,
+        method: Method,
+        reasons: &[String],
+        warnings: &mut Vec<String>,
+    ) -> Result<BackedUp, Ended> {
         self.progress.stage(Stage::Connect);
-        let (client, server) = self.reach().await?;
+        let redis = &self.session.redis;
+        let options = &self.options;
+        let topology =
+            redis::find(redis, self.wait, &options.sentinel_master, options.prefer).await?;
+        let Topology { nodes, slots, remarks, found } = topology;
+        let mut new_warnings = remarks;
+        for node in &nodes {
+            new_warnings.extend(remarks::before(node, method));
+        }
         let started = self.clock.now();
         let not_taken = |error| match gateway::may_be_repeated(&error) {
             true => Ended::NotTaken(error),
             false => Ended::Failed(error),
         };
-        let mut upload = self.gateway.upload(self.header()).await.map_err(not_taken)?;
+        let paths = paths(method, nodes.len(), slots.is_some());
+        let mut upload =
+            self.gateway.upload(self.header(method, paths.clone())).await.map_err(not_taken)?;
+
         self.progress.stage(Stage::Wait);
-        let mut replication = Replication::start(client, &server, self.wait).await?;
+        let origins: Vec<Origin> =
+            nodes.iter().zip(&paths).map(|(n, path)| Origin::of(n, path)).collect();
+        let dumps =
+            part::start_all(nodes, method, options, &self.args.addon.scratch_dir, self.wait)
+                .await?;
         upload.check().await.map_err(not_taken)?;
 
         self.progress.stage(Stage::Transfer);
         self.progress.update(|state| {
-            state.total_bytes = replication.announced().unwrap_or(0);
-            state.total_keys = server.keys;
+            state.total_bytes = dumps.iter().map(|dump| dump.announced().unwrap_or(0)).sum();
+            state.total_keys = origins.iter().map(|origin| origin.server.keys).sum();
         });
-        let mut sum = Sha256::new();
-        while let Some(chunk) = replication.next().await? {
-            sum.update(&chunk);
-            upload.chunk(chunk).await?;
-            self.progress.update(|state| {
-                state.bytes = replication.bytes();
-                state.keys = replication.keys();
-            });
+        let parts = part::drain_all(dumps, origins, &mut upload, &self.progress).await?;
+        if let (Some(slots), Some(first)) = (&slots, parts.first()) {
+            redis::is_unchanged(slots, &first.origin.redis, self.wait).await?;
         }
-        let received = replication.finish()?;
-        self.note(&received, warnings);
+        for part in &parts {
+            new_warnings.extend(remarks::after(part));
+        }
+        warnings.append(&mut new_warnings);
 
         self.progress.stage(Stage::Commit);
-        let sum = sum.finalize().to_vec();
-        let manifest = convert::manifest(&received, &server, sum, started, self.clock.now());
-        let keys = convert::totals(&manifest).into_iter().collect();
+        let times = (started, self.clock.now());
+        let reason = reasons.join("; ");
+        let mut done = backed_up(method, &reason, found.as_deref(), &parts);
+        let manifest = self.manifest(method, reason, &parts, slots.is_some(), times);
+        done.keys = convert::totals(&manifest).into_iter().collect();
+        done.counted = manifest.counted;
         let stored = upload.finish(manifest).await?;
-        Ok(BackedUp {
-            snapshot_id: stored.snapshot_id,
-            path: DUMP_RDB.trim_start_matches('/').to_owned(),
-            method: REPLICATION.to_owned(),
-            bytes: received.bytes,
-            data_added: stored.data_added,
-            data_added_packed: stored.data_added_packed,
-            files_new: stored.files_new,
-            keys,
-            counted: received.summary.is_some(),
-            server_version: server.version,
-            repository_created: stored.repository_created,
-        })
+        done.snapshot_id = stored.snapshot_id;
+        done.data_added = stored.data_added;
+        done.data_added_packed = stored.data_added_packed;
+        done.files_new = stored.files_new;
+        done.repository_created = stored.repository_created;
+        Ok(done)
     }
 
-    async fn reach(&self) -> Result<(Client, Server), redis::Error> {
-        let mut client = redis::connect(&self.session.redis, self.wait).await?;
-        let server = Server::ask(&mut client).await?;
-        if server.cluster {
-            let address = client.address().to_owned();
-            return Err(redis::Error::Cluster { address, act: "back up" });
-        }
-        tracing::info!(
-            address = client.address(),
-            software = server.software,
-            version = server.version,
-            keys = server.keys,
-            used_memory = server.used_memory,
-            "connected to the Redis"
-        );
-        Ok((client, server))
-    }
-
-    fn header(&self) -> proto::BackupHeader {
+    fn header(&self, method: Method, paths: Vec<String>) -> proto::BackupHeader {
         let host = match self.session.host.as_str() {
             "" => self.args.addon.hostname.as_str(),
             host => host,
         };
         let host = if host.is_empty() { coffer_api::names::DEFAULT_HOST } else { host };
         let mut tags = self.session.tags.clone();
-        for tag in [format!("coffer:method={REPLICATION}"), FORMAT_TAG.to_owned()] {
+        for tag in [format!("coffer:method={}", method.name()), FORMAT_TAG.to_owned()] {
             if !tags.contains(&tag) {
                 tags.push(tag);
             }
@@ -186,38 +214,64 @@ impl Backup<'_> {
         proto::BackupHeader {
             repository: None,
             host: host.to_owned(),
-            paths: vec![DUMP_RDB.to_owned()],
+            paths,
             tags,
             time: None,
             no_verify: false,
         }
     }
 
-    /// Says what is remarkable about a dump that is whole.
-    fn note(&self, received: &Received, warnings: &mut Vec<String>) {
-        if let Some(reason) = &received.opaque {
-            warnings.push(format!(
-                "the dump is whole and was kept as it is, but its keys are not counted: {reason}"
-            ));
+    fn manifest(
+        &self,
+        method: Method,
+        reason: String,
+        parts: &[Part],
+        cluster: bool,
+        (started, finished): (DateTime<Utc>, DateTime<Utc>),
+    ) -> proto::Manifest {
+        let shards = if cluster { parts.iter().map(convert::shard).collect() } else { vec![] };
+        proto::Manifest {
+            method: method.name().to_owned(),
+            files: parts.iter().map(convert::file_sum).collect(),
+            databases: convert::databases(parts.iter().map(|part| &part.summary)),
+            server: parts.first().map(convert::server),
+            started: Some(convert::timestamp(started)),
+            finished: Some(convert::timestamp(finished)),
+            counted: parts.iter().all(|part| part.counted),
+            rdb_version: parts.iter().map(|part| u32::from(part.rdb_version)).max().unwrap_or(0),
+            functions: parts.iter().map(|part| part.summary.functions).max().unwrap_or(0),
+            reason,
+            shards,
         }
-        let Some(summary) = &received.summary else { return };
-        for (index, database) in &summary.databases {
-            if let Some((keys, _)) =
-                database.announced.filter(|(keys, _)| *keys != database.total())
-            {
-                warnings.push(format!(
-                    "the server announced {keys} keys in database {index} and sent {}, in a dump whose end \
-                     and checksum are right",
-                    database.total()
-                ));
-            }
-        }
-        if !summary.checksummed {
-            warnings.push(
-                "the server wrote no checksum (rdbchecksum no): the dump is whole, damage inside a value \
-                 would not have been noticed"
-                    .to_owned(),
-            );
-        }
+    }
+}
+
+/// The data files of the snapshot.
+fn paths(method: Method, parts: usize, cluster: bool) -> Vec<String> {
+    let rdb = method == Method::Replication;
+    match (cluster, rdb) {
+        (false, true) => vec![manifest::DUMP_RDB.to_owned()],
+        (false, false) => vec![manifest::DUMP_RESP.to_owned()],
+        (true, true) => (0..parts).map(manifest::shard_rdb).collect(),
+        (true, false) => (0..parts).map(manifest::shard_resp).collect(),
+    }
+}
+
+/// What is known of the result before the snapshot is committed.
+fn backed_up(method: Method, reason: &str, found: Option<&str>, parts: &[Part]) -> BackedUp {
+    let servers: Vec<String> = parts.iter().map(|part| part.origin.described()).collect();
+    let mut words = format!("by {} from {}", method.name(), servers.join(", "));
+    for more in [found, Some(reason).filter(|reason| !reason.is_empty())].into_iter().flatten() {
+        words.push_str("; ");
+        words.push_str(more);
+    }
+    let first = parts.first();
+    BackedUp {
+        path: first.map_or("", |part| part.origin.path.trim_start_matches('/')).to_owned(),
+        method: method.name().to_owned(),
+        reason: words,
+        bytes: parts.iter().map(|part| part.bytes).sum(),
+        server_version: first.map(|part| part.origin.server.version.clone()).unwrap_or_default(),
+        ..BackedUp::default()
     }
 }

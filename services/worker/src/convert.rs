@@ -1,59 +1,59 @@
 //! From what was dumped to the manifest of the contract.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
-use coffer_api::manifest::DUMP_RDB;
 use coffer_proto::storage::v1 as proto;
 use coffer_rdb::value::Kind;
 use coffer_rdb::walk::Summary;
 
-use crate::redis::{Received, Server};
+use crate::backup::Part;
 
-/// How this version dumps.
-pub(crate) const REPLICATION: &str = "replication";
-
-/// The manifest of a dump that arrived whole.
-pub(crate) fn manifest(
-    received: &Received,
-    server: &Server,
-    sha256: Vec<u8>,
-    started: DateTime<Utc>,
-    finished: DateTime<Utc>,
-) -> proto::Manifest {
-    let Received { summary, opaque: _, bytes, replication_id, offset } = received;
-    let file = proto::FileSum { path: DUMP_RDB.to_owned(), bytes: *bytes, sha256: sha256.into() };
-    proto::Manifest {
-        method: REPLICATION.to_owned(),
-        files: vec![file],
-        databases: summary.as_ref().map(databases).unwrap_or_default(),
-        server: Some(proto::Server {
-            software: server.software.to_owned(),
-            version: server.version.clone(),
-            run_id: server.run_id.clone(),
-            replication_id: replication_id.clone(),
-            replication_offset: *offset,
-        }),
-        started: Some(timestamp(started)),
-        finished: Some(timestamp(finished)),
-        counted: summary.is_some(),
-        rdb_version: summary
-            .as_ref()
-            .and_then(|summary| summary.version)
-            .map_or(0, |version| u32::from(version.number)),
-        functions: summary.as_ref().map_or(0, |summary| summary.functions),
+pub(crate) fn file_sum(part: &Part) -> proto::FileSum {
+    proto::FileSum {
+        path: part.origin.path.clone(),
+        bytes: part.bytes,
+        sha256: part.sha256.clone().into(),
     }
 }
 
-fn databases(summary: &Summary) -> Vec<proto::Database> {
-    let found = summary.databases.iter().filter(|(_, database)| database.total() > 0);
-    found
-        .map(|(index, database)| proto::Database {
-            index: u32::try_from(*index).unwrap_or(u32::MAX),
-            keys: by_name(database.keys.iter().map(|(kind, count)| (*kind, *count))).collect(),
-            expiring: database.expiring,
-        })
-        .collect()
+pub(crate) fn server(part: &Part) -> proto::Server {
+    let server = &part.origin.server;
+    proto::Server {
+        software: server.software.to_owned(),
+        version: server.version.clone(),
+        run_id: server.run_id.clone(),
+        replication_id: part.replication_id.clone(),
+        replication_offset: part.offset,
+    }
+}
+
+pub(crate) fn shard(part: &Part) -> proto::Shard {
+    let range = |(first, last): &(u16, u16)| proto::SlotRange {
+        first: u32::from(*first),
+        last: u32::from(*last),
+    };
+    proto::Shard {
+        path: part.origin.path.clone(),
+        address: part.origin.address.clone(),
+        slots: part.origin.slots.iter().map(range).collect(),
+        server: Some(server(part)),
+    }
+}
+
+/// The databases of all parts that hold keys.
+pub(crate) fn databases<'a>(summaries: impl Iterator<Item = &'a Summary>) -> Vec<proto::Database> {
+    let mut databases = BTreeMap::<u64, proto::Database>::new();
+    let found = summaries.flat_map(|summary| &summary.databases);
+    for (index, database) in found.filter(|(_, database)| database.total() > 0) {
+        let sum = databases.entry(*index).or_default();
+        sum.index = u32::try_from(*index).unwrap_or(u32::MAX);
+        sum.expiring += database.expiring;
+        for (name, count) in by_name(database.keys.iter().map(|(kind, count)| (*kind, *count))) {
+            *sum.keys.entry(name).or_default() += count;
+        }
+    }
+    databases.into_values().collect()
 }
 
 /// Counts by the word that Redis has for the type.
@@ -72,7 +72,7 @@ pub(crate) fn totals(manifest: &proto::Manifest) -> HashMap<String, u64> {
     totals
 }
 
-fn timestamp(instant: DateTime<Utc>) -> prost_types::Timestamp {
+pub(crate) fn timestamp(instant: DateTime<Utc>) -> prost_types::Timestamp {
     prost_types::Timestamp {
         seconds: instant.timestamp(),
         nanos: i32::try_from(instant.timestamp_subsec_nanos()).unwrap_or(0),

@@ -52,6 +52,16 @@ pub enum Error {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// A flag's value is none of its words.
+    #[error("flag --{flag}={value}: one of {} is needed", words.join(", "))]
+    Choice {
+        /// Its name.
+        flag: &'static str,
+        /// Its value.
+        value: String,
+        /// What it may be.
+        words: Vec<&'static str>,
+    },
     /// The Redis.
     #[error(transparent)]
     Redis(#[from] redis::Error),
@@ -124,6 +134,7 @@ impl Fault for Error {
             | Self::ParseSession { .. }
             | Self::WrongSession { .. }
             | Self::Flag { .. }
+            | Self::Choice { .. }
             | Self::Channel { .. } => Class::Invalid,
             Self::RedisArgs(error) => error.class(),
             Self::Redis(error) => error.class(),

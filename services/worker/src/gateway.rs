@@ -139,11 +139,30 @@ pub(crate) struct Upload {
 
 type Call = AbortOnDropHandle<Result<Response<proto::BackupResponse>, Status>>;
 
+/// Where the pieces of one file go.
+pub(crate) struct Pieces {
+    messages: mpsc::Sender<proto::BackupRequest>,
+    file: u32,
+}
+
+/// The gateway does not take any more; [`Upload::ended`] says why.
+pub(crate) struct Closed;
+
+impl Pieces {
+    /// Sends a piece, at most 1 MiB.
+    pub(crate) async fn send(&self, data: Bytes) -> Result<(), Closed> {
+        let chunk = proto::Chunk { file: self.file, data };
+        let message = Some(proto::backup_request::Message::Chunk(chunk));
+        self.messages.send(proto::BackupRequest { message }).await.map_err(|_| Closed)
+    }
+}
+
 impl Upload {
-    /// Sends a piece of the first file.
-    pub(crate) async fn chunk(&mut self, data: Bytes) -> Result<(), Error> {
-        let chunk = proto::Chunk { file: 0, data };
-        self.send(proto::backup_request::Message::Chunk(chunk)).await
+    /// Where the pieces of a file go, by its place in the header. All of these must be dropped before
+    /// [`Self::finish`].
+    pub(crate) fn pieces(&self, file: usize) -> Result<Pieces, Closed> {
+        let messages = self.messages.clone().ok_or(Closed)?;
+        Ok(Pieces { messages, file: u32::try_from(file).map_err(|_| Closed)? })
     }
 
     async fn send(&mut self, message: proto::backup_request::Message) -> Result<(), Error> {
@@ -173,7 +192,7 @@ impl Upload {
     }
 
     /// Why the gateway does not take any more.
-    async fn ended(&mut self) -> Error {
+    pub(crate) async fn ended(&mut self) -> Error {
         self.messages = None;
         match self.response.take() {
             Some(response) => {

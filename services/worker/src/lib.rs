@@ -4,7 +4,7 @@
 //! in a mounted Secret, the result is the container's termination message and the exit code.
 //!
 //! ```text
-//!   session.json ─▶ backup::run ── redis::Replication ══ bytes ══▶ gateway::Upload ─▶ storage-gateway
+//!   session.json ─▶ backup::run ── redis::{Replication, Scan} ══ bytes ══▶ gateway::Upload ─▶ storage-gateway
 //!                   restore::run ◀═ gateway::Download ══ bytes ══▶ redis::Loader, redis::Replay
 //!                       │ └─ progress ─▶ orchestrator (best effort)
 //!                       └──▶ outcome ─▶ termination message, report ─▶ metrics-gateway
@@ -20,7 +20,10 @@ pub mod args;
 mod backup;
 mod convert;
 mod error;
+pub mod filter;
 mod gateway;
+pub mod glob;
+pub mod options;
 mod outcome;
 mod process;
 mod progress;

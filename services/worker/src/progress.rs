@@ -82,6 +82,11 @@ impl Progress {
         Self { state, task }
     }
 
+    /// For those who make progress elsewhere.
+    pub(crate) fn meter(&self) -> watch::Sender<State> {
+        self.state.clone()
+    }
+
     pub(crate) fn update(&self, change: impl FnOnce(&mut State)) {
         self.state.send_modify(change);
     }

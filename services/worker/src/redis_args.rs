@@ -1,10 +1,34 @@
 //! The free text that Stash appended to redis-dump-go or redis-cli. Each argument is understood or refused
 //! by name: one that was silently dropped could mean a backup of something else than was asked for.
 
+use std::time::Duration;
+
 use coffer_runtime::fault::{Class, Fault};
 
-/// Arguments that tune the old programs and mean nothing to the result, each with one value.
-const WITHOUT_EFFECT: [&str; 3] = ["n", "batchSize", "pipe-timeout"];
+use crate::filter::Filter;
+use crate::glob::Glob;
+
+/// Arguments that tune the old programs and mean nothing to the result, each with one number.
+const WITHOUT_EFFECT: [&str; 2] = ["n", "batchSize"];
+
+/// What the text asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// `-db`: this database only.
+    pub database: Option<u64>,
+    /// `-filter`: keys of this pattern only.
+    pub filter: Option<Glob>,
+    /// `--pipe-timeout`: for how long the server may be silent; zero for ever.
+    pub pipe_timeout: Option<Duration>,
+}
+
+impl Asked {
+    /// Narrows a filter.
+    pub fn add_to(&self, filter: &mut Filter) {
+        filter.databases.extend(self.database);
+        filter.include.extend(self.filter.clone());
+    }
+}
 
 /// An argument that cannot be honoured.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,10 +42,12 @@ pub enum Error {
         argument: String,
     },
     /// It needs a value.
-    #[error("redis argument {argument}: a number must follow")]
+    #[error("redis argument {argument}: a {what} must follow")]
     Value {
         /// As written.
         argument: String,
+        /// `number` or `pattern`.
+        what: &'static str,
     },
 }
 
@@ -34,11 +60,12 @@ impl Fault for Error {
     }
 }
 
-/// Checks the text, split at white space as Stash split it.
+/// Understands the text, split at white space as Stash split it.
 ///
 /// # Errors
-/// Names the first argument that would change what is saved or restored.
-pub fn check(text: &str) -> Result<(), Error> {
+/// Names the first argument that would change what is saved or restored in a way that Coffer cannot.
+pub fn parse(text: &str) -> Result<Asked, Error> {
+    let mut asked = Asked::default();
     let mut words = text.split_whitespace();
     while let Some(word) = words.next() {
         let name = word.strip_prefix("--").or_else(|| word.strip_prefix('-')).unwrap_or_default();
@@ -46,14 +73,39 @@ pub fn check(text: &str) -> Result<(), Error> {
             Some((name, value)) => (name, Some(value)),
             None => (name, None),
         };
-        if !WITHOUT_EFFECT.contains(&name) {
-            return Err(Error::Unsupported { argument: word.to_owned() });
+        // KEYS instead of SCAN: the same keys, and never worth blocking a server for.
+        if name == "noscan" && matches!(value, None | Some("true" | "false")) {
+            continue;
         }
-        if value.or_else(|| words.next()).is_none_or(|value| value.parse::<u64>().is_err()) {
-            return Err(Error::Value { argument: word.to_owned() });
+        let mut value = || value.or_else(|| words.next());
+        let missing = |what| Error::Value { argument: word.to_owned(), what };
+        match name {
+            "filter" => {
+                let pattern = value().ok_or_else(|| missing("pattern"))?;
+                asked.filter = Some(Glob::new(pattern.as_bytes()));
+            }
+            "db" => {
+                let number: i64 =
+                    value().and_then(|v| v.parse().ok()).ok_or_else(|| missing("number"))?;
+                // -1 is redis-dump-go's word for all.
+                asked.database = match number {
+                    -1 => None,
+                    number => Some(u64::try_from(number).map_err(|_| missing("number"))?),
+                };
+            }
+            "pipe-timeout" => {
+                let seconds =
+                    value().and_then(|v| v.parse().ok()).ok_or_else(|| missing("number"))?;
+                asked.pipe_timeout = Some(Duration::from_secs(seconds));
+            }
+            name if WITHOUT_EFFECT.contains(&name) => {
+                let number = value().and_then(|v| v.parse::<u64>().ok());
+                number.ok_or_else(|| missing("number"))?;
+            }
+            _ => return Err(Error::Unsupported { argument: word.to_owned() }),
         }
     }
-    Ok(())
+    Ok(asked)
 }
 
 #[cfg(test)]
@@ -62,19 +114,30 @@ mod tests {
 
     #[test]
     fn understands_or_refuses_by_name() {
-        for fine in ["", "  ", "-n 20", "-n=20 --pipe-timeout 300", "-batchSize 10 --n 3"] {
-            assert_eq!(check(fine), Ok(()), "{fine}");
-        }
-        for (text, named) in
-            [("-db 1", "-db"), ("-n 3 -filter=a*", "-filter=a*"), ("-a secret", "-a"), ("x", "x")]
+        for fine in
+            ["", "  ", "-n 20", "-n=20 -noscan", "-batchSize 10 --n 3 -noscan=true", "-db -1"]
         {
+            assert_eq!(parse(fine), Ok(Asked::default()), "{fine}");
+        }
+        let asked = parse("-db 1 -filter user:* --pipe-timeout 300 -n 4").unwrap();
+        assert_eq!((asked.database, asked.pipe_timeout), (Some(1), Some(Duration::from_secs(300))));
+        assert_eq!(asked.filter, Some(Glob::new(b"user:*")));
+        assert_eq!(parse("-db=259").unwrap().database, Some(259));
+        for (text, named) in [
+            ("-ttl=false", "-ttl=false"),
+            ("-n 3 -output=commands", "-output=commands"),
+            ("-a secret", "-a"),
+            ("x", "x"),
+        ] {
             assert_eq!(
-                check(text),
+                parse(text),
                 Err(Error::Unsupported { argument: named.to_owned() }),
                 "{text}"
             );
         }
-        assert!(matches!(check("-n"), Err(Error::Value { .. })));
-        assert!(matches!(check("-n -db"), Err(Error::Value { .. })));
+        assert!(matches!(parse("-n"), Err(Error::Value { .. })));
+        assert!(matches!(parse("-n -db"), Err(Error::Value { .. })));
+        assert!(matches!(parse("-db x"), Err(Error::Value { .. })));
+        assert!(matches!(parse("-filter"), Err(Error::Value { .. })));
     }
 }

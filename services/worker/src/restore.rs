@@ -1,5 +1,13 @@
 //! The restore, one straight line: reach the Redis, open the snapshot, load what comes, confirm that all
 //! of it came.
+//!
+//! What can be known beforehand is told before anything is written: types that the target lacks, keys that
+//! are in the way, a memory limit that is too small.
+
+mod replica;
+mod room;
+mod source;
+mod survey;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,21 +19,17 @@ use coffer_proto::orchestrator::v1::SessionKind;
 use coffer_proto::storage::v1 as proto;
 use coffer_rdb::entries::{Entries, Event};
 use coffer_rdb::payload::FOOTER_LEN;
-use coffer_runtime::{Clock, fault};
-use sha2::{Digest, Sha256};
-use tokio::time::{Instant, sleep};
+use coffer_runtime::Clock;
 
+use self::source::{File, Source};
 use crate::args::RestoreArgs;
 use crate::convert;
 use crate::error::Error;
-use crate::gateway::{self, Download, Gateway, Part};
+use crate::gateway::Gateway;
+use crate::options::{self, Load, OnConflict, Prefer};
 use crate::progress::{Progress, Stage};
-use crate::redis::{self, Loader, Replay, Server};
-use crate::redis_args;
+use crate::redis::{self, LoadOptions, Loader, Replay, Topology};
 
-/// Between two attempts at a gateway that is full or away, doubled each time.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// The largest command of a RESP dump: a batch of a thousand elements, each of any size.
 const LARGEST_COMMAND_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 
@@ -38,11 +42,11 @@ pub(crate) async fn run(
     warnings: &mut Vec<String>,
     written: &Arc<AtomicU64>,
 ) -> Result<Restored, Error> {
-    redis_args::check(&args.addon.redis_args)?;
+    let options = options::Restore::new(args)?;
     let gateway = Gateway::new(session)?;
     let progress = Progress::start(session, SessionKind::Restore);
-    let restore =
-        Restore { request: request(args, session), session, wait, clock, gateway, progress };
+    let source = Source::new(gateway, request(args, session), wait);
+    let restore = Restore { options, source, session, wait, clock, progress };
     let restored = Box::pin(restore.load(warnings, written)).await;
     restore.progress.finish().await;
     restored
@@ -65,18 +69,18 @@ fn request(args: &RestoreArgs, session: &Session) -> proto::RestoreRequest {
 }
 
 struct Restore<'a> {
-    request: proto::RestoreRequest,
+    options: options::Restore,
+    source: Source,
     session: &'a Session,
     wait: Duration,
     clock: &'a Clock,
-    gateway: Gateway,
     progress: Progress,
 }
 
 /// How the data of a snapshot is read.
 enum Reader {
-    Rdb(Entries),
-    Resp(Replay),
+    Rdb(Box<Entries>),
+    Resp(Box<Replay>),
 }
 
 impl Restore<'_> {
@@ -86,210 +90,158 @@ impl Restore<'_> {
         written: &Arc<AtomicU64>,
     ) -> Result<Restored, Error> {
         self.progress.stage(Stage::Connect);
-        let mut client = redis::connect(&self.session.redis, self.wait).await?;
-        let server = Server::ask(&mut client).await?;
-        let mut loader = Loader::start(client, &server, written.clone()).await?;
-        let download = self.open().await?;
-        let path = download.header.path.clone();
-        let snapshot = download.header.snapshot.clone().unwrap_or_default().id;
-        tracing::info!(snapshot, path, bytes = download.header.size, "restoring");
-        if needs_survey(&download.header, &server) {
-            self.survey(&loader).await?;
+        let redis = &self.session.redis;
+        let name = &self.options.sentinel_master;
+        let topology = redis::find(redis, self.wait, name, Prefer::ToWrite).await?;
+        let mut files = self.source.open().await?;
+        if self.options.load == Load::Replica {
+            return Box::pin(self.serve(topology, files)).await;
+        }
+        let Topology { nodes, slots, remarks, found } = topology;
+        warnings.extend(remarks);
+        let Some(first) = files.first() else { return Err(self.source.has_no_data()) };
+        let snapshot = first.snapshot_id();
+        room::check(&nodes, &files, &self.options, warnings)?;
+        let load = LoadOptions::from(&self.options);
+        let needs_survey = nodes.iter().any(|node| survey::is_needed(&files, &node.server));
+        let mut loader =
+            Loader::start(nodes, slots.as_ref(), load, self.wait, written.clone()).await?;
+        for file in &files {
+            tracing::info!(snapshot, path = file.path(), bytes = file.size(), "restoring");
+        }
+        if needs_survey || self.options.on_conflict == OnConflict::Fail {
+            survey::run(&self.source, &files, &mut loader, &self.options).await?;
+        }
+        if let Some(manifest) = files.iter().find_map(File::manifest) {
+            let databases = manifest.databases.iter().map(|db| u64::from(db.index)).collect();
+            loader.check_databases(&databases)?;
+        }
+        if self.options.flush && !self.options.dry_run {
+            loader.empty().await?;
         }
 
         self.progress.stage(Stage::Load);
-        let differs =
-            |problem| Error::Differs { path: path.clone(), snapshot: snapshot.clone(), problem };
-        let (header, bytes, functions) =
-            self.pour(download, &mut loader, warnings, written).await?;
-        let tally = loader.finish().await?;
-        if let Some(manifest) = header.manifest.as_ref().filter(|manifest| manifest.counted) {
-            let promised: u64 = convert::totals(manifest).values().sum();
-            let found = tally.total() + tally.expired;
-            if promised != found && path.ends_with(".rdb") {
-                return Err(differs(format!(
-                    "its manifest promises {promised} keys, {found} were in it"
-                )));
-            }
+        self.progress.update(|state| {
+            state.total_bytes = files.iter().map(File::size).sum();
+            state.total_keys = files
+                .iter()
+                .find_map(File::manifest)
+                .map_or(0, |manifest| convert::totals(manifest).values().sum());
+        });
+        let mut bytes = 0;
+        for file in &mut files {
+            bytes += self.pour(file, &mut loader, warnings, written).await?;
         }
+        warnings.extend(loader.losses().iter().cloned());
+        let tally = loader.finish(self.clock.now().timestamp_millis()).await?;
+        promised(&files, &tally)?;
         if !tally.replaced_known {
             warnings.push("replaced keys are not counted: grant the user +exists".to_owned());
         }
         Ok(Restored {
-            snapshot_id: snapshot.clone(),
-            path: path.trim_start_matches('/').to_owned(),
+            snapshot_id: snapshot,
+            path: files.first().map_or("", File::path).trim_start_matches('/').to_owned(),
             bytes,
             restored: convert::by_name(tally.restored.into_iter()).collect(),
             expired: tally.expired,
             replaced: tally.replaced,
-            functions,
+            functions: tally.functions,
+            skipped: tally.skipped + tally.lost,
+            remark: self.remark(found),
         })
     }
 
-    /// Opens the snapshot; a gateway that is full or away is asked again.
-    async fn open(&self) -> Result<Download, Error> {
-        let deadline = Instant::now() + self.wait;
-        let mut pause = FIRST_PAUSE;
-        loop {
-            match self.gateway.download(self.request.clone()).await {
-                Err(error)
-                    if gateway::may_be_repeated(&error) && Instant::now() + pause < deadline =>
-                {
-                    tracing::warn!(
-                        error = fault::chain(&error),
-                        ?pause,
-                        "the storage-gateway will be asked again"
-                    );
-                }
-                result => return result,
-            }
-            sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+    fn remark(&self, found: Option<String>) -> String {
+        let mut words: Vec<String> = found.into_iter().collect();
+        if self.options.dry_run {
+            words.insert(
+                0,
+                "a dry run: nothing was written, the figures say what would be".to_owned(),
+            );
         }
+        if self.options.flush && !self.options.dry_run {
+            words.push("the target was emptied first".to_owned());
+        }
+        words.join("; ")
     }
 
-    /// Reads the snapshot once without loading it, and refuses what the server cannot hold.
-    async fn survey(&self, loader: &Loader) -> Result<(), Error> {
-        tracing::info!("the snapshot may hold what the server cannot: looking through it first");
-        let mut download = self.open().await?;
-        let path = download.header.path.clone();
-        let unreadable = |source| redis::Error::Rdb { path: path.clone(), source };
-        let mut entries = Entries::new(largest_value(loader));
-        while let Part::Chunk(chunk) = download.next().await? {
-            entries.feed(chunk);
-            while let Some(event) = entries.next().map_err(unreadable)? {
-                if let Event::Entry(entry) = event {
-                    loader.check_type(&entry)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Pours the data into the Redis and verifies that it is what was stored. Gives back the header, the
-    /// bytes read and the number of function libraries.
+    /// Pours a file into the Redis and verifies that it is what was stored. Gives back the bytes read.
     async fn pour(
         &self,
-        mut download: Download,
+        file: &mut File,
         loader: &mut Loader,
         warnings: &mut Vec<String>,
         written: &AtomicU64,
-    ) -> Result<(proto::RestoreHeader, u64, u64), Error> {
-        let header = download.header.clone();
-        let path = header.path.clone();
+    ) -> Result<u64, Error> {
+        let path = file.path().to_owned();
+        let unreadable = |source| redis::Error::Rdb { path: path.clone(), source };
         let mut reader = if path.ends_with(".resp") {
-            Reader::Resp(Replay::new(&path, LARGEST_COMMAND_BYTES))
+            Reader::Resp(Box::new(Replay::new(&path, LARGEST_COMMAND_BYTES)))
         } else {
-            Reader::Rdb(Entries::new(largest_value(loader)))
+            Reader::Rdb(Box::new(Entries::new(largest_value(loader))))
         };
-        let total_keys =
-            header.manifest.as_ref().map_or(0, |manifest| convert::totals(manifest).values().sum());
-        self.progress.update(|state| {
-            state.total_bytes = header.size;
-            state.total_keys = total_keys;
-        });
-        let (mut sum, mut bytes, mut functions) = (Sha256::new(), 0_u64, 0_u64);
-        let finish = loop {
-            let chunk = match download.next().await? {
-                Part::Finish(finish) => break finish,
-                Part::Chunk(chunk) => chunk,
-            };
-            sum.update(&chunk);
+        let mut bytes = 0;
+        let mut download = self.source.download(file).await?;
+        while let Some(chunk) = download.next().await? {
             bytes += chunk.len() as u64;
+            let read = chunk.len() as u64;
             let now_ms = self.clock.now().timestamp_millis();
             match &mut reader {
                 Reader::Resp(replay) => replay.feed(&chunk, loader, now_ms).await?,
                 Reader::Rdb(entries) => {
                     entries.feed(chunk);
-                    let unreadable = |source| redis::Error::Rdb { path: path.clone(), source };
                     while let Some(event) = entries.next().map_err(unreadable)? {
-                        functions += load(event, loader, now_ms, warnings).await?;
+                        load(event, loader, now_ms, warnings).await?;
                     }
                 }
             }
             loader.flush().await?;
             self.progress.update(|state| {
-                state.bytes = bytes;
+                state.bytes += read;
                 state.keys = written.load(Ordering::Relaxed);
             });
-        };
-        verify(&header, &finish, bytes, &sum.finalize())?;
+        }
         match reader {
             Reader::Resp(replay) => warnings.extend(replay.finish()?),
-            Reader::Rdb(entries) => {
-                entries
-                    .finish()
-                    .map_err(|source| redis::Error::Rdb { path: path.clone(), source })?;
-            }
+            Reader::Rdb(entries) => entries.finish().map_err(unreadable)?,
         }
-        Ok((header, bytes, functions))
+        Ok(bytes)
     }
 }
 
-/// Loads one thing; gives back how many function libraries it was.
+/// Whether all keys came that the manifest counts.
+fn promised(files: &[File], tally: &redis::Tally) -> Result<(), Error> {
+    let Some(file) = files.iter().find(|file| file.manifest().is_some_and(|m| m.counted)) else {
+        return Ok(());
+    };
+    let promised: u64 =
+        file.manifest().map_or(0, |manifest| convert::totals(manifest).values().sum());
+    if promised == tally.read {
+        return Ok(());
+    }
+    Err(file.differs(format!("its manifest promises {promised} keys, {} were in it", tally.read)))
+}
+
+/// Loads one thing.
 async fn load(
     event: Event,
     loader: &mut Loader,
     now_ms: i64,
     warnings: &mut Vec<String>,
-) -> Result<u64, Error> {
+) -> Result<(), Error> {
     match event {
         Event::Entry(entry) => loader.restore(entry, now_ms).await?,
-        Event::Function(source) => {
-            loader.function(&source).await?;
-            return Ok(1);
-        }
-        Event::ModuleAux { module } => warnings.push(format!(
+        Event::Function(source) => loader.function(&source).await?,
+        Event::ModuleAux { module, .. } => warnings.push(format!(
             "data that module {module} keeps outside any key is in the snapshot, but no command can restore it"
         )),
         Event::Version(version) => tracing::info!(%version, "reading the dump"),
         Event::Note { .. } | Event::SizeHint { .. } | Event::End { .. } => {}
     }
-    Ok(0)
+    Ok(())
 }
 
 /// The largest value whose payload the server takes.
 fn largest_value(loader: &Loader) -> u64 {
     loader.largest_argument().saturating_sub(FOOTER_LEN as u64 + 1)
-}
-
-/// Whether the dump comes from a server that has types which this one may lack.
-fn needs_survey(header: &proto::RestoreHeader, server: &Server) -> bool {
-    if header.path.ends_with(".resp") {
-        return false;
-    }
-    let read_by_server = u32::from(server.reads().number);
-    match header.manifest.as_ref().map_or(0, |manifest| manifest.rdb_version) {
-        // Not ours, or something in it could not be walked when it was made.
-        0 => true,
-        // From 12 on, the types of the two vendors differ.
-        dumped @ 12.. => dumped != read_by_server,
-        dumped => dumped > read_by_server,
-    }
-}
-
-/// Whether what came is what the gateway sent, and what the backup stored.
-fn verify(
-    header: &proto::RestoreHeader,
-    finish: &proto::RestoreFinish,
-    bytes: u64,
-    sha256: &[u8],
-) -> Result<(), Error> {
-    let path = &header.path;
-    let problem = if bytes != header.size || bytes != finish.bytes {
-        format!("{bytes} bytes came of the {} that are in it", header.size)
-    } else if finish.sha256 != sha256 {
-        "its SHA-256 changed on the way".to_owned()
-    } else {
-        let stored = header.manifest.iter().flat_map(|manifest| &manifest.files);
-        let stored = stored.filter(|file| file.path == *path).find(|file| file.sha256 != sha256);
-        let Some(stored) = stored else { return Ok(()) };
-        format!(
-            "its SHA-256 is {}, and was {} when it was made",
-            hex::encode(sha256),
-            hex::encode(&stored.sha256)
-        )
-    };
-    let snapshot = header.snapshot.clone().unwrap_or_default().id;
-    Err(Error::Differs { path: path.clone(), snapshot, problem })
 }

@@ -4,94 +4,10 @@
 
 mod support;
 
-use std::path::Path;
-
-use clap::Parser as _;
-use coffer_api::outcome::{BackedUp, Failed, Outcome, Restored, Result as Ended};
-use coffer_api::session::{self, Endpoints, Redis, Sensitive, Session};
 use coffer_runtime::Runtime;
-use coffer_worker::Args;
 use support::gateway::{Fault, Services};
-use support::{PASSWORD, TestServer, fill, line, noise};
-
-const BACKUP: &str = "backup-redis";
-const RESTORE: &str = "restore-redis";
-
-fn session(kind: &str, redis: Redis, endpoint: &str) -> Session {
-    Session {
-        version: 1,
-        kind: kind.to_owned(),
-        namespace: "demo".to_owned(),
-        name: "nightly-1".to_owned(),
-        invoker_kind: "BackupConfiguration".to_owned(),
-        invoker_name: "nightly".to_owned(),
-        target: session::Target {
-            kind: "AppBinding".to_owned(),
-            namespace: "demo".to_owned(),
-            name: "cache".to_owned(),
-            app_type: "kubedb.com/redis".to_owned(),
-        },
-        redis,
-        repository: session::Repository { namespace: "demo".to_owned(), name: "repo".to_owned() },
-        host: "host-0".to_owned(),
-        tags: vec!["session=nightly-1".to_owned()],
-        restore: (kind == "RestoreSession").then(session::Restore::default),
-        endpoints: Endpoints {
-            storage_gateway: endpoint.to_owned(),
-            orchestrator: endpoint.to_owned(),
-            metrics_gateway: endpoint.to_owned(),
-            ca: None,
-        },
-        grant: Sensitive::new("the-grant"),
-        wait_timeout_seconds: 20,
-    }
-}
-
-fn args(dir: &Path, job: &str, more: &[&str]) -> Args {
-    let log = dir.join("termination-log");
-    let options =
-        ["--session-dir", dir.to_str().unwrap(), "--termination-log", log.to_str().unwrap(), job];
-    let program = ["coffer-worker"];
-    Args::try_parse_from(program.iter().chain(&options).chain(more)).unwrap()
-}
-
-/// Runs a job; its result, and whether the exit code agrees with it.
-async fn run_with(session: &Session, job: &str, more: &[&str], runtime: &Runtime) -> Outcome {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join(session::KEY), serde_json::to_vec(session).unwrap()).unwrap();
-    let code = coffer_worker::run(args(dir.path(), job, more), runtime).await;
-    let message = std::fs::read_to_string(dir.path().join("termination-log")).unwrap();
-    assert!(!message.contains(PASSWORD) && !message.contains("the-grant"));
-    let outcome = Outcome::from_message(&message).unwrap();
-    let failed = matches!(outcome.result, Ended::Failed(_));
-    assert_eq!(format!("{code:?}").contains("(1)"), failed, "{code:?}");
-    outcome
-}
-
-async fn run(session: &Session, job: &str) -> Outcome {
-    run_with(session, job, &[], &Runtime::new()).await
-}
-
-fn backed_up(outcome: Outcome) -> BackedUp {
-    match outcome.result {
-        Ended::BackedUp(done) => done,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn restored(outcome: Outcome) -> Restored {
-    match outcome.result {
-        Ended::Restored(done) => done,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn failed(outcome: Outcome) -> Failed {
-    match outcome.result {
-        Ended::Failed(failed) => failed,
-        other => panic!("{other:?}"),
-    }
-}
+use support::job::{BACKUP, RESTORE, backed_up, failed, restored, run, run_with, session};
+use support::{TestServer, fill, line, noise};
 
 #[tokio::test]
 async fn a_backup_and_its_restore() {
@@ -105,6 +21,7 @@ async fn a_backup_and_its_restore() {
     assert_eq!((done.snapshot_id.as_str(), done.path.as_str()), ("5ab5", "dump.rdb"));
     assert_eq!((done.counted, done.keys["stream"], done.data_added), (true, 3, 7));
     assert_eq!(done.server_version, "7.0.15");
+    assert!(done.reason.starts_with("by replication from master 127.0.0.1:"), "{}", done.reason);
     services.get(|stored| {
         let header = stored.header.as_ref().unwrap();
         assert_eq!(
@@ -320,13 +237,15 @@ async fn bad_arguments_and_sessions_are_refused_by_name() {
     let backup = session("BackupSession", redis.redis(), "http://127.0.0.1:1");
     for (more, said) in [
         (
-            &["--redis-args=-db 1"][..],
-            "redis argument -db: this version of Coffer does not support it",
+            &["--redis-args=-ttl=false"][..],
+            "redis argument -ttl=false: this version of Coffer does not support it",
         ),
         (
-            &["--method=scan"],
-            "flag --method=scan: this version of Coffer dumps by `replication` only",
+            &["--method=magic"],
+            "flag --method=magic: one of auto, replication, scan, portable is needed",
         ),
+        (&["--method=replication", "--redis-args=-db 1"], "for a part of the keys"),
+        (&["--databases=1-"], "flag --databases=1-: numbers of databases are needed"),
         (&["--wait-timeout=soon"], "flag --wait-timeout=soon: a number of seconds is needed"),
     ] {
         let failure = failed(run_with(&backup, BACKUP, more, &Runtime::new()).await);
@@ -334,8 +253,9 @@ async fn bad_arguments_and_sessions_are_refused_by_name() {
     }
     let failure = failed(run(&backup, RESTORE).await);
     assert!(failure.error.contains("the session is a BackupSession"), "{}", failure.error);
-    let cluster = TestServer::start(&["--cluster-enabled", "yes"]);
+    let cluster = TestServer::start_for_cluster();
     let backup = session("BackupSession", cluster.redis(), "http://127.0.0.1:1");
-    let failure = failed(run(&backup, BACKUP).await);
-    assert!(failure.error.contains("cannot back up yet; no data was touched"), "{}", failure.error);
+    let short = &["--wait-timeout=1"];
+    let failure = failed(run_with(&backup, BACKUP, short, &Runtime::new()).await);
+    assert!(failure.error.contains("slot 0 has no master"), "{}", failure.error);
 }

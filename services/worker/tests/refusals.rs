@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use coffer_api::session::{Redis, RedisTls, Sensitive};
 use coffer_runtime::fault::{Class, Fault as _, chain};
-use coffer_worker::redis::{Error, Server, connect};
+use coffer_worker::options::Prefer;
+use coffer_worker::redis::{Error, Server, connect, find};
 use support::{Certificates, PASSWORD, TestServer, WAIT, dump, fill, free_port, line, load};
 
 /// Expects a failure to connect, well before the wait is over; gives class and chain.
@@ -44,6 +45,12 @@ async fn passwords_and_users() {
     // A server without a password takes whoever brings one, as with redis-cli.
     let open = TestServer::start(&["--requirepass", ""]);
     connect(&Redis { port: open.port, ..server.redis() }, WAIT).await.unwrap();
+    // A socket in the file system.
+    let path = server.dir().join("redis.sock");
+    let local = TestServer::start(&["--unixsocket", path.to_str().unwrap()]);
+    local.client().await;
+    let socket = Redis { host: path.to_str().unwrap().to_owned(), port: 0, ..local.redis() };
+    connect(&socket, WAIT).await.unwrap();
     // Both address families.
     for host in ["::1", "[::1]", "localhost"] {
         connect(&Redis { host: host.to_owned(), ..server.redis() }, WAIT).await.unwrap();
@@ -142,15 +149,13 @@ async fn a_server_that_loads_its_data_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_cluster_is_refused() {
-    let server = TestServer::start(&["--cluster-enabled", "yes"]);
-    let error = load(&server.redis(), &[], 0).await.unwrap_err();
-    assert_eq!(error.class(), Class::Unimplemented);
-    assert!(
-        error
-            .to_string()
-            .contains("cluster mode, which this version of Coffer cannot restore into")
-    );
+async fn a_cluster_that_is_not_in_order_is_refused() {
+    let server = TestServer::start_for_cluster();
+    let wait = Duration::from_secs(1);
+    server.client().await;
+    let error = find(&server.redis(), wait, "", Prefer::ToWrite).await.map(drop).unwrap_err();
+    assert_eq!(error.class(), Class::Unavailable);
+    assert!(error.to_string().contains("slot 0 has no master"), "{error}");
 }
 
 #[tokio::test]

@@ -163,7 +163,7 @@ async fn a_target_killed_in_mid_load_is_an_error() {
     chunks.iter().for_each(|chunk| entries.feed(chunk.clone()));
     let mut sent = 0;
     let result = loop {
-        let Some(event) = entries.next().unwrap() else { break loader.finish().await };
+        let Some(event) = entries.next().unwrap() else { break loader.finish(LONG_AGO).await };
         let coffer_rdb::entries::Event::Entry(entry) = event else { continue };
         if let Err(error) = loader.restore(entry, LONG_AGO).await {
             break Err(error);
@@ -207,7 +207,7 @@ async fn a_stash_dump_is_replayed_and_a_repeat_does_no_harm() {
             replay.feed(piece, &mut loader, LONG_AGO).await.unwrap();
         }
         assert_eq!(replay.finish().unwrap(), None);
-        let tally = loader.finish().await.unwrap();
+        let tally = loader.finish(LONG_AGO).await.unwrap();
         assert_eq!((tally.total(), tally.replaced), (5, replaced));
         assert_eq!(tally.restored[&Kind::List], 1);
         assert_eq!(line(&mut client, "LLEN list").await, Reply::Integer(3));

@@ -166,7 +166,18 @@ fn settle(
             stats.error = Some(message);
         }
     }
-    let notice = notice(&host, &stats);
+    let mut notice = notice(&host, &stats);
+    if let HostEnd::Outcome(outcome) = end {
+        // How it was done and why so is not the same every time, and nowhere else to be seen.
+        if let Ended::BackedUp(BackedUp { reason, .. }) = &outcome.result
+            && !reason.is_empty()
+        {
+            notice.message.push_str(&format!(", {reason}"));
+        }
+        for warning in &outcome.warnings {
+            notice.message.push_str(&format!("; note: {warning}"));
+        }
+    }
     let target = target_of(&mut status, object, facts);
     if let Some(disruption) = disruption {
         debug_assert_eq!(disruption.status, Status::True);

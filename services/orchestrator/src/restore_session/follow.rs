@@ -118,7 +118,12 @@ fn settle(
             stats.error = Some(message);
         }
     }
-    let notice = notice(&stats, done);
+    let mut notice = notice(&stats, done);
+    if let HostEnd::Outcome(outcome) = end {
+        for warning in &outcome.warnings {
+            notice.message.push_str(&format!("; note: {warning}"));
+        }
+    }
     status.total_hosts.get_or_insert(1);
     status.stats = vec![stats];
     conclude(object, &mut status, now);
@@ -140,11 +145,19 @@ fn notice(stats: &HostRestoreStats, done: Option<&Restored>) -> Notice {
     match done {
         Some(done) => {
             let keys: u64 = done.restored.values().sum();
+            let skipped = match done.skipped {
+                0 => String::new(),
+                skipped => format!("{skipped} left out, "),
+            };
+            let remark = match done.remark.as_str() {
+                "" => String::new(),
+                remark => format!("; {remark}"),
+            };
             Notice {
                 warning: false,
                 reason: "Host Restore Succeeded",
                 message: format!(
-                    "snapshot {}: {keys} keys restored, {} replaced, {} expired meanwhile, in {}",
+                    "snapshot {}: {keys} keys restored, {} replaced, {skipped}{} expired meanwhile, in {}{remark}",
                     done.snapshot_id.chars().take(8).collect::<String>(),
                     done.replaced,
                     done.expired,

@@ -255,6 +255,14 @@ impl AppBinding {
         let url = config.url.as_deref().ok_or(AddressError::Missing)?;
         let bad = || AddressError::Url(url.to_owned());
         let (scheme, rest) = url.split_once("://").ok_or_else(bad)?;
+        if scheme == "unix" {
+            // The socket's path stands for the host; there is no port.
+            let path = rest.split('?').next().unwrap_or_default();
+            return match path.starts_with('/') {
+                true => Ok(Address { host: path.to_owned(), port: 0, tls: false }),
+                false => Err(bad()),
+            };
+        }
         let authority = rest.split(['/', '?']).next().unwrap_or_default();
         let authority = authority.rsplit_once('@').map_or(authority, |(_, at)| at);
         let (host, port) = authority.rsplit_once(':').ok_or_else(bad)?;

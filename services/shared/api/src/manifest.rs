@@ -9,6 +9,18 @@ use serde::{Deserialize, Serialize};
 pub const PATH: &str = "/manifest.json";
 /// Path of an RDB dump in a snapshot.
 pub const DUMP_RDB: &str = "/dump.rdb";
+/// Path of the RDB dump of a shard of a cluster.
+#[must_use]
+pub fn shard_rdb(index: usize) -> String {
+    format!("/dump-{index}.rdb")
+}
+
+/// Path of the RESP dump of a shard of a cluster.
+#[must_use]
+pub fn shard_resp(index: usize) -> String {
+    format!("/dumpfile-{index}.resp")
+}
+
 /// Path of a RESP dump in a snapshot.
 pub const DUMP_RESP: &str = "/dumpfile.resp";
 
@@ -18,7 +30,7 @@ pub const DUMP_RESP: &str = "/dumpfile.resp";
 pub struct Manifest {
     /// Version of this document: 1.
     pub version: u32,
-    /// `replication` or `scan`.
+    /// `replication`, `scan` or `portable`.
     pub method: String,
     /// The data files.
     pub files: Vec<FileSum>,
@@ -36,6 +48,26 @@ pub struct Manifest {
     pub rdb_version: u32,
     /// Function libraries.
     pub functions: u64,
+    /// Why that method, when it was not asked for by name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// Of a Redis Cluster: which file holds which slots, and from where it came.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shards: Vec<Shard>,
+}
+
+/// A master of a Redis Cluster as it was dumped.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Shard {
+    /// Its file.
+    pub path: String,
+    /// The server that was read, host and port.
+    pub address: String,
+    /// Its slots, as ranges with both ends.
+    pub slots: Vec<(u32, u32)>,
+    /// What it said about itself.
+    pub server: Server,
 }
 
 /// Size and sum of a data file.

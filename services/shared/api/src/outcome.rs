@@ -44,8 +44,11 @@ pub struct BackedUp {
     pub snapshot_id: String,
     /// File name without a slash: `dump.rdb`.
     pub path: String,
-    /// How the dump was made.
+    /// How the dump was made: `replication`, `scan` or `portable`.
     pub method: String,
+    /// Why so, and from which server, in words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
     /// Bytes of the dump.
     pub bytes: u64,
     /// Bytes of new blobs, before compression.
@@ -80,6 +83,12 @@ pub struct Restored {
     pub expired: u64,
     /// Keys that were there before and were replaced.
     pub replaced: u64,
+    /// Keys that were left out: there before and not to be replaced, or not to be had by the target.
+    #[serde(default)]
+    pub skipped: u64,
+    /// How it was loaded, and what was found, in words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub remark: String,
     /// Function libraries loaded.
     pub functions: u64,
 }

@@ -69,9 +69,9 @@ pub struct Target {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Redis {
-    /// Name or address.
+    /// Name or address, or the path of a Unix socket, which begins with a slash.
     pub host: String,
-    /// Port.
+    /// Port; 0 for a Unix socket.
     pub port: u16,
     /// ACL user; the default one when absent.
     #[serde(default)]

@@ -248,7 +248,7 @@ pub fn finish_with(bytes: u64, sha256: &[u8]) -> BackupRequest {
         finished: Some(now),
         counted: true,
         rdb_version: 10,
-        functions: 0,
+        ..Manifest::default()
     };
     request(backup_request::Message::Finish(BackupFinish { manifest: Some(manifest) }))
 }

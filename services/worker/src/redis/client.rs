@@ -1,6 +1,7 @@
 //! One connection that speaks RESP2: a question, an answer.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -26,12 +27,23 @@ pub struct Client {
     idle: Duration,
     /// Nothing was read yet: what the first bytes look like tells which protocol is spoken.
     fresh: bool,
+    /// Both ends, when it is a connection over IP.
+    ends: Option<(SocketAddr, SocketAddr)>,
 }
 
 impl Client {
     pub(crate) fn new(socket: Box<dyn Socket>, address: String, idle: Duration) -> Self {
         let replies = ReplyReader::new(LARGEST_REPLY_BYTES);
-        Self { socket, replies, address, idle, fresh: true }
+        Self { socket, replies, address, idle, fresh: true, ends: None }
+    }
+
+    pub(crate) fn between(self, ends: Option<(SocketAddr, SocketAddr)>) -> Self {
+        Self { ends, ..self }
+    }
+
+    /// Our end of the connection and the server's, if it goes over IP.
+    pub(crate) const fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
+        self.ends
     }
 
     /// Host and port, for messages.
@@ -61,7 +73,26 @@ impl Client {
         self.answer().await
     }
 
-    async fn answer(&mut self) -> Result<Reply, Error> {
+    /// Sends commands whose answers are then read one by one.
+    pub(crate) async fn send(&mut self, commands: &[u8]) -> Result<(), Error> {
+        let sent = async {
+            self.socket.write_all(commands).await?;
+            self.socket.flush().await
+        };
+        match tokio::time::timeout(self.idle, sent).await {
+            Err(_) => Err(self.stalled()),
+            Ok(Err(failure)) => Err(self.lost(failure)),
+            Ok(Ok(())) => Ok(()),
+        }
+    }
+
+    /// From now on takes replies of that size. Only between two questions.
+    pub(crate) fn take_replies_of(&mut self, largest: u64) {
+        self.replies = ReplyReader::new(largest);
+    }
+
+    /// The next answer to what was sent.
+    pub(crate) async fn answer(&mut self) -> Result<Reply, Error> {
         loop {
             let next = self.replies.next();
             if let Some(reply) =

@@ -10,7 +10,7 @@ use coffer_api::session::Redis;
 use coffer_rdb::resp::Reply;
 use coffer_rdb::strings::printable;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 
@@ -34,7 +34,9 @@ const LEAST_IDLE: Duration = Duration::from_secs(60);
 /// When it is not in time, or at once when waiting cannot help.
 pub async fn connect(redis: &Redis, wait: Duration) -> Result<Client, Error> {
     let host = redis.host.trim_start_matches('[').trim_end_matches(']');
-    let address = if host.contains(':') {
+    let address = if host.starts_with('/') {
+        host.to_owned()
+    } else if host.contains(':') {
         format!("[{host}]:{}", redis.port)
     } else {
         format!("{host}:{}", redis.port)
@@ -84,30 +86,20 @@ async fn attempt(
     idle: Duration,
     limit: Duration,
 ) -> Result<Client, Attempt> {
-    let not_in_time =
-        || io::Error::new(io::ErrorKind::TimedOut, "no answer to a connection attempt");
-    let socket = timeout(limit, TcpStream::connect((host, redis.port)))
-        .await
-        .map_err(|_| Attempt::NotThere(not_in_time()))?
-        .map_err(Attempt::NotThere)?;
-    socket.set_nodelay(true).map_err(Attempt::NotThere)?;
-    let socket: Box<dyn Socket> = match tls {
-        None => Box::new(socket),
-        Some(Tls { config, name }) => {
-            let handshake = TlsConnector::from(config.clone()).connect(name.clone(), socket);
-            match timeout(limit.min(HANDSHAKE_LIMIT), handshake).await {
-                Ok(Ok(socket)) => Box::new(socket),
-                Ok(Err(failure)) => return Err(handshake_failed(address, failure)),
-                // A plain Redis takes the greeting for the start of a long line and waits for its end. A
-                // busy one is silent, too, so it is asked.
-                Err(_) if plain_is_spoken_by(host, redis.port, limit).await => {
-                    return Err(Attempt::Final(Error::SpeaksPlain { address: address.to_owned() }));
-                }
-                Err(_) => return Err(Attempt::NotThere(not_in_time())),
-            }
-        }
+    let (socket, ends): (Box<dyn Socket>, _) = if host.starts_with('/') {
+        let socket = timeout(limit, UnixStream::connect(host)).await;
+        let socket = socket.map_err(|_| Attempt::NotThere(not_in_time()))?;
+        (Box::new(socket.map_err(Attempt::NotThere)?), None)
+    } else {
+        let socket = timeout(limit, TcpStream::connect((host, redis.port)))
+            .await
+            .map_err(|_| Attempt::NotThere(not_in_time()))?
+            .map_err(Attempt::NotThere)?;
+        socket.set_nodelay(true).map_err(Attempt::NotThere)?;
+        let ends = socket.local_addr().and_then(|here| Ok((here, socket.peer_addr()?))).ok();
+        (secured(socket, redis, host, address, tls, limit).await?, ends)
     };
-    let mut client = Client::new(socket, address.to_owned(), idle.max(LEAST_IDLE));
+    let mut client = Client::new(socket, address.to_owned(), idle.max(LEAST_IDLE)).between(ends);
     match log_in(&mut client, redis).await {
         Ok(()) => Ok(client),
         Err(Attempt::NotThere(_))
@@ -117,6 +109,33 @@ async fn attempt(
         }
         Err(failed) => Err(failed),
     }
+}
+
+/// The socket, behind TLS where that is asked for.
+async fn secured(
+    socket: TcpStream,
+    redis: &Redis,
+    host: &str,
+    address: &str,
+    tls: Option<&Tls>,
+    limit: Duration,
+) -> Result<Box<dyn Socket>, Attempt> {
+    let Some(Tls { config, name }) = tls else { return Ok(Box::new(socket)) };
+    let handshake = TlsConnector::from(config.clone()).connect(name.clone(), socket);
+    match timeout(limit.min(HANDSHAKE_LIMIT), handshake).await {
+        Ok(Ok(socket)) => Ok(Box::new(socket)),
+        Ok(Err(failure)) => Err(handshake_failed(address, failure)),
+        // A plain Redis takes the greeting for the start of a long line and waits for its end. A
+        // busy one is silent, too, so it is asked.
+        Err(_) if plain_is_spoken_by(host, redis.port, limit).await => {
+            Err(Attempt::Final(Error::SpeaksPlain { address: address.to_owned() }))
+        }
+        Err(_) => Err(Attempt::NotThere(not_in_time())),
+    }
+}
+
+fn not_in_time() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "no answer to a connection attempt")
 }
 
 /// Whether a server that is silent to a TLS greeting answers in plain RESP.

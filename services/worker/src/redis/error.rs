@@ -157,15 +157,69 @@ pub enum Error {
         #[source]
         source: Option<coffer_rdb::Error>,
     },
-    /// A part of Redis Cluster.
+    /// No master behind a Sentinel.
     #[error(
-        "Redis at {address} runs in cluster mode, which this version of Coffer cannot {act} yet; no data was touched"
+        "find the master {name} through the Sentinel at {address}: none within {}: {why}",
+        seconds(waited)
     )]
-    Cluster {
+    NoMaster {
+        /// Host and port of the Sentinel.
+        address: String,
+        /// The name of the master.
+        name: String,
+        /// How long.
+        waited: Duration,
+        /// The last attempt.
+        why: String,
+    },
+    /// A Sentinel with several masters, or without the one that is meant.
+    #[error(
+        "the Sentinel at {address} watches the masters [{}]: name one of them by the Task's param sentinelMaster",
+        names.join(", ")
+    )]
+    WhichMaster {
+        /// Host and port of the Sentinel.
+        address: String,
+        /// What it watches.
+        names: Vec<String>,
+    },
+    /// A cluster that is not in order, or did not stay so.
+    #[error(
+        "read the cluster of Redis at {address}: {why}; try again when `redis-cli --cluster check` is satisfied"
+    )]
+    Unsettled {
         /// Host and port.
         address: String,
-        /// `back up` or `restore into`.
+        /// What is not in order.
+        why: String,
+    },
+    /// The Job's disk.
+    #[error(
+        "{act} the Job's temporary directory; tempDir of the BackupConfiguration says where it is and how large"
+    )]
+    Scratch {
+        /// What was being done.
         act: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The target cannot be loaded by replication.
+    #[error("load Redis at {address} as a replica: {why}")]
+    Replication {
+        /// Host and port.
+        address: String,
+        /// Why not, and what to do.
+        why: String,
+    },
+    /// No port to listen at.
+    #[error("listen at {address} for the target to attach")]
+    Listen {
+        /// The address.
+        address: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
     },
     /// A replica cannot be written to.
     #[error(
@@ -176,6 +230,16 @@ pub enum Error {
         address: String,
         /// Host and port of its master.
         master: String,
+    },
+    /// A key of that name is there, and must not be.
+    #[error(
+        "key {key} of database {database} is in the target already, and onConflict is fail; nothing was written"
+    )]
+    InTheWay {
+        /// The key, made printable and cut.
+        key: String,
+        /// Its database in the snapshot.
+        database: u64,
     },
     /// A key could not be written.
     #[error(
@@ -248,11 +312,13 @@ pub enum Error {
 impl Fault for Error {
     fn class(&self) -> Class {
         match self {
-            Self::Unreachable { .. } | Self::NotReady { .. } | Self::Lost { .. } => {
-                Class::Unavailable
-            }
+            Self::Unreachable { .. }
+            | Self::NotReady { .. }
+            | Self::NoMaster { .. }
+            | Self::Unsettled { .. }
+            | Self::Lost { .. } => Class::Unavailable,
             Self::Stalled { .. } => Class::DeadlineExceeded,
-            Self::Evicted { .. } => Class::Exhausted,
+            Self::Evicted { .. } | Self::Scratch { .. } | Self::Listen { .. } => Class::Exhausted,
             Self::Password { .. } => Class::Unauthenticated,
             Self::Permission { .. } => Class::Denied,
             Self::Tls { .. }
@@ -261,10 +327,15 @@ impl Fault for Error {
             | Self::ExpectsTls { .. }
             | Self::NotRedis { .. }
             | Self::Command { .. }
+            | Self::WhichMaster { .. }
+            | Self::Replication { .. }
             | Self::Replica { .. } => Class::Invalid,
-            Self::Cluster { .. } | Self::Unsupported { .. } => Class::Unimplemented,
+            Self::Unsupported { .. } => Class::Unimplemented,
             Self::Dump { .. } | Self::Rdb { .. } | Self::Resp { .. } => Class::Corrupt,
-            Self::Refused { .. } | Self::Answer { .. } | Self::Key { .. } => Class::Conflict,
+            Self::Refused { .. }
+            | Self::Answer { .. }
+            | Self::InTheWay { .. }
+            | Self::Key { .. } => Class::Conflict,
         }
     }
 }
@@ -297,6 +368,11 @@ pub(crate) fn first_word(reply: &[u8]) -> &str {
 fn grant_for(command: &str) -> &'static str {
     match command {
         "PSYNC" | "REPLCONF" | "INFO" | "PING" => "+psync +replconf +ping +info",
+        "SCAN" | "DUMP" | "PEXPIRETIME" | "PTTL" | "MEMORY" => {
+            "%R~* +scan +dump +pexpiretime +pttl +memory|usage +info +ping +select +function|dump"
+        }
+        "CLUSTER" => "+cluster|slots +cluster|nodes +info +ping",
+        "SENTINEL" => "+sentinel +info +ping",
         _ => "~* +@write +@read +restore +select +ping +info +dbsize +exists +function|load",
     }
 }

@@ -1,150 +1,275 @@
-//! Writes keys into a Redis, many in flight on one connection.
+//! Writes keys into a Redis, many in flight on each connection.
 //!
 //! A task reads the answers while the caller sends: neither ever waits for the other's turn, and the
-//! server is never idle. What is in flight is bounded in bytes and in number. One connection suffices:
-//! the server's one thread is the limit, and two were measured to be no faster.
+//! server is never idle. What is in flight is bounded in bytes and in number. One connection a server
+//! suffices: its one thread is the limit, and two were measured to be no faster.
 //!
 //! The first error reply ends the load: nothing after it is sent, and the error names the key.
 
 mod answers;
 mod command;
+mod lanes;
+mod options;
 mod pipe;
+mod throttle;
+mod typed;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
-use bytes::Bytes;
 use coffer_rdb::entries::Entry;
 use coffer_rdb::resp::{self, Reply};
 use coffer_rdb::strings::printable;
 use coffer_rdb::value::{self, Kind, Type};
 use coffer_rdb::version::Version;
 
-use self::answers::Expect;
-use self::pipe::{Pipe, WRITE_BYTES};
-use super::{Client, Error, Server};
+use self::answers::{Expect, Redirect};
+use self::lanes::Lanes;
+use self::pipe::WRITE_BYTES;
+use self::throttle::Throttle;
+use super::topology::Slots;
+use super::{Client, Error, Node, Server};
+use crate::options::{OnConflict, OnLoss};
 
 pub use answers::Tally;
+pub use options::LoadOptions;
 
 /// The largest argument a server takes unless `proto-max-bulk-len` says otherwise.
 const DEFAULT_LARGEST_ARGUMENT: u64 = 512 * 1024 * 1024;
+/// A key that is sent from server to server this often has no home.
+const MOST_HOPS: u8 = 16;
+/// Losses that are named one by one.
+const NAMED_LOSSES: usize = 10;
 
 const LOADING: &str = "restore into";
 
 /// A load under way.
 pub struct Loader {
-    pipe: Pipe,
+    lanes: Lanes,
+    options: LoadOptions,
+    throttle: Throttle,
     reads: Version,
     /// `RESTORE` takes absolute times and usage: since 5.0.
     absolute_times: bool,
     functions: bool,
     largest_argument: u64,
-    database: Option<u64>,
-    /// Whether to ask of each key if it is there already.
-    ask_existing: bool,
     may_ask_existing: bool,
-    expired: u64,
+    /// Where the commands of a RESP dump go.
+    database: u64,
+    tally: Tally,
+    losses: Vec<String>,
     evicted_before: u64,
 }
 
 impl Loader {
-    /// Prepares a load: learns what the server can take, and refuses one that cannot be loaded into.
+    /// Prepares a load: learns what the servers can take, and refuses one that cannot be loaded into.
     /// `written` counts keys as they are confirmed, to be read while it runs and when it has failed.
     ///
     /// # Errors
-    /// When it is a replica or part of a cluster, or does not answer.
+    /// When it is a replica, or does not answer.
     pub async fn start(
-        mut client: Client,
-        server: &Server,
+        nodes: Vec<Node>,
+        slots: Option<&Slots>,
+        options: LoadOptions,
+        wait: Duration,
         written: Arc<AtomicU64>,
     ) -> Result<Self, Error> {
-        let address = client.address().to_owned();
-        if server.cluster {
-            return Err(Error::Cluster { address, act: "restore into" });
+        let mut limits = Limits::default();
+        let (mut clients, mut redis) = (Vec::new(), None);
+        for Node { redis: reached, mut client, server, .. } in nodes {
+            limits.learn(&mut client, &server).await?;
+            clients.push(client);
+            redis.get_or_insert(reached);
         }
-        if let Some(master) = server.master.clone() {
-            return Err(Error::Replica { address, master });
-        }
-        let largest_argument = largest_argument(&mut client).await?;
-        // To say how many keys were replaced is a courtesy, not worth failing for a missing right.
-        let probe = client.ask(&[b"EXISTS", b"coffer"]).await?;
-        let may_ask_existing = !matches!(probe, Reply::Error(_));
+        let lanes = match (slots, redis) {
+            (Some(slots), Some(redis)) => Lanes::cluster(clients, slots, redis, wait, written),
+            _ => {
+                let client = clients.into_iter().next().ok_or_else(|| Error::Unsettled {
+                    address: "the target".to_owned(),
+                    why: "it has no servers".to_owned(),
+                })?;
+                Lanes::one(client, written)
+            }
+        };
         Ok(Self {
-            pipe: Pipe::new(client, written),
-            reads: server.reads(),
-            absolute_times: server.is_at_least(5, 0),
-            functions: server.is_at_least(7, 0),
-            largest_argument,
-            database: None,
-            ask_existing: false,
-            may_ask_existing,
-            expired: 0,
-            evicted_before: server.evicted_keys,
+            throttle: Throttle::new(options.keys_per_second, options.bytes_per_second),
+            options,
+            lanes,
+            reads: limits.reads.unwrap_or_else(|| Version::redis(0)),
+            absolute_times: limits.absolute_times,
+            functions: limits.functions,
+            largest_argument: limits.largest_argument.unwrap_or(DEFAULT_LARGEST_ARGUMENT),
+            may_ask_existing: limits.may_ask_existing,
+            database: 0,
+            tally: Tally::default(),
+            losses: Vec::new(),
+            evicted_before: limits.evicted,
         })
     }
 
-    /// The largest value that the server takes in one argument.
+    /// The largest value that the servers take in one argument.
     #[must_use]
     pub const fn largest_argument(&self) -> u64 {
         self.largest_argument
     }
 
-    /// Goes to a database. Waits for the answer, or what follows would go into the one before.
+    /// Empties the target, or those of its databases that are loaded into.
     ///
     /// # Errors
-    /// When the server has no such database.
-    pub async fn select(&mut self, database: u64) -> Result<(), Error> {
-        if self.database == Some(database) {
-            return Ok(());
+    /// When a server refuses it.
+    pub async fn empty(&mut self) -> Result<(), Error> {
+        let databases = &self.options.filter.databases;
+        let targets: Vec<u64> = databases.iter().map(|db| self.options.target_of(*db)).collect();
+        for lane in self.lanes.all() {
+            if targets.is_empty() {
+                lane.pipe.run(&[b"FLUSHALL"]).await?;
+            }
+            for target in &targets {
+                lane.select(*target).await?;
+                lane.pipe.run(&[b"FLUSHDB"]).await?;
+            }
         }
-        let index = database.to_string();
-        if let Reply::Error(reply) = self.pipe.ask(&[b"SELECT", index.as_bytes()]).await? {
-            return Err(Error::Unsupported {
-                address: self.pipe.address.clone(),
-                what: format!("database {database}"),
-                why: format!("{}; raise `databases` of the server", printable(&reply, 200)),
-            });
-        }
-        self.database = Some(database);
-        let empty = matches!(self.pipe.ask(&[b"DBSIZE"]).await?, Reply::Integer(0));
-        self.ask_existing = self.may_ask_existing && !empty;
         Ok(())
     }
 
-    /// Writes a key as it stood in an RDB, in place of one of that name. One that has expired by `now_ms`
-    /// is left out and counted.
+    /// Whether a key is there already.
+    ///
+    /// # Errors
+    /// When the server does not say.
+    pub async fn is_in_the_way(&mut self, entry: &Entry) -> Result<bool, Error> {
+        if !self.is_meant(entry) {
+            return Ok(false);
+        }
+        let lane = self.lanes.of(&entry.key);
+        lane.select(self.options.target_of(entry.database)).await?;
+        if !lane.holds_keys {
+            return Ok(false);
+        }
+        let reply = lane.pipe.run(&[b"EXISTS", &entry.key]).await?;
+        Ok(!matches!(reply, Reply::Integer(0)))
+    }
+
+    /// Whether two databases of the snapshot would go to the same one.
+    ///
+    /// # Errors
+    /// Names them.
+    pub fn check_databases(&self, databases: &BTreeSet<u64>) -> Result<(), Error> {
+        let Some((one, other)) = self.options.collision(databases) else { return Ok(()) };
+        Err(Error::Unsupported {
+            address: "the target".to_owned(),
+            what: format!("databases {one} and {other}"),
+            why: "both would go to the same database and overwrite each other's keys; change databaseMap, or name \
+                  what is wanted in databases"
+                .to_owned(),
+        })
+    }
+
+    fn is_meant(&self, entry: &Entry) -> bool {
+        let filter = &self.options.filter;
+        filter.takes_database(entry.database)
+            && filter.takes_key(&entry.key)
+            && filter.takes_type(entry.value_type.kind)
+    }
+
+    /// Writes a key as it stood in an RDB, as the options say. One that has expired by `now_ms` is left out
+    /// and counted.
     ///
     /// # Errors
     /// When the server cannot hold it, or the load has failed.
     pub async fn restore(&mut self, entry: Entry, now_ms: i64) -> Result<(), Error> {
-        if entry.expires_at_ms.is_some_and(|at| at <= now_ms) {
-            self.expired += 1;
+        self.tally.read += 1;
+        if !self.is_meant(&entry) {
             return Ok(());
         }
-        self.check_type(&entry)?;
-        self.select(entry.database).await?;
-        if self.ask_existing {
-            self.pipe.admit(entry.key.len(), Expect::Existed).await?;
-            resp::write_command(&mut self.pipe.buffer, &[b"EXISTS", &entry.key]);
+        if entry.expires_at_ms.is_some_and(|at| at <= now_ms) {
+            self.tally.expired += 1;
+            return Ok(());
         }
+        if let Err(error) = self.check_type(&entry) {
+            return self.lose(error);
+        }
+        let database = self.options.target_of(entry.database);
+        let entry = Entry { database, ..entry };
+        if self.throttle.is_set()
+            && let Some(due) = self.throttle.wait_for(entry.body.len())
+        {
+            self.flush().await?;
+            Throttle::until(due).await;
+        }
+        let replace = self.options.on_conflict == OnConflict::Replace;
+        let ask_existing = self.may_ask_existing && replace || self.options.dry_run;
+        let lane = self.lanes.of(&entry.key);
+        lane.select(database).await?;
+        if ask_existing && lane.holds_keys {
+            lane.pipe.admit(entry.key.len(), Expect::Existed).await?;
+            resp::write_command(&mut lane.pipe.buffer, &[b"EXISTS", &entry.key]);
+        }
+        if self.options.dry_run {
+            *self.tally.restored.entry(entry.value_type.kind).or_default() += 1;
+            return lane.pipe.flush_if_full().await;
+        }
+        self.send(entry, now_ms, None).await?;
+        self.send_redirected(now_ms).await
+    }
+
+    /// Sends a key to its server, or to where one said that it is.
+    async fn send(
+        &mut self,
+        entry: Entry,
+        now_ms: i64,
+        redirect: Option<Redirect>,
+    ) -> Result<(), Error> {
+        let hops = redirect.as_ref().map_or(0, |redirect| redirect.hops);
         let expect = Expect::Key {
             key: entry.key.clone(),
             database: entry.database,
             kind: entry.value_type.kind,
             what: name_of(entry.value_type, &entry.body),
+            skip: self.options.on_conflict == OnConflict::Skip,
+            again: self.lanes.is_cluster().then(|| Box::new((entry.clone(), hops))),
         };
-        self.pipe.admit(entry.key.len() + entry.body.len(), expect).await?;
-        let restore = command::Restore::new(&entry, self.reads, self.absolute_times, now_ms);
-        restore.write_head(&mut self.pipe.buffer);
-        if entry.body.len() < WRITE_BYTES {
-            self.pipe.buffer.extend_from_slice(&entry.body);
-        } else {
-            self.pipe.flush().await?;
-            self.pipe.send(&entry.body).await?;
+        let conflict = self.options.on_conflict;
+        let lane = match &redirect {
+            None => self.lanes.of(&entry.key),
+            Some(redirect) => self.lanes.follow(redirect).await?,
+        };
+        if redirect.is_some_and(|redirect| redirect.ask) {
+            lane.pipe.admit(0, Expect::Nothing).await?;
+            resp::write_command(&mut lane.pipe.buffer, &[b"ASKING"]);
         }
-        restore.write_tail(&mut self.pipe.buffer);
-        self.pipe.flush_if_full().await
+        lane.pipe.admit(entry.key.len() + entry.body.len(), expect).await?;
+        let restore =
+            command::Restore::new(&entry, self.reads, self.absolute_times, now_ms, conflict);
+        restore.write_head(&mut lane.pipe.buffer);
+        if entry.body.len() < WRITE_BYTES {
+            lane.pipe.buffer.extend_from_slice(&entry.body);
+        } else {
+            lane.pipe.flush().await?;
+            lane.pipe.send(&entry.body).await?;
+        }
+        restore.write_tail(&mut lane.pipe.buffer);
+        lane.pipe.flush_if_full().await
+    }
+
+    /// Follows the servers of a cluster that said that a key is elsewhere.
+    async fn send_redirected(&mut self, now_ms: i64) -> Result<(), Error> {
+        while let Ok(redirect) = self.lanes.redirected.try_recv() {
+            if redirect.hops > MOST_HOPS {
+                return Err(Error::Unsettled {
+                    address: format!("{}:{}", redirect.address.0, redirect.address.1),
+                    why: format!(
+                        "key {} was sent from server to server {MOST_HOPS} times; the restore is not complete",
+                        printable(&redirect.entry.key, 80)
+                    ),
+                });
+            }
+            let entry = redirect.entry.clone();
+            self.send(entry, now_ms, Some(redirect)).await?;
+        }
+        Ok(())
     }
 
     /// Whether the server knows the type of a key.
@@ -152,11 +277,11 @@ impl Loader {
     /// # Errors
     /// When it does not, naming key and type.
     pub fn check_type(&self, entry: &Entry) -> Result<(), Error> {
-        if entry.value_type.is_read_by(self.reads) {
+        if entry.value_type.is_read_by(self.reads) || !self.is_meant(entry) {
             return Ok(());
         }
         Err(Error::Unsupported {
-            address: self.pipe.address.clone(),
+            address: self.address(),
             what: format!(
                 "key {} of database {}, a {} (type {}),",
                 printable(&entry.key, 80),
@@ -165,101 +290,161 @@ impl Loader {
                 entry.value_type.code,
             ),
             why: format!(
-                "the server reads {} and does not know that type; use a newer server",
+                "the server reads {} and does not know that type; use a newer server, or leave such keys out \
+                 with `onLoss: report`",
                 self.reads
             ),
         })
     }
 
-    /// Loads a function library, in place of one of that name.
+    /// Takes a loss as the options say.
+    fn lose(&mut self, error: Error) -> Result<(), Error> {
+        if self.options.on_loss == OnLoss::Fail {
+            return Err(error);
+        }
+        self.tally.lost += 1;
+        if self.losses.len() < NAMED_LOSSES {
+            self.losses.push(format!("left out: {error}"));
+        }
+        Ok(())
+    }
+
+    /// What was left out, by name as far as it was kept.
+    #[must_use]
+    pub fn losses(&self) -> &[String] {
+        &self.losses
+    }
+
+    fn address(&self) -> String {
+        self.lanes.address()
+    }
+
+    /// Loads a function library, in place of one of that name; none when only a part of the keys is meant.
     ///
     /// # Errors
     /// When the server refuses it.
     pub async fn function(&mut self, source: &[u8]) -> Result<(), Error> {
         let head = source.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let refused = |why: String| Error::Unsupported {
-            address: self.pipe.address.clone(),
-            what: format!("the function library `{}`", printable(head, 80)),
+        self.load_functions(
+            &[b"FUNCTION", b"LOAD", b"REPLACE", source],
+            &format!("the function library `{}`", printable(head, 80)),
+        )
+        .await
+    }
+
+    /// Loads what `FUNCTION DUMP` gave.
+    ///
+    /// # Errors
+    /// When the server refuses it.
+    pub async fn functions(&mut self, payload: &[u8]) -> Result<(), Error> {
+        self.load_functions(
+            &[b"FUNCTION", b"RESTORE", payload, b"REPLACE"],
+            "the function libraries",
+        )
+        .await
+    }
+
+    async fn load_functions(&mut self, command: &[&[u8]], what: &str) -> Result<(), Error> {
+        if !self.options.filter.is_all() || self.options.dry_run {
+            return Ok(());
+        }
+        let refused = |address: String, why: String| Error::Unsupported {
+            address,
+            what: what.to_owned(),
             why,
         };
         if !self.functions {
-            return Err(refused("functions need Redis 7.0; use a newer server".to_owned()));
+            let why = "functions need Redis 7.0; use a newer server".to_owned();
+            let address = self.address();
+            return self.lose(refused(address, why));
         }
-        let address = self.pipe.address.clone();
-        match self.pipe.ask(&[b"FUNCTION", b"LOAD", b"REPLACE", source]).await? {
-            Reply::Error(reply) if reply.starts_with(b"NOPERM") => {
-                Err(Error::from_reply(&address, "FUNCTION LOAD", &reply))
+        for lane in self.lanes.all() {
+            let address = lane.pipe.address.clone();
+            match lane.pipe.ask(command).await? {
+                Reply::Error(reply) if reply.starts_with(b"NOPERM") => {
+                    return Err(Error::from_reply(&address, "FUNCTION LOAD", &reply));
+                }
+                Reply::Error(reply) => return Err(refused(address, printable(&reply, 300))),
+                _ => {}
             }
-            Reply::Error(reply) => Err(Error::Unsupported {
-                address,
-                what: format!("the function library `{}`", printable(head, 80)),
-                why: printable(&reply, 300),
-            }),
-            _ => Ok(()),
         }
+        self.tally.functions += 1;
+        Ok(())
     }
 
-    /// Deletes a key before its parts are written, and counts it as replaced if it was there.
-    pub(crate) async fn delete(&mut self, key: &[u8]) -> Result<(), Error> {
-        self.may_ask_existing = true;
-        self.pipe.admit(key.len(), Expect::Existed).await?;
-        resp::write_command(&mut self.pipe.buffer, &[b"DEL", key]);
-        self.pipe.flush_if_full().await
-    }
-
-    /// Sends a command that writes to a key; the first one of each key counts it.
-    pub(crate) async fn write(
-        &mut self,
-        arguments: &[Bytes],
-        kind: Option<Kind>,
-        what: &'static str,
-    ) -> Result<(), Error> {
-        let key = arguments.get(1).cloned().unwrap_or_default();
-        let database = self.database.unwrap_or(0);
-        let expect = match kind {
-            Some(kind) => Expect::Key { key, database, kind, what: Cow::Borrowed(what) },
-            None => Expect::More { key, database, what: Cow::Borrowed(what) },
-        };
-        let bytes = arguments.iter().map(Bytes::len).sum();
-        self.pipe.admit(bytes, expect).await?;
-        resp::write_array(&mut self.pipe.buffer, arguments.len());
-        for argument in arguments {
-            resp::write_bulk(&mut self.pipe.buffer, argument);
-        }
-        self.pipe.flush_if_full().await
-    }
-
-    /// Counts a key that is left out because its time had passed.
-    pub(crate) const fn count_expired(&mut self) {
-        self.expired += 1;
-    }
-
-    /// Writes out what waits in the buffer; to be called before waiting for more input.
+    /// Writes out what waits in the buffers; to be called before waiting for more input.
     ///
     /// # Errors
-    /// When the connection is lost, or the load has failed.
+    /// When a connection is lost, or the load has failed.
     pub async fn flush(&mut self) -> Result<(), Error> {
-        self.pipe.flush().await
+        for lane in self.lanes.all() {
+            lane.pipe.flush().await?;
+        }
+        Ok(())
     }
 
-    /// Waits for the last answer and says what was done.
+    /// Waits for the last answer and says what was done. `now_ms` as for [`Self::restore`].
     ///
     /// # Errors
-    /// When any command was refused, the connection is lost, or the server threw keys away meanwhile.
-    pub async fn finish(mut self) -> Result<Tally, Error> {
-        // A server that is full and evicts answers every command with OK.
-        if let Reply::Bulk(Some(info)) = self.pipe.ask(&[b"INFO"]).await? {
-            let now = Server::parse(&String::from_utf8_lossy(&info)).evicted_keys;
-            if now > self.evicted_before {
-                let keys = now - self.evicted_before;
-                return Err(Error::Evicted { address: self.pipe.address, keys });
+    /// When any command was refused, a connection is lost, or a server threw keys away meanwhile.
+    pub async fn finish(mut self, now_ms: i64) -> Result<Tally, Error> {
+        let evicted = loop {
+            let mut evicted = 0;
+            for lane in self.lanes.all() {
+                // Behind all that is in flight. A server that is full and evicts answers every command with OK.
+                if let Reply::Bulk(Some(info)) = lane.pipe.ask(&[b"INFO"]).await? {
+                    evicted += Server::parse(&String::from_utf8_lossy(&info)).evicted_keys;
+                }
             }
+            if self.lanes.redirected.is_empty() {
+                break evicted;
+            }
+            self.send_redirected(now_ms).await?;
+        };
+        if evicted > self.evicted_before {
+            let (address, keys) = (self.address(), evicted - self.evicted_before);
+            return Err(Error::Evicted { address, keys });
         }
-        let Self { pipe, expired, may_ask_existing, .. } = self;
-        let mut tally = pipe.finish().await?;
-        tally.expired = expired;
+        let Self { lanes, mut tally, may_ask_existing, .. } = self;
+        for lane in lanes.into_all() {
+            let more = lane.pipe.finish().await?;
+            tally.add(more);
+        }
         tally.replaced_known = may_ask_existing;
         Ok(tally)
+    }
+}
+
+/// What all servers of the target can take.
+#[derive(Default)]
+struct Limits {
+    reads: Option<Version>,
+    absolute_times: bool,
+    functions: bool,
+    largest_argument: Option<u64>,
+    may_ask_existing: bool,
+    evicted: u64,
+}
+
+impl Limits {
+    async fn learn(&mut self, client: &mut Client, server: &Server) -> Result<(), Error> {
+        if let Some(master) = server.master.clone() {
+            return Err(Error::Replica { address: client.address().to_owned(), master });
+        }
+        let largest = largest_argument(client).await?;
+        // To say how many keys were replaced is a courtesy, not worth failing for a missing right.
+        let probe = client.ask(&[b"EXISTS", b"coffer"]).await?;
+        let may_ask = !matches!(&probe, Reply::Error(reply) if !matches!(super::error::first_word(reply), "MOVED" | "ASK"));
+        let first = self.reads.is_none();
+        self.may_ask_existing = may_ask && (first || self.may_ask_existing);
+        self.absolute_times = server.is_at_least(5, 0) && (first || self.absolute_times);
+        self.functions = server.is_at_least(7, 0) && (first || self.functions);
+        let reads = server.reads();
+        self.reads = Some(self.reads.filter(|known| known.number <= reads.number).unwrap_or(reads));
+        self.largest_argument =
+            Some(self.largest_argument.map_or(largest, |known| known.min(largest)));
+        self.evicted += server.evicted_keys;
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which server it is, from its `INFO`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use coffer_rdb::version::Version;
 
@@ -27,8 +27,37 @@ pub struct Server {
     pub used_memory: u64,
     /// Keys in all databases.
     pub keys: u64,
+    /// Keys by database, of those that hold any.
+    pub databases: BTreeMap<u64, u64>,
+    /// Whether it is no Redis but a Sentinel that knows where one is.
+    pub is_sentinel: bool,
+    /// Of a replica: whether it is connected with its master and has all of its data.
+    pub link_is_up: bool,
+    /// Its replicas.
+    pub replicas: Vec<Replica>,
+    /// `maxmemory`; 0 is no limit.
+    pub maxmemory: u64,
+    /// What its process takes in memory.
+    pub resident_memory: u64,
+    /// The memory of its machine.
+    pub system_memory: u64,
     /// Keys that it has thrown away since it started, to stay below its `maxmemory`.
     pub evicted_keys: u64,
+}
+
+/// A replica as its master sees it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Replica {
+    /// Host.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Whether it has all data and receives what is new.
+    pub online: bool,
+    /// How far it has come.
+    pub offset: u64,
+    /// Seconds since it said so.
+    pub lag: u64,
 }
 
 impl Server {
@@ -49,15 +78,18 @@ impl Server {
         let valkey_version = fields.get("valkey_version").map(|version| (*version).to_owned());
         let master = (text("role") == "slave")
             .then(|| format!("{}:{}", text("master_host"), text("master_port")));
-        let keys = fields
+        let number = |name: &str| text(name).parse().unwrap_or(0);
+        let databases: BTreeMap<u64, u64> = fields
             .iter()
-            .filter(|(name, _)| {
-                name.strip_prefix("db").is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
+            .filter_map(|(name, figures)| {
+                let index = name.strip_prefix("db")?.parse().ok()?;
+                let keys = figures.split(',').next()?.strip_prefix("keys=")?.parse().ok()?;
+                Some((index, keys))
             })
-            .filter_map(|(_, figures)| {
-                figures.split(',').next()?.strip_prefix("keys=")?.parse().ok()
-            })
-            .fold(0_u64, u64::saturating_add);
+            .collect();
+        let replicas = (0..number("connected_slaves"))
+            .filter_map(|index| Replica::parse(text(&format!("slave{index}"))))
+            .collect();
         Self {
             software: if valkey_version.is_some() { "valkey" } else { "redis" },
             version: valkey_version.clone().unwrap_or_else(|| text("redis_version").to_owned()),
@@ -66,9 +98,16 @@ impl Server {
             run_id: text("run_id").to_owned(),
             cluster: !matches!(text("cluster_enabled"), "" | "0"),
             master,
-            used_memory: text("used_memory").parse().unwrap_or(0),
-            keys,
-            evicted_keys: text("evicted_keys").parse().unwrap_or(0),
+            used_memory: number("used_memory"),
+            keys: databases.values().copied().fold(0, u64::saturating_add),
+            databases,
+            is_sentinel: text("redis_mode") == "sentinel",
+            link_is_up: text("master_link_status") == "up",
+            replicas,
+            maxmemory: number("maxmemory"),
+            resident_memory: number("used_memory_rss"),
+            system_memory: number("total_system_memory"),
+            evicted_keys: number("evicted_keys"),
         }
     }
 
@@ -87,6 +126,23 @@ impl Server {
     }
 }
 
+impl Replica {
+    /// `ip=10.0.0.2,port=6379,state=online,offset=1234,lag=1`
+    fn parse(line: &str) -> Option<Self> {
+        let fields: HashMap<&str, &str> =
+            line.split(',').filter_map(|field| field.split_once('=')).collect();
+        let number = |name: &str| fields.get(name)?.parse().ok();
+        Some(Self {
+            host: (*fields.get("ip")?).to_owned(),
+            port: fields.get("port")?.parse().ok()?,
+            online: fields.get("state") == Some(&"online"),
+            offset: number("offset").unwrap_or(0),
+            // Unknown while it is not online.
+            lag: number("lag").unwrap_or(u64::MAX),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,12 +155,22 @@ mod tests {
         );
         assert_eq!((redis.software, redis.version.as_str()), ("redis", "7.0.15"));
         assert_eq!((redis.keys, redis.used_memory, redis.cluster), (7, 900, false));
+        assert_eq!(redis.databases, BTreeMap::from([(0, 3), (15, 4)]));
         assert_eq!(redis.reads(), Version::redis(10));
         assert!(redis.is_at_least(7, 0) && !redis.is_at_least(7, 2));
         let valkey = Server::parse(
             "redis_version:7.2.4\r\nvalkey_version:9.1.2\r\nrole:slave\r\nmaster_host:m\r\nmaster_port:1\r\n\
-             cluster_enabled:1\r\n",
+             cluster_enabled:1\r\nconnected_slaves:2\r\nmaster_link_status:up\r\n\
+             slave0:ip=10.0.0.2,port=6379,state=online,offset=1234,lag=1\r\n\
+             slave1:ip=::1,port=6380,state=wait_bgsave,offset=0,lag=0\r\n",
         );
+        let replicas: Vec<_> = valkey
+            .replicas
+            .iter()
+            .map(|r| (r.host.as_str(), r.port, r.online, r.offset, r.lag))
+            .collect();
+        assert_eq!(replicas, [("10.0.0.2", 6379, true, 1234, 1), ("::1", 6380, false, 0, 0)]);
+        assert!(valkey.link_is_up && !valkey.is_sentinel);
         assert_eq!((valkey.software, valkey.version.as_str()), ("valkey", "9.1.2"));
         assert_eq!(valkey.master.as_deref(), Some("m:1"));
         assert!(valkey.cluster);

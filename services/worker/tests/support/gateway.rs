@@ -38,6 +38,8 @@ pub(crate) struct Stored {
     pub(crate) header: Option<storage::BackupHeader>,
     pub(crate) path: String,
     pub(crate) data: Vec<u8>,
+    /// Further files: those of a cluster.
+    pub(crate) more: Vec<(String, Vec<u8>)>,
     pub(crate) manifest: Option<storage::Manifest>,
     pub(crate) calls: u32,
     pub(crate) chunks: u32,
@@ -111,13 +113,16 @@ impl storage::snapshots_server::Snapshots for Services {
     ) -> Result<Response<storage::BackupResponse>, Status> {
         self.admit(&request)?;
         let mut stream = request.into_inner();
-        let (mut header, mut data) = (None, Vec::new());
+        let (mut header, mut files) = (None, Vec::<Vec<u8>>::new());
         while let Some(message) = stream.message().await? {
             match message.message {
-                Some(backup_request::Message::Header(sent)) => header = Some(sent),
+                Some(backup_request::Message::Header(sent)) => {
+                    files.resize(sent.paths.len(), Vec::new());
+                    header = Some(sent);
+                }
                 Some(backup_request::Message::Chunk(chunk)) => {
-                    assert!(chunk.file == 0 && chunk.data.len() <= 1 << 20);
-                    data.extend_from_slice(&chunk.data);
+                    assert!(chunk.data.len() <= 1 << 20);
+                    files[usize::try_from(chunk.file).unwrap()].extend_from_slice(&chunk.data);
                     self.set(|stored| stored.chunks += 1);
                     match self.get(|stored| stored.fault) {
                         Fault::DiesInside => {
@@ -131,13 +136,23 @@ impl storage::snapshots_server::Snapshots for Services {
                 }
                 Some(backup_request::Message::Finish(finish)) => {
                     let manifest = finish.manifest.unwrap();
-                    assert_eq!(manifest.files[0].sha256, Sha256::digest(&data).to_vec());
-                    assert_eq!(manifest.files[0].bytes, data.len() as u64);
-                    let total_bytes = data.len() as u64;
+                    for (file, data) in manifest.files.iter().zip(&files) {
+                        assert_eq!(file.sha256, Sha256::digest(data).to_vec());
+                        assert_eq!(file.bytes, data.len() as u64);
+                    }
+                    let paths = header.as_ref().unwrap().paths.clone();
+                    assert_eq!(
+                        manifest.files.iter().map(|f| f.path.clone()).collect::<Vec<_>>(),
+                        paths
+                    );
+                    let total_bytes = files.iter().map(|data| data.len() as u64).sum();
+                    let mut files = paths.into_iter().zip(files);
+                    let (path, data) = files.next().unwrap();
                     self.set(|stored| {
-                        stored.path = header.as_ref().unwrap().paths[0].clone();
+                        stored.path = path;
                         stored.header = header;
                         stored.data = data;
+                        stored.more = files.collect();
                         stored.manifest = Some(manifest);
                     });
                     return Ok(Response::new(storage::BackupResponse {
@@ -161,10 +176,20 @@ impl storage::snapshots_server::Snapshots for Services {
         request: Request<storage::RestoreRequest>,
     ) -> Result<Response<Self::RestoreStream>, Status> {
         self.admit(&request)?;
-        let (fault, path, mut data, manifest) = self.get(|stored| {
-            (stored.fault, stored.path.clone(), stored.data.clone(), stored.manifest.clone())
+        let request = request.into_inner();
+        let (fault, mut path, mut data, manifest, more) = self.get(|stored| {
+            let Stored { fault, path, data, manifest, more, .. } = stored;
+            (*fault, path.clone(), data.clone(), manifest.clone(), more.clone())
         });
-        self.set(|stored| stored.requests.push(request.into_inner()));
+        if request.path.is_empty() && !more.is_empty() {
+            return Err(Status::invalid_argument("several files; name the file to restore"));
+        }
+        if request.path == "/manifest.json" {
+            (path, data) = (request.path.clone(), b"{}".to_vec());
+        } else if let Some((other, stored)) = more.iter().find(|(path, _)| *path == request.path) {
+            (path, data) = (other.clone(), stored.clone());
+        }
+        self.set(|stored| stored.requests.push(request));
         let size = data.len() as u64;
         if fault == Fault::OtherBytes {
             let middle = data.len() / 2;

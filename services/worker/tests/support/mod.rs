@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub(crate) mod gateway;
+pub(crate) mod job;
+pub(crate) mod sets;
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -13,7 +15,11 @@ use bytes::Bytes;
 use coffer_api::session::{Redis, RedisTls, Sensitive};
 use coffer_rdb::entries::{Entries, Event};
 use coffer_rdb::resp::Reply;
-use coffer_worker::redis::{Client, Error, Loader, Received, Replication, Server, Tally, connect};
+use coffer_worker::options::Prefer;
+use coffer_worker::redis::{
+    Client, Error, LoadOptions, Loader, Received, Replication, Server, Tally, Topology, connect,
+    find,
+};
 
 pub(crate) const PASSWORD: &str = "correct horse";
 pub(crate) const WAIT: Duration = Duration::from_secs(20);
@@ -31,6 +37,13 @@ impl TestServer {
     pub(crate) fn start(options: &[&str]) -> Self {
         let port = free_port();
         Self::start_on(port, &["--port", &port.to_string()], options)
+    }
+
+    /// Starts one for a cluster, whose other port is 10,000 higher.
+    pub(crate) fn start_for_cluster() -> Self {
+        let port = std::iter::repeat_with(free_port).find(|port| *port < 55_000).unwrap();
+        let options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
+        Self::start_on(port, &["--port", &port.to_string()], &options)
     }
 
     /// Starts one that speaks only TLS, with these files.
@@ -210,13 +223,16 @@ pub(crate) async fn load(redis: &Redis, chunks: &[Bytes], now_ms: i64) -> Result
         loader.flush().await?;
     }
     entries.finish().unwrap();
-    loader.finish().await
+    loader.finish(now_ms).await
 }
 
 pub(crate) async fn loader(redis: &Redis) -> Result<Loader, Error> {
-    let mut client = connect(redis, WAIT).await?;
-    let server = Server::ask(&mut client).await?;
-    Loader::start(client, &server, std::sync::Arc::default()).await
+    loader_with(redis, LoadOptions::default()).await
+}
+
+pub(crate) async fn loader_with(redis: &Redis, options: LoadOptions) -> Result<Loader, Error> {
+    let Topology { nodes, slots, .. } = find(redis, WAIT, "", Prefer::ToWrite).await?;
+    Loader::start(nodes, slots.as_ref(), options, WAIT, std::sync::Arc::default()).await
 }
 
 /// A CA, a server's certificate for localhost and 127.0.0.1, a client's, and another CA.

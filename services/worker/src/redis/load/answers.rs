@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use coffer_rdb::entries::Entry;
 use coffer_rdb::resp::{Reply, ReplyReader};
 use coffer_rdb::strings::printable;
 use coffer_rdb::value::Kind;
@@ -36,6 +37,14 @@ pub struct Tally {
     pub replaced_known: bool,
     /// Keys left out since their time had passed.
     pub expired: u64,
+    /// Keys left out since one of their name was there.
+    pub skipped: u64,
+    /// Keys and functions left out since the server cannot hold them.
+    pub lost: u64,
+    /// Function libraries.
+    pub functions: u64,
+    /// Keys in the dump, those included that were not meant.
+    pub read: u64,
 }
 
 impl Tally {
@@ -43,6 +52,49 @@ impl Tally {
     #[must_use]
     pub fn total(&self) -> u64 {
         self.restored.values().sum()
+    }
+
+    /// Adds what another connection did.
+    pub(super) fn add(&mut self, more: Self) {
+        let Self { restored, replaced, replaced_known: _, expired, skipped, lost, functions, read } =
+            more;
+        for (kind, count) in restored {
+            *self.restored.entry(kind).or_default() += count;
+        }
+        self.replaced += replaced;
+        self.expired += expired;
+        self.skipped += skipped;
+        self.lost += lost;
+        self.functions += functions;
+        self.read += read;
+    }
+}
+
+/// A key that a server of a cluster sent elsewhere.
+pub(super) struct Redirect {
+    pub(super) entry: Entry,
+    pub(super) address: (String, u16),
+    /// For this once (`ASK`), or from now on (`MOVED`).
+    pub(super) ask: bool,
+    /// How often it was sent on.
+    pub(super) hops: u8,
+}
+
+impl Redirect {
+    /// `MOVED 3999 127.0.0.1:6381`
+    fn parse(reply: &[u8], from: &str, entry: &Entry, hops: u8) -> Option<Self> {
+        let text = std::str::from_utf8(reply).ok()?;
+        let mut words = text.split_ascii_whitespace();
+        let ask = match words.next()? {
+            "MOVED" => false,
+            "ASK" => true,
+            _ => return None,
+        };
+        let (host, port) = words.nth(1)?.rsplit_once(':')?;
+        // A server that does not know its own address means the one that was asked.
+        let host = if host.is_empty() { from.rsplit_once(':')?.0 } else { host };
+        let address = (host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?);
+        Some(Self { entry: entry.clone(), address, ask, hops: hops + 1 })
     }
 }
 
@@ -56,11 +108,22 @@ pub(super) struct Sent {
 /// What an answer is for.
 pub(super) enum Expect {
     /// A key is written.
-    Key { key: Bytes, database: u64, kind: Kind, what: Cow<'static, str> },
+    Key {
+        key: Bytes,
+        database: u64,
+        kind: Kind,
+        what: Cow<'static, str>,
+        /// Whether one that is there may stay.
+        skip: bool,
+        /// In a cluster: the key, to be sent elsewhere, and how often it was.
+        again: Option<Box<(Entry, u8)>>,
+    },
     /// A key that is counted already gets more.
     More { key: Bytes, database: u64, what: Cow<'static, str> },
     /// Whether a key was there: 1.
     Existed,
+    /// Nothing but OK.
+    Nothing,
     /// Somebody waits for it.
     Reply(oneshot::Sender<Reply>),
 }
@@ -72,6 +135,7 @@ pub(super) struct Answers {
     address: String,
     idle: Duration,
     written: Arc<AtomicU64>,
+    redirect: mpsc::UnboundedSender<Redirect>,
 }
 
 impl Answers {
@@ -82,10 +146,11 @@ impl Answers {
         address: String,
         idle: Duration,
         written: Arc<AtomicU64>,
+        redirect: mpsc::UnboundedSender<Redirect>,
     ) -> Self {
         let mut replies = ReplyReader::new(LARGEST_REPLY_BYTES);
         replies.buffer().extend_from_slice(&rest);
-        Self { socket, replies, sent, address, idle, written }
+        Self { socket, replies, sent, address, idle, written, redirect }
     }
 
     /// Reads until every command is answered, or one is refused.
@@ -99,13 +164,27 @@ impl Answers {
                     // Nobody waits any more when the load was given up.
                     let _ = waiting.send(reply);
                 }
-                (
-                    Expect::Key { key, database, what, .. } | Expect::More { key, database, what },
-                    Reply::Error(reply),
-                ) => {
+                (Expect::Key { key, database, what, skip, again, .. }, Reply::Error(reply)) => {
+                    if skip && first_word(&reply) == "BUSYKEY" {
+                        tally.skipped += 1;
+                    } else {
+                        let redirect = again.and_then(|again| {
+                            Redirect::parse(&reply, &self.address, &again.0, again.1)
+                        });
+                        match redirect {
+                            // Nobody takes it any more when the load was given up.
+                            Some(redirect) => drop(self.redirect.send(redirect)),
+                            None => return Err(self.key_refused(&key, database, what, &reply)),
+                        }
+                    }
+                }
+                (Expect::More { key, database, what }, Reply::Error(reply)) => {
                     return Err(self.key_refused(&key, database, what, &reply));
                 }
-                (Expect::Existed, Reply::Error(reply)) => {
+                // It is on its way to another server, where it may or may not be.
+                (Expect::Existed, Reply::Error(reply))
+                    if matches!(first_word(&reply), "MOVED" | "ASK") => {}
+                (Expect::Existed | Expect::Nothing, Reply::Error(reply)) => {
                     return Err(Error::from_reply(&self.address, "EXISTS or DEL", &reply));
                 }
                 (Expect::Key { kind, .. }, _) => {
@@ -115,7 +194,7 @@ impl Answers {
                 (Expect::Existed, Reply::Integer(existed)) => {
                     tally.replaced += u64::try_from(existed).unwrap_or(0);
                 }
-                (Expect::More { .. } | Expect::Existed, _) => {}
+                (Expect::More { .. } | Expect::Existed | Expect::Nothing, _) => {}
             }
         }
         Ok(tally)
@@ -156,6 +235,7 @@ impl Answers {
             "NOPERM" => return Error::from_reply(&self.address, "RESTORE", reply),
             "OOM" => "; raise maxmemory or restore into a larger server",
             "READONLY" => "; point the AppBinding at the master",
+            "BUSYKEY" => "; it was not there when the restore began: onConflict is fail",
             "MISCONF" => "; the server refuses writes until it can save again",
             _ if text.contains("Bad data format") => {
                 "; a module or a newer server is needed to hold it"

@@ -6,17 +6,26 @@ use coffer_rdb::payload::{self, FOOTER_LEN};
 use coffer_rdb::resp;
 use coffer_rdb::version::Version;
 
+use crate::options::OnConflict;
+
 pub(super) struct Restore<'a> {
     entry: &'a Entry,
     ttl: String,
     absolute: bool,
     usage: Option<(&'static [u8], String)>,
     footer: [u8; FOOTER_LEN],
+    replace: bool,
 }
 
 impl<'a> Restore<'a> {
     /// `now_ms` counts only where the server takes no absolute times.
-    pub(super) fn new(entry: &'a Entry, reads: Version, absolute_times: bool, now_ms: i64) -> Self {
+    pub(super) fn new(
+        entry: &'a Entry,
+        reads: Version,
+        absolute_times: bool,
+        now_ms: i64,
+        conflict: OnConflict,
+    ) -> Self {
         let ttl = match entry.expires_at_ms {
             None => 0,
             Some(at) if absolute_times => at,
@@ -32,12 +41,14 @@ impl<'a> Restore<'a> {
             absolute: absolute_times && ttl != 0,
             usage,
             footer: payload::footer(entry.value_type.code, &entry.body, reads.number),
+            replace: conflict == OnConflict::Replace,
         }
     }
 
     /// Everything in front of the body.
     pub(super) fn write_head(&self, out: &mut BytesMut) {
-        let arguments = 5 + usize::from(self.absolute) + if self.usage.is_some() { 2 } else { 0 };
+        let switches = usize::from(self.replace) + usize::from(self.absolute);
+        let arguments = 4 + switches + if self.usage.is_some() { 2 } else { 0 };
         resp::write_array(out, arguments);
         resp::write_bulk(out, b"RESTORE");
         resp::write_bulk(out, &self.entry.key);
@@ -50,7 +61,9 @@ impl<'a> Restore<'a> {
     pub(super) fn write_tail(&self, out: &mut BytesMut) {
         out.put_slice(&self.footer);
         out.put_slice(b"\r\n");
-        resp::write_bulk(out, b"REPLACE");
+        if self.replace {
+            resp::write_bulk(out, b"REPLACE");
+        }
         if self.absolute {
             resp::write_bulk(out, b"ABSTTL");
         }

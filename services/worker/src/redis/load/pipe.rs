@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use coffer_rdb::resp::{self, Reply};
+use coffer_rdb::strings::printable;
 use tokio::io::{AsyncWriteExt, WriteHalf};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -15,7 +16,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::LOADING;
-use super::answers::{Answers, Expect, Sent, Tally};
+use super::answers::{Answers, Expect, Redirect, Sent, Tally};
 use crate::redis::client::Socket;
 use crate::redis::{Client, Error};
 
@@ -42,12 +43,16 @@ pub(super) struct Pipe {
 }
 
 impl Pipe {
-    pub(super) fn new(client: Client, written: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(
+        client: Client,
+        written: Arc<AtomicU64>,
+        redirect: mpsc::UnboundedSender<Redirect>,
+    ) -> Self {
         let (socket, rest, address, idle) = client.into_parts();
         let (read, socket) = tokio::io::split(socket);
         let window = Arc::new(Semaphore::new(WINDOW_BYTES));
         let (in_flight, sent) = mpsc::channel(WINDOW_COMMANDS);
-        let answers = Answers::new(read, rest, sent, address.clone(), idle, written);
+        let answers = Answers::new(read, rest, sent, address.clone(), idle, written, redirect);
         let closing = window.clone();
         let answers = AbortOnDropHandle::new(tokio::spawn(async move {
             let tally = answers.read_all().await;
@@ -135,6 +140,17 @@ impl Pipe {
         match answer.await {
             Ok(reply) => Ok(reply),
             Err(_) => Err(self.ended().await),
+        }
+    }
+
+    /// Like [`Self::ask`], but an error reply is an error.
+    pub(super) async fn run(&mut self, arguments: &[&[u8]]) -> Result<Reply, Error> {
+        match self.ask(arguments).await? {
+            Reply::Error(reply) => {
+                let name = printable(arguments.first().copied().unwrap_or_default(), 40);
+                Err(Error::from_reply(&self.address, &name, &reply))
+            }
+            reply => Ok(reply),
         }
     }
 

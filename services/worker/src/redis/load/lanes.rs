@@ -1,0 +1,160 @@
+//! The connections of a load, and which of them a key goes to: in a cluster the one of its slot's master.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use coffer_api::session::Redis;
+use coffer_rdb::resp::Reply;
+use coffer_rdb::strings::printable;
+use tokio::sync::mpsc;
+
+use super::answers::Redirect;
+use super::pipe::Pipe;
+use crate::redis::error::first_word;
+use crate::redis::topology::{Slots, slot_of};
+use crate::redis::{Client, Error, connect};
+
+/// Slots of a cluster.
+const SLOTS: usize = 16_384;
+
+/// A connection and what it is set to.
+pub(super) struct Lane {
+    pub(super) pipe: Pipe,
+    database: Option<u64>,
+    /// Whether the database held keys when it was entered.
+    pub(super) holds_keys: bool,
+}
+
+/// All connections.
+pub(super) struct Lanes {
+    lanes: Vec<Lane>,
+    routes: Option<Routes>,
+    written: Arc<AtomicU64>,
+    redirect: mpsc::UnboundedSender<Redirect>,
+    /// Keys that a server sent elsewhere.
+    pub(super) redirected: mpsc::UnboundedReceiver<Redirect>,
+}
+
+/// Where the slots of a cluster are, as far as is known.
+struct Routes {
+    /// How to log in to any of them.
+    redis: Redis,
+    wait: Duration,
+    /// By slot, the index of a connection.
+    table: Vec<usize>,
+    /// By connection, host and port.
+    addresses: Vec<(String, u16)>,
+}
+
+impl Lanes {
+    /// One server.
+    pub(super) fn one(client: Client, written: Arc<AtomicU64>) -> Self {
+        let (redirect, redirected) = mpsc::unbounded_channel();
+        let lane = Lane::new(client, written.clone(), redirect.clone());
+        Self { lanes: vec![lane], routes: None, written, redirect, redirected }
+    }
+
+    /// The masters of a cluster, in the order of [`Slots::masters`].
+    pub(super) fn cluster(
+        clients: Vec<Client>,
+        slots: &Slots,
+        redis: Redis,
+        wait: Duration,
+        written: Arc<AtomicU64>,
+    ) -> Self {
+        let (redirect, redirected) = mpsc::unbounded_channel();
+        let (mut table, mut addresses) = (vec![0; SLOTS], Vec::new());
+        for (index, (address, ranges)) in slots.masters().into_iter().enumerate() {
+            for (first, last) in ranges {
+                table[usize::from(first)..=usize::from(last)].fill(index);
+            }
+            addresses.push(address);
+        }
+        let lane = |client| Lane::new(client, written.clone(), redirect.clone());
+        let lanes = clients.into_iter().map(lane).collect();
+        let routes = Some(Routes { redis, wait, table, addresses });
+        Self { lanes, routes, written, redirect, redirected }
+    }
+
+    pub(super) const fn is_cluster(&self) -> bool {
+        self.routes.is_some()
+    }
+
+    /// The connection for a key.
+    pub(super) fn of(&mut self, key: &[u8]) -> &mut Lane {
+        let index = match &self.routes {
+            Some(routes) => routes.table[usize::from(slot_of(key))],
+            None => 0,
+        };
+        &mut self.lanes[index]
+    }
+
+    /// The first server, for messages.
+    pub(super) fn address(&self) -> String {
+        self.lanes.first().map(|lane| lane.pipe.address.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn all(&mut self) -> &mut [Lane] {
+        &mut self.lanes
+    }
+
+    pub(super) fn into_all(self) -> Vec<Lane> {
+        self.lanes
+    }
+
+    /// The connection to where a server said that a key is; after `MOVED` its slot's from now on.
+    pub(super) async fn follow(&mut self, redirect: &Redirect) -> Result<&mut Lane, Error> {
+        let Some(routes) = &mut self.routes else { return Ok(&mut self.lanes[0]) };
+        let known = routes.addresses.iter().position(|known| *known == redirect.address);
+        let index = match known {
+            Some(index) => index,
+            None => {
+                let (host, port) = redirect.address.clone();
+                let redis = Redis { host, port, ..routes.redis.clone() };
+                let client = connect(&redis, routes.wait).await?;
+                self.lanes.push(Lane::new(client, self.written.clone(), self.redirect.clone()));
+                routes.addresses.push(redirect.address.clone());
+                self.lanes.len() - 1
+            }
+        };
+        if !redirect.ask {
+            routes.table[usize::from(slot_of(&redirect.entry.key))] = index;
+        }
+        Ok(&mut self.lanes[index])
+    }
+}
+
+impl Lane {
+    fn new(
+        client: Client,
+        written: Arc<AtomicU64>,
+        redirect: mpsc::UnboundedSender<Redirect>,
+    ) -> Self {
+        Self { pipe: Pipe::new(client, written, redirect), database: None, holds_keys: false }
+    }
+
+    /// Goes to a database. Waits for the answer, or what follows would go into the one before.
+    pub(super) async fn select(&mut self, database: u64) -> Result<(), Error> {
+        if self.database == Some(database) {
+            return Ok(());
+        }
+        let index = database.to_string();
+        if let Reply::Error(reply) = self.pipe.ask(&[b"SELECT", index.as_bytes()]).await? {
+            if first_word(&reply) == "NOPERM" {
+                return Err(Error::from_reply(&self.pipe.address, "SELECT", &reply));
+            }
+            return Err(Error::Unsupported {
+                address: self.pipe.address.clone(),
+                what: format!("database {database}"),
+                why: format!(
+                    "{}; raise `databases` of the server, or send it elsewhere with the Task's param databaseMap",
+                    printable(&reply, 200)
+                ),
+            });
+        }
+        self.database = Some(database);
+        self.holds_keys = !matches!(self.pipe.ask(&[b"DBSIZE"]).await?, Reply::Integer(0));
+        Ok(())
+    }
+}

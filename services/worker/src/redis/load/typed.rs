@@ -1,0 +1,98 @@
+//! The part of a load that serves dumps of typed commands, such as Stash's: a key is deleted, then written
+//! by one command or several.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use coffer_rdb::resp;
+use coffer_rdb::value::Kind;
+
+use super::answers::Expect;
+use super::{Error, Loader, OnConflict, Throttle};
+
+impl Loader {
+    /// Says whether a dump of typed commands can be loaded as the options ask.
+    ///
+    /// # Errors
+    /// When the commands do not say enough: a key's type shows only when it is written, and whether it was
+    /// there before only when it is too late.
+    pub(crate) fn check_typed(&self) -> Result<(), Error> {
+        let why = if self.options.on_conflict != OnConflict::Replace {
+            "onConflict needs a dump that Coffer made"
+        } else if !self.options.filter.types.is_empty() {
+            "a filter by type needs a dump that Coffer made"
+        } else {
+            return Ok(());
+        };
+        Err(Error::Unsupported {
+            address: self.address(),
+            what: "a dump of typed commands".to_owned(),
+            why: format!("{why}: remove the param from the Task"),
+        })
+    }
+
+    /// Goes to a database, as it is numbered in the dump.
+    pub(crate) const fn enter(&mut self, database: u64) {
+        self.database = database;
+    }
+
+    /// Whether a key of the database that was entered is meant.
+    pub(crate) fn takes(&self, key: &[u8]) -> bool {
+        self.options.filter.takes_database(self.database) && self.options.filter.takes_key(key)
+    }
+
+    /// Deletes a key before its parts are written, and counts it as replaced if it was there.
+    pub(crate) async fn delete(&mut self, key: &[u8]) -> Result<(), Error> {
+        self.may_ask_existing = true;
+        self.tally.read += 1;
+        let database = self.options.target_of(self.database);
+        let command: &[u8] = if self.options.dry_run { b"EXISTS" } else { b"DEL" };
+        let lane = self.lanes.of(key);
+        lane.select(database).await?;
+        lane.pipe.admit(key.len(), Expect::Existed).await?;
+        resp::write_command(&mut lane.pipe.buffer, &[command, key]);
+        lane.pipe.flush_if_full().await
+    }
+
+    /// Sends a command that writes to a key; the first one of each key counts it.
+    pub(crate) async fn write(
+        &mut self,
+        arguments: &[Bytes],
+        key: &Bytes,
+        kind: Option<Kind>,
+        what: &'static str,
+    ) -> Result<(), Error> {
+        if self.options.dry_run {
+            if let Some(kind) = kind {
+                *self.tally.restored.entry(kind).or_default() += 1;
+            }
+            return Ok(());
+        }
+        let bytes = arguments.iter().map(Bytes::len).sum();
+        if self.throttle.is_set()
+            && let Some(due) = self.throttle.wait_for(bytes)
+        {
+            self.flush().await?;
+            Throttle::until(due).await;
+        }
+        let database = self.options.target_of(self.database);
+        let (name, what) = (key.clone(), Cow::Borrowed(what));
+        let expect = match kind {
+            Some(kind) => Expect::Key { key: name, database, kind, what, skip: false, again: None },
+            None => Expect::More { key: name, database, what },
+        };
+        let lane = self.lanes.of(key);
+        lane.select(database).await?;
+        lane.pipe.admit(bytes, expect).await?;
+        resp::write_array(&mut lane.pipe.buffer, arguments.len());
+        for argument in arguments {
+            resp::write_bulk(&mut lane.pipe.buffer, argument);
+        }
+        lane.pipe.flush_if_full().await
+    }
+
+    /// Counts a key that is left out because its time had passed.
+    pub(crate) const fn count_expired(&mut self) {
+        self.tally.expired += 1;
+    }
+}

@@ -1,0 +1,210 @@
+//! Dumps key by key, for servers that refuse replication and for parts of the data: `SCAN` for the names,
+//! `DUMP` for the values, written as `RESTORE` commands that `redis-cli --pipe` understands.
+//!
+//! It has no point in time: each key is as it was when it was read. A key that vanishes meanwhile is left
+//! out, one whose time to live changes while it is read is read again. A key that `SCAN` names twice, as it
+//! may while the server's table grows or shrinks, is written twice, which does no harm (canonical order
+//! writes it once).
+//!
+//! ```text
+//!   Walker: SCAN, MEMORY USAGE ─▶ rounds (bounded in keys, bytes and time) ─▶ Value ─▶ Writer ─▶ chunks
+//!                                                             canonical order: └▶ Sorter ─▶ ┘
+//! ```
+
+mod pace;
+mod round;
+mod sort;
+mod write;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use coffer_rdb::resp::Reply;
+use coffer_rdb::walk::Summary;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use self::pace::Pacer;
+use self::round::Walker;
+use self::sort::Sorter;
+use self::write::Writer;
+use super::error::first_word;
+use super::{Client, Error, Server};
+use crate::filter::Filter;
+use crate::options::{Order, Pace};
+
+/// The largest value that is read: what a server takes back unless it was told otherwise is half of this.
+const LARGEST_VALUE_BYTES: u64 = 1024 * 1024 * 1024;
+/// Chunks on their way to the caller.
+const QUEUE: usize = 2;
+
+/// What a scan is to do.
+#[derive(Debug, Clone)]
+pub struct ScanOptions {
+    /// Which keys.
+    pub filter: Filter,
+    /// In which order.
+    pub order: Order,
+    /// How fast.
+    pub pace: Pace,
+    /// Where a canonical order may keep what does not fit into memory.
+    pub scratch: PathBuf,
+}
+
+/// A scan on its way.
+pub struct Scan {
+    chunks: mpsc::Receiver<Bytes>,
+    task: Option<AbortOnDropHandle<Result<Scanned, Error>>>,
+    bytes: u64,
+    keys: Arc<AtomicU64>,
+}
+
+/// A scan that came to its end.
+#[derive(Debug)]
+pub struct Scanned {
+    /// What was written.
+    pub summary: Summary,
+    /// Keys whose type is unknown to this version: they are kept, but not in the counts.
+    pub unknown: u64,
+    /// The version in the payloads' footers, 0 when there was no key.
+    pub rdb_version: u16,
+    /// What was done without, and why.
+    pub remarks: Vec<String>,
+}
+
+impl Scan {
+    /// Asks for the first keys; what the server refuses is told here, before anything is written.
+    ///
+    /// # Errors
+    /// When the server refuses `SCAN` or `DUMP`.
+    pub async fn start(
+        mut client: Client,
+        server: &Server,
+        options: ScanOptions,
+    ) -> Result<Self, Error> {
+        client.take_replies_of(LARGEST_VALUE_BYTES);
+        client.run(&[b"SCAN", b"0", b"COUNT", b"1"]).await?;
+        // Of a name that nobody has: only the right to ask is of interest.
+        may(&mut client, &[b"DUMP", b"coffer:none"]).await?;
+        let sizes = may(&mut client, &[b"MEMORY", b"USAGE", b"coffer:none"]).await.is_ok();
+        let pacer = Pacer::measure(&mut client, options.pace).await?;
+        let functions = match server.is_at_least(7, 0) && options.filter.is_all() {
+            true => Some(client.ask(&[b"FUNCTION", b"DUMP"]).await?),
+            false => None,
+        };
+        let keys = Arc::<AtomicU64>::default();
+        let (sender, chunks) = mpsc::channel(QUEUE);
+        let writer = Writer::new(sender, keys.clone());
+        let databases =
+            server.databases.keys().copied().filter(|db| options.filter.takes_database(*db));
+        let work = Work {
+            databases: databases.collect(),
+            walker: Walker::new(client, server, options.filter, sizes, pacer),
+            writer,
+            sorter: (options.order == Order::Canonical).then(|| Sorter::new(options.scratch)),
+            functions,
+            remarks: (!sizes)
+                .then(|| {
+                    "the sizes of values could not be asked for (grant +memory|usage): \
+                they were read a few at a time"
+                        .to_owned()
+                })
+                .into_iter()
+                .collect(),
+        };
+        let task = AbortOnDropHandle::new(tokio::spawn(work.run()));
+        Ok(Self { chunks, task: Some(task), bytes: 0, keys })
+    }
+
+    /// The next piece, at most 1 MiB; `None` after the last one.
+    ///
+    /// # Errors
+    /// When the server fails, or the connection.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        let chunk = self.chunks.recv().await;
+        self.bytes += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        Ok(chunk)
+    }
+
+    /// Bytes so far.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Keys so far.
+    #[must_use]
+    pub fn keys(&self) -> u64 {
+        self.keys.load(Ordering::Relaxed)
+    }
+
+    /// Confirms that the scan came to its end, and says what it found.
+    ///
+    /// # Errors
+    /// When it did not.
+    pub async fn finish(mut self) -> Result<Scanned, Error> {
+        // A task that is gone without a result has panicked.
+        let gone = || Error::Scratch {
+            act: "scan",
+            source: std::io::Error::other("the scan ended without a result"),
+        };
+        match self.task.take() {
+            Some(task) => task.await.map_err(|_| gone())?,
+            None => Err(gone()),
+        }
+    }
+}
+
+/// Asks about a key that nobody has; the server of a cluster may say that it would be elsewhere.
+async fn may(client: &mut Client, command: &[&[u8]]) -> Result<(), Error> {
+    match client.ask(command).await? {
+        Reply::Error(reply) if !matches!(first_word(&reply), "MOVED" | "ASK") => {
+            Err(client.refused(command, &reply))
+        }
+        _ => Ok(()),
+    }
+}
+
+struct Work {
+    databases: Vec<u64>,
+    walker: Walker,
+    writer: Writer,
+    sorter: Option<Sorter>,
+    functions: Option<Reply>,
+    remarks: Vec<String>,
+}
+
+impl Work {
+    async fn run(self) -> Result<Scanned, Error> {
+        let Self { databases, mut walker, mut writer, mut sorter, functions, mut remarks } = self;
+        match functions {
+            Some(Reply::Bulk(Some(payload))) => writer.functions(payload).await?,
+            Some(Reply::Error(reply)) => remarks.push(format!(
+                "functions are not in this backup: FUNCTION DUMP was refused: {}",
+                String::from_utf8_lossy(&reply)
+            )),
+            _ => {}
+        }
+        for database in databases {
+            walker.enter(database).await?;
+            while let Some(values) = walker.next().await? {
+                for value in values {
+                    match &mut sorter {
+                        None => writer.value(value).await?,
+                        Some(sorter) => sorter.add(value).await?,
+                    }
+                }
+            }
+        }
+        if let Some(sorter) = sorter {
+            let mut sorted = sorter.finish().await?;
+            while let Some(value) = sorted.next().await? {
+                writer.value(value).await?;
+            }
+        }
+        let (summary, unknown, rdb_version) = writer.finish().await?;
+        Ok(Scanned { summary, unknown, rdb_version, remarks })
+    }
+}

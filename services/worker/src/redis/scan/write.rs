@@ -1,0 +1,130 @@
+//! Values become commands, commands become chunks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use coffer_rdb::payload::FOOTER_LEN;
+use coffer_rdb::resp;
+use coffer_rdb::value;
+use coffer_rdb::version::Version;
+use coffer_rdb::walk::Summary;
+use tokio::sync::mpsc;
+
+use super::round::Value;
+use crate::redis::Error;
+use crate::redis::replicate::CHUNK_BYTES;
+
+/// A value of this size is passed on from where it lies instead of being copied.
+const LARGE: usize = 64 * 1024;
+
+pub(super) struct Writer {
+    chunks: mpsc::Sender<Bytes>,
+    buffer: BytesMut,
+    database: Option<u64>,
+    keys: Arc<AtomicU64>,
+    summary: Summary,
+    unknown: u64,
+    rdb_version: u16,
+}
+
+impl Writer {
+    pub(super) fn new(chunks: mpsc::Sender<Bytes>, keys: Arc<AtomicU64>) -> Self {
+        let summary = Summary::default();
+        Self {
+            chunks,
+            buffer: BytesMut::with_capacity(CHUNK_BYTES),
+            database: None,
+            keys,
+            summary,
+            unknown: 0,
+            rdb_version: 0,
+        }
+    }
+
+    /// All function libraries.
+    pub(super) async fn functions(&mut self, payload: Bytes) -> Result<(), Error> {
+        // An empty dump is a footer alone.
+        if payload.len() > FOOTER_LEN {
+            resp::write_command(&mut self.buffer, &[b"FUNCTION", b"RESTORE", &payload, b"REPLACE"]);
+            self.pass_on().await;
+        }
+        Ok(())
+    }
+
+    /// A key.
+    pub(super) async fn value(&mut self, value: Value) -> Result<(), Error> {
+        let Value { database, key, expires_at_ms, payload } = value;
+        self.count(database, expires_at_ms.is_some(), &payload);
+        if self.database != Some(database) {
+            let index = database.to_string();
+            resp::write_command(&mut self.buffer, &[b"SELECT", index.as_bytes()]);
+            self.database = Some(database);
+        }
+        let out = &mut self.buffer;
+        resp::write_array(out, if expires_at_ms.is_some() { 6 } else { 5 });
+        resp::write_bulk(out, b"RESTORE");
+        resp::write_bulk(out, &key);
+        resp::write_bulk(out, expires_at_ms.unwrap_or(0).to_string().as_bytes());
+        resp::write_bulk_head(out, payload.len());
+        if payload.len() < LARGE {
+            out.extend_from_slice(&payload);
+        } else {
+            self.flush().await;
+            let mut payload = payload;
+            while !payload.is_empty() {
+                let piece = payload.split_to(payload.len().min(CHUNK_BYTES));
+                self.send(piece).await;
+            }
+        }
+        let out = &mut self.buffer;
+        out.extend_from_slice(b"\r\n");
+        resp::write_bulk(out, b"REPLACE");
+        if expires_at_ms.is_some() {
+            resp::write_bulk(out, b"ABSTTL");
+        }
+        self.pass_on().await;
+        Ok(())
+    }
+
+    fn count(&mut self, database: u64, expiring: bool, payload: &[u8]) {
+        self.keys.fetch_add(1, Ordering::Relaxed);
+        let here = self.summary.databases.entry(database).or_default();
+        here.expiring += u64::from(expiring);
+        let footer = payload.len().checked_sub(FOOTER_LEN).map(|at| &payload[at..]);
+        let (Some(code), Some([low, high, ..])) = (payload.first(), footer) else {
+            self.unknown += 1;
+            return;
+        };
+        self.rdb_version = u16::from_le_bytes([*low, *high]);
+        match value::lookup(*code, Version::from_footer(self.rdb_version)) {
+            Some(known) => *here.keys.entry(known.kind).or_default() += 1,
+            None => self.unknown += 1,
+        }
+    }
+
+    async fn pass_on(&mut self) {
+        while self.buffer.len() >= CHUNK_BYTES {
+            let chunk = self.buffer.split_to(CHUNK_BYTES).freeze();
+            self.send(chunk).await;
+        }
+    }
+
+    async fn flush(&mut self) {
+        self.pass_on().await;
+        if !self.buffer.is_empty() {
+            let chunk = self.buffer.split().freeze();
+            self.send(chunk).await;
+        }
+    }
+
+    async fn send(&self, chunk: Bytes) {
+        // Nobody takes it any more when the backup was given up, and then this task is dropped, too.
+        let _ = self.chunks.send(chunk).await;
+    }
+
+    pub(super) async fn finish(mut self) -> Result<(Summary, u64, u16), Error> {
+        self.flush().await;
+        Ok((self.summary, self.unknown, self.rdb_version))
+    }
+}

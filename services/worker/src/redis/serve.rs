@@ -1,0 +1,223 @@
+//! Plays the master: the empty target attaches to us, loads the RDB at its own loading speed, and is made a
+//! master again. Nothing is faster, and nothing is closer to the original: the server reads the file itself.
+//!
+//! The target must reach us. We listen at the address by which we reach it, and serve one connection from
+//! its address only, since what we hand out is all of the data.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use coffer_rdb::resp::{CommandReader, Reply};
+use coffer_rdb::strings::printable;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::{Client, Error, Node, Server};
+
+/// A command of a replica's handshake is never larger.
+const LARGEST_COMMAND: u64 = 64 * 1024;
+/// A replica attaches once a second; this long it may take until it comes.
+const ATTACH_LIMIT: Duration = Duration::from_secs(30);
+/// Between two looks at whether the target is done.
+const PAUSE: Duration = Duration::from_millis(20);
+/// A target that loads tells nothing else; how long it may take after the last byte without an answer.
+const LOAD_LIMIT: Duration = Duration::from_secs(3600);
+const SERVING: &str = "serve the dump to";
+
+/// A target that is to attach.
+pub struct Serving {
+    client: Client,
+    address: String,
+    listener: TcpListener,
+    peer: IpAddr,
+    replica: Option<TcpStream>,
+    /// Whether the target was told to attach, and has to be told to let go.
+    attached: bool,
+}
+
+impl Serving {
+    /// Makes sure that the target may be loaded this way, and listens for it.
+    ///
+    /// # Errors
+    /// Says what does not fit.
+    pub async fn prepare(node: Node, flush: bool) -> Result<Self, Error> {
+        let Node { mut client, server, .. } = node;
+        let address = client.address().to_owned();
+        let refuse =
+            |why: &str| Error::Replication { address: address.clone(), why: why.to_owned() };
+        if server.cluster {
+            return Err(refuse("it is in cluster mode, where REPLICAOF is not allowed"));
+        }
+        if let Some(master) = server.master {
+            return Err(Error::Replica { address, master });
+        }
+        if server.keys > 0 && !flush {
+            return Err(refuse(
+                "it holds keys, and attaching would delete them; set `flush: true` to allow that",
+            ));
+        }
+        if !server.replicas.is_empty() {
+            return Err(refuse(
+                "it has replicas, which a new history would make copy everything again",
+            ));
+        }
+        let Some((here, there)) = client.addresses() else {
+            return Err(refuse("it is reached through a Unix socket, so that it has no way back"));
+        };
+        let tls = client.ask(&[b"CONFIG", b"GET", b"tls-replication"]).await?;
+        if matches!(value_of(&tls).as_deref(), Some(b"yes")) {
+            return Err(refuse("it attaches to masters by TLS only (tls-replication yes)"));
+        }
+        let listener = TcpListener::bind(SocketAddr::new(here.ip(), 0)).await;
+        let listener =
+            listener.map_err(|source| Error::Listen { address: here.ip().to_string(), source })?;
+        Ok(Self { client, address, listener, peer: there.ip(), replica: None, attached: false })
+    }
+
+    /// Tells the target to attach, and answers its greeting up to where the file is due.
+    ///
+    /// # Errors
+    /// When it refuses, or does not come.
+    pub async fn attach(&mut self, bytes: u64) -> Result<(), Error> {
+        let here = self.listener.local_addr().map_err(|source| self.lost(source))?;
+        let (host, port) = (here.ip().to_string(), here.port().to_string());
+        // Known to Redis as REPLICAOF since 5.0; the old name still works everywhere.
+        self.client.run(&[b"SLAVEOF", host.as_bytes(), port.as_bytes()]).await?;
+        self.attached = true;
+        let no_way_back = || Error::Replication {
+            address: self.address.clone(),
+            why: format!(
+                "it did not attach to {here} within {} s: there is no way from it to this Job; use `load: keys`, or \
+                 open the network policies",
+                ATTACH_LIMIT.as_secs()
+            ),
+        };
+        let deadline = Instant::now() + ATTACH_LIMIT;
+        let mut socket = loop {
+            let accepted = tokio::time::timeout_at(deadline, self.listener.accept()).await;
+            let (socket, from) =
+                accepted.map_err(|_| no_way_back())?.map_err(|source| self.lost(source))?;
+            if from.ip() == self.peer {
+                break socket;
+            }
+            tracing::warn!(%from, "refused to serve somebody who is not the target");
+        };
+        let greeted = timeout(ATTACH_LIMIT, greet(&mut socket, bytes)).await;
+        match greeted {
+            Err(_) => return Err(no_way_back()),
+            Ok(Err(source)) => return Err(self.lost(source)),
+            Ok(Ok(())) => self.replica = Some(socket),
+        }
+        Ok(())
+    }
+
+    /// Sends a piece of the file.
+    ///
+    /// # Errors
+    /// When the target hangs up: it has met something that it cannot load.
+    pub async fn send(&mut self, piece: &Bytes) -> Result<(), Error> {
+        let Some(replica) = &mut self.replica else { return Err(self.broken()) };
+        match replica.write_all(piece).await {
+            Ok(()) => Ok(()),
+            Err(source) => Err(self.lost(source)),
+        }
+    }
+
+    /// Waits until the target has loaded everything, and makes it a master again. Gives back what it says
+    /// about itself then.
+    ///
+    /// # Errors
+    /// When it did not load the file.
+    pub async fn finish(mut self) -> Result<Server, Error> {
+        let deadline = Instant::now() + LOAD_LIMIT;
+        while !Server::ask(&mut self.client).await?.link_is_up {
+            // A file that it cannot read makes it hang up and attach anew.
+            if self.has_come_again().await {
+                return Err(Error::Replication {
+                    address: self.address.clone(),
+                    why: "it hung up and came again: it could not load the file; its log says why"
+                        .to_owned(),
+                });
+            }
+            if Instant::now() > deadline {
+                return Err(Error::Stalled {
+                    address: self.address.clone(),
+                    act: SERVING,
+                    idle: LOAD_LIMIT,
+                });
+            }
+            sleep_until(Instant::now() + PAUSE).await;
+        }
+        self.client.run(&[b"SLAVEOF", b"NO", b"ONE"]).await?;
+        self.attached = false;
+        Server::ask(&mut self.client).await
+    }
+
+    async fn has_come_again(&self) -> bool {
+        matches!(timeout(Duration::ZERO, self.listener.accept()).await, Ok(Ok(_)))
+    }
+
+    /// Lets a target go that did not get everything: without that it would try to attach for ever.
+    pub async fn give_up(mut self) {
+        if self.attached {
+            let _ = self.client.ask(&[b"SLAVEOF", b"NO", b"ONE"]).await;
+        }
+    }
+
+    fn lost(&self, source: std::io::Error) -> Error {
+        Error::Lost { address: self.address.clone(), act: SERVING, source }
+    }
+
+    fn broken(&self) -> Error {
+        self.lost(std::io::ErrorKind::NotConnected.into())
+    }
+}
+
+/// Answers a replica until it has asked for a sync.
+async fn greet(socket: &mut TcpStream, bytes: u64) -> std::io::Result<()> {
+    let mut reader = CommandReader::new(LARGEST_COMMAND);
+    let mut buffer = BytesMut::with_capacity(4096);
+    loop {
+        while let Some(command) = reader.next().map_err(std::io::Error::other)? {
+            let name = command.first().map(|name| name.to_ascii_uppercase()).unwrap_or_default();
+            let answer = match name.as_slice() {
+                b"PING" => "+PONG\r\n".to_owned(),
+                // With masterauth set it logs in; it is welcome without.
+                b"AUTH" | b"REPLCONF" => "+OK\r\n".to_owned(),
+                b"PSYNC" => {
+                    let id: String = (0..5).map(|_| format!("{:08x}", rand_word())).collect();
+                    socket
+                        .write_all(format!("+FULLRESYNC {id} 1\r\n${bytes}\r\n").as_bytes())
+                        .await?;
+                    return Ok(());
+                }
+                other => format!("-ERR unknown command '{}'\r\n", printable(other, 40)),
+            };
+            socket.write_all(answer.as_bytes()).await?;
+        }
+        buffer.clear();
+        if socket.read_buf(&mut buffer).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        reader.feed(&buffer);
+    }
+}
+
+/// A word of a replication id that no server has had before; no secret.
+fn rand_word() -> u32 {
+    use std::hash::{BuildHasher, RandomState};
+    let hash = RandomState::new().hash_one(0_u8);
+    u32::try_from(hash & u64::from(u32::MAX)).unwrap_or_default()
+}
+
+fn value_of(reply: &Reply) -> Option<Bytes> {
+    match reply {
+        Reply::Array(Some(pair)) => match pair.get(1) {
+            Some(Reply::Bulk(Some(value))) => Some(value.clone()),
+            _ => None,
+        },
+        _ => None,
+    }
+}

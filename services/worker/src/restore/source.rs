@@ -1,0 +1,218 @@
+//! The data files of a snapshot: one, or one for each shard of a cluster. Every byte is checked against the
+//! sums of the gateway and of the backup.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use coffer_api::manifest;
+use coffer_proto::storage::v1 as proto;
+use coffer_runtime::fault::{Class, Fault as _, chain};
+use sha2::{Digest, Sha256};
+use tokio::time::{Instant, sleep};
+
+use crate::error::Error;
+use crate::gateway::{self, Download, Gateway, Part};
+
+/// Between two attempts at a gateway that is full or away, doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// Where the files come from.
+pub(super) struct Source {
+    gateway: Gateway,
+    request: proto::RestoreRequest,
+    wait: Duration,
+}
+
+/// A data file.
+pub(super) struct File {
+    header: proto::RestoreHeader,
+    /// The first file is open already.
+    open: Option<Download>,
+}
+
+/// A data file on its way down.
+pub(super) struct Pouring {
+    download: Download,
+    header: proto::RestoreHeader,
+    sum: Sha256,
+    bytes: u64,
+    ended: bool,
+}
+
+impl Source {
+    pub(super) const fn new(
+        gateway: Gateway,
+        request: proto::RestoreRequest,
+        wait: Duration,
+    ) -> Self {
+        Self { gateway, request, wait }
+    }
+
+    /// Finds the data files, in the order of the manifest.
+    pub(super) async fn open(&self) -> Result<Vec<File>, Error> {
+        let refused = match self.ask(self.request.clone()).await {
+            Ok(download) => return Ok(vec![File::of(download)]),
+            Err(error) => error,
+        };
+        // Several files: the manifest names them.
+        if refused.class() != Class::Invalid {
+            return Err(refused);
+        }
+        let path = manifest::PATH.to_owned();
+        let request = proto::RestoreRequest { path, ..self.request.clone() };
+        let Ok(download) = self.ask(request).await else { return Err(refused) };
+        let header = download.header;
+        let Some(manifest) = &header.manifest else { return Err(refused) };
+        let snapshot = header.snapshot.clone().unwrap_or_default().id;
+        let mut files = Vec::new();
+        for file in &manifest.files {
+            let request = proto::RestoreRequest {
+                // That one, whatever `latest` is by now.
+                snapshot: snapshot.clone(),
+                path: file.path.clone(),
+                ..self.request.clone()
+            };
+            let mut file = File::of(self.ask(request).await?);
+            // Streams that wait for their turn would hold the gateway's memory.
+            file.open = None;
+            files.push(file);
+        }
+        Ok(files)
+    }
+
+    /// Opens a file; a gateway that is full or away is asked again.
+    async fn ask(&self, request: proto::RestoreRequest) -> Result<Download, Error> {
+        let deadline = Instant::now() + self.wait;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.gateway.download(request.clone()).await {
+                Err(error)
+                    if gateway::may_be_repeated(&error) && Instant::now() + pause < deadline =>
+                {
+                    tracing::warn!(
+                        error = chain(&error),
+                        ?pause,
+                        "the storage-gateway will be asked again"
+                    );
+                }
+                result => return result,
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Begins to read a file, from its start.
+    pub(super) async fn download(&self, file: &mut File) -> Result<Pouring, Error> {
+        let download = match file.open.take() {
+            Some(download) => download,
+            None => self.again(file).await?,
+        };
+        Ok(Pouring::new(download))
+    }
+
+    /// Reads a file beside the reading of it that is to load it.
+    pub(super) async fn look_through(&self, file: &File) -> Result<Pouring, Error> {
+        self.again(file).await.map(Pouring::new)
+    }
+
+    async fn again(&self, file: &File) -> Result<Download, Error> {
+        let request = proto::RestoreRequest {
+            snapshot: file.snapshot_id(),
+            path: file.header.path.clone(),
+            ..self.request.clone()
+        };
+        self.ask(request).await
+    }
+
+    pub(super) fn has_no_data(&self) -> Error {
+        Error::Differs {
+            path: "/".to_owned(),
+            snapshot: self.request.snapshot.clone(),
+            problem: "its manifest names no data file".to_owned(),
+        }
+    }
+}
+
+impl File {
+    fn of(download: Download) -> Self {
+        Self { header: download.header.clone(), open: Some(download) }
+    }
+
+    pub(super) fn path(&self) -> &str {
+        &self.header.path
+    }
+
+    pub(super) const fn size(&self) -> u64 {
+        self.header.size
+    }
+
+    pub(super) const fn manifest(&self) -> Option<&proto::Manifest> {
+        self.header.manifest.as_ref()
+    }
+
+    pub(super) fn snapshot_id(&self) -> String {
+        self.header.snapshot.clone().unwrap_or_default().id
+    }
+
+    pub(super) fn differs(&self, problem: String) -> Error {
+        differs(&self.header, problem)
+    }
+}
+
+impl Pouring {
+    fn new(download: Download) -> Self {
+        let header = download.header.clone();
+        Self { download, header, sum: Sha256::new(), bytes: 0, ended: false }
+    }
+
+    /// The next piece; `None` once all have come and are what was stored.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        if self.ended {
+            return Ok(None);
+        }
+        match self.download.next().await? {
+            Part::Chunk(chunk) => {
+                self.sum.update(&chunk);
+                self.bytes += chunk.len() as u64;
+                Ok(Some(chunk))
+            }
+            Part::Finish(finish) => {
+                self.ended = true;
+                let sum = std::mem::take(&mut self.sum).finalize();
+                verify(&self.header, &finish, self.bytes, &sum).map(|()| None)
+            }
+        }
+    }
+}
+
+/// Whether what came is what the gateway sent, and what the backup stored.
+fn verify(
+    header: &proto::RestoreHeader,
+    finish: &proto::RestoreFinish,
+    bytes: u64,
+    sha256: &[u8],
+) -> Result<(), Error> {
+    let path = &header.path;
+    let problem = if bytes != header.size || bytes != finish.bytes {
+        format!("{bytes} bytes came of the {} that are in it", header.size)
+    } else if finish.sha256 != sha256 {
+        "its SHA-256 changed on the way".to_owned()
+    } else {
+        let stored = header.manifest.iter().flat_map(|manifest| &manifest.files);
+        let stored = stored.filter(|file| file.path == *path).find(|file| file.sha256 != sha256);
+        let Some(stored) = stored else { return Ok(()) };
+        format!(
+            "its SHA-256 is {}, and was {} when it was made",
+            hex::encode(sha256),
+            hex::encode(&stored.sha256)
+        )
+    };
+    Err(differs(header, problem))
+}
+
+fn differs(header: &proto::RestoreHeader, problem: String) -> Error {
+    let snapshot = header.snapshot.clone().unwrap_or_default().id;
+    Error::Differs { path: header.path.clone(), snapshot, problem }
+}

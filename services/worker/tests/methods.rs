@@ -1,0 +1,262 @@
+//! The ways out and in besides the first: scans, parts of the data, conflicts, and what is told about them.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+mod support;
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use coffer_api::outcome::Outcome;
+use coffer_api::session::{Redis, Sensitive};
+use coffer_rdb::resp::Reply;
+use coffer_runtime::Runtime;
+use support::gateway::Services;
+use support::job::{BACKUP, RESTORE, backed_up, failed, restored, run_with, session};
+use support::{PASSWORD, TestServer, fill, line};
+
+async fn backup(redis: Redis, endpoint: &str, more: &[&str]) -> Outcome {
+    run_with(&session("BackupSession", redis, endpoint), BACKUP, more, &Runtime::new()).await
+}
+
+async fn restore(redis: Redis, endpoint: &str, more: &[&str]) -> Outcome {
+    run_with(&session("RestoreSession", redis, endpoint), RESTORE, more, &Runtime::new()).await
+}
+
+async fn size(server: &TestServer) -> i64 {
+    match line(&mut server.client().await, "DBSIZE").await {
+        Reply::Integer(size) => size,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_scan_holds_everything_in_either_order_and_redis_cli_reads_it() {
+    let (source, services) = (TestServer::start(&[]), Services::default());
+    fill(&mut source.client().await).await;
+    let endpoint = services.serve().await;
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = format!("--scratch-dir={}", scratch.path().display());
+    let mut counts = vec![];
+    for more in [
+        &["--method=replication"][..],
+        &["--method=scan"],
+        &["--method=scan", "--pace=full"],
+        &["--order=canonical", &dir],
+    ] {
+        let done = backed_up(backup(source.redis(), &endpoint, more).await);
+        counts.push(done.keys.clone());
+        if more[0] == "--method=replication" {
+            continue;
+        }
+        assert_eq!((done.method.as_str(), done.path.as_str()), ("scan", "dumpfile.resp"));
+        assert!(done.counted);
+        for _ in 0..2 {
+            let target = TestServer::start(&[]);
+            let outcome = restore(target.redis(), &endpoint, &[]).await;
+            assert_eq!(outcome.warnings, [] as [&str; 0]);
+            let done = restored(outcome);
+            assert_eq!((&done.restored, done.functions), (&counts[0], 1));
+            assert_eq!(source.digest().await, target.digest().await);
+        }
+    }
+    assert!(counts.iter().all(|count| *count == counts[0]), "{counts:?}");
+    // Canonical: names in order within each database, whatever the server's table looks like.
+    let data = services.get(|stored| stored.data.clone());
+    let mut reader = coffer_rdb::resp::CommandReader::new(1 << 30);
+    reader.feed(&data);
+    let mut last = None;
+    while let Some(command) = reader.next().unwrap() {
+        match &command[0][..] {
+            b"SELECT" => last = None,
+            b"RESTORE" => {
+                assert!(last.is_none_or(|last| last < command[1]));
+                last = Some(command[1].clone());
+            }
+            _ => {}
+        }
+    }
+    // Without Coffer.
+    let target = TestServer::start(&[]);
+    target.client().await;
+    let mut cli = Command::new("redis-cli")
+        .args(["-p", &target.port.to_string(), "--pipe"])
+        .env("REDISCLI_AUTH", PASSWORD)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    cli.stdin.take().unwrap().write_all(&data).unwrap();
+    assert!(cli.wait().unwrap().success());
+    assert_eq!(source.digest().await, target.digest().await);
+}
+
+#[tokio::test]
+async fn auto_goes_down_the_list_and_says_why() {
+    let (source, services) = (TestServer::start(&[]), Services::default());
+    let mut admin = source.client().await;
+    line(&mut admin, "SET k v").await;
+    line(&mut admin, "ACL SETUSER scanner on >pw %R~* +scan +dump +pexpiretime +memory|usage +info +ping +select +function|dump").await;
+    line(&mut admin, "ACL SETUSER nothing on >pw +info +ping").await;
+    let endpoint = services.serve().await;
+    let user = |name: &str| Redis {
+        username: Some(name.to_owned()),
+        password: Some(Sensitive::new("pw")),
+        ..source.redis()
+    };
+    let done = backed_up(backup(user("scanner"), &endpoint, &[]).await);
+    assert_eq!(done.method, "scan");
+    let why = "by scan from master 127.0.0.1:";
+    assert!(done.reason.starts_with(why), "{}", done.reason);
+    assert!(
+        done.reason.contains("replication is not possible: run REPLCONF on Redis"),
+        "{}",
+        done.reason
+    );
+    services.get(|stored| {
+        assert_eq!(stored.manifest.as_ref().unwrap().method, "scan");
+        assert!(stored.header.as_ref().unwrap().tags.contains(&"coffer:method=scan".to_owned()));
+    });
+    let failure = failed(backup(user("scanner"), &endpoint, &["--method=replication"]).await);
+    assert_eq!(failure.class, "Denied");
+    let failure = failed(backup(user("nothing"), &endpoint, &[]).await);
+    assert_eq!(failure.class, "Denied");
+    assert!(failure.error.contains("+scan +dump"), "{}", failure.error);
+}
+
+#[tokio::test]
+async fn parts_of_the_data_go_out_and_in() {
+    let (source, services) = (TestServer::start(&[]), Services::default());
+    fill(&mut source.client().await).await;
+    let endpoint = services.serve().await;
+    // Out: one database and a pattern, in Stash's words and in ours.
+    let done = backed_up(backup(source.redis(), &endpoint, &["--redis-args=-db 3"]).await);
+    assert_eq!((done.method.as_str(), done.keys.values().sum::<u64>()), ("scan", 1));
+    assert!(done.reason.contains("a part of the keys is asked for"), "{}", done.reason);
+    let more = &["--include=string-1*,int", "--exclude=string-1?", "--databases=0,2-3"];
+    let done = backed_up(backup(source.redis(), &endpoint, more).await);
+    assert_eq!(done.keys.values().sum::<u64>(), 1 + 1 + 100 + 1000);
+
+    // In, from everything.
+    backed_up(backup(source.redis(), &endpoint, &["--method=replication"]).await);
+    let target = TestServer::start(&[]);
+    let more = &["--types=hash,stream", "--include=big-*,hash", "--databases=0"];
+    let done = restored(restore(target.redis(), &endpoint, more).await);
+    assert_eq!(
+        done.restored.iter().map(|(k, v)| (k.as_str(), *v)).collect::<Vec<_>>(),
+        [("hash", 2), ("stream", 1)]
+    );
+    assert_eq!(done.functions, 0);
+    let more = &["--databases=3,4", "--database-map=3:9,4:3"];
+    let done = restored(restore(target.redis(), &endpoint, more).await);
+    assert_eq!(done.restored.values().sum::<u64>(), 2);
+    for (database, value) in [(9, "3"), (3, "4")] {
+        let mut client = target.client().await;
+        line(&mut client, &format!("SELECT {database}")).await;
+        assert_eq!(line(&mut client, "GET here").await, Reply::Bulk(Some(value.into())));
+    }
+    let failure = failed(restore(target.redis(), &endpoint, &["--database-map=3:4"]).await);
+    assert!(failure.error.contains("databases 3 and 4"), "{}", failure.error);
+}
+
+#[tokio::test]
+async fn conflicts_flush_and_a_dry_run() {
+    let (source, services) = (TestServer::start(&[]), Services::default());
+    let mut client = source.client().await;
+    for command in ["SET a new", "RPUSH l 1 2", "SET only-here 1", "SELECT 2", "SET b new"] {
+        line(&mut client, command).await;
+    }
+    let endpoint = services.serve().await;
+    for method in ["--method=replication", "--method=scan"] {
+        backed_up(backup(source.redis(), &endpoint, &[method]).await);
+        let target = TestServer::start(&[]);
+        let mut there = target.client().await;
+        line(&mut there, "SET a old").await;
+        line(&mut there, "SET stranger 1").await;
+
+        let done = restored(restore(target.redis(), &endpoint, &["--dry-run=true"]).await);
+        assert_eq!((done.restored.values().sum::<u64>(), done.replaced), (4, 1));
+        assert!(done.remark.starts_with("a dry run"), "{}", done.remark);
+        assert_eq!(size(&target).await, 2);
+
+        let failure = failed(restore(target.redis(), &endpoint, &["--on-conflict=fail"]).await);
+        if method == "--method=replication" {
+            assert!(
+                failure.error.contains("key a of database 0 is in the target already"),
+                "{}",
+                failure.error
+            );
+        }
+        assert_eq!((size(&target).await, failure.keys_written), (2, 0));
+
+        let done = restored(restore(target.redis(), &endpoint, &["--on-conflict=skip"]).await);
+        assert_eq!((done.restored.values().sum::<u64>(), done.skipped), (3, 1));
+        assert_eq!(line(&mut there, "GET a").await, Reply::Bulk(Some("old".into())));
+
+        let done = restored(restore(target.redis(), &endpoint, &[]).await);
+        assert_eq!((done.replaced, size(&target).await), (4, 4));
+
+        let slow =
+            &["--flush=true", "--max-keys-per-second=100000", "--max-bytes-per-second=1000000"];
+        let done = restored(restore(target.redis(), &endpoint, slow).await);
+        assert_eq!((done.replaced, size(&target).await), (0, 3));
+        assert_eq!(source.digest().await, target.digest().await);
+    }
+    let failure =
+        failed(restore(source.redis(), &endpoint, &["--flush=true", "--on-conflict=skip"]).await);
+    assert!(failure.error.contains("flag --flush=true"), "{}", failure.error);
+}
+
+#[tokio::test]
+async fn a_memory_limit_that_is_too_small_is_told_before_anything_is_written() {
+    let (source, services) = (TestServer::start(&["--rdbcompression", "no"]), Services::default());
+    let mut client = source.client().await;
+    client.run(&[b"SET", b"large", &support::noise(8 << 20)]).await.unwrap();
+    let endpoint = services.serve().await;
+    backed_up(backup(source.redis(), &endpoint, &[]).await);
+    let target = TestServer::start(&["--maxmemory", "6mb"]);
+    let failure = failed(restore(target.redis(), &endpoint, &[]).await);
+    assert!(failure.error.contains("maxmemory is 6 MiB"), "{}", failure.error);
+    assert_eq!(failure.keys_written, 0);
+}
+
+#[tokio::test]
+async fn a_target_attaches_loads_and_is_promoted() {
+    let (source, services) = (TestServer::start(&[]), Services::default());
+    fill(&mut source.client().await).await;
+    let endpoint = services.serve().await;
+    let done = backed_up(backup(source.redis(), &endpoint, &[]).await);
+    for options in [&[][..], &["--masterauth", "anything"]] {
+        let target = TestServer::start(options);
+        target.client().await;
+        let loaded = restored(restore(target.redis(), &endpoint, &["--load=replica"]).await);
+        assert_eq!((&loaded.restored, loaded.functions), (&done.keys, 1));
+        assert_eq!(source.digest().await, target.digest().await);
+        let Reply::Bulk(Some(info)) = line(&mut target.client().await, "INFO replication").await
+        else {
+            panic!()
+        };
+        assert!(String::from_utf8_lossy(&info).contains("role:master"));
+        // What is there is not deleted without a word.
+        let failure = failed(restore(target.redis(), &endpoint, &["--load=replica"]).await);
+        assert!(failure.error.contains("it holds keys"), "{}", failure.error);
+        line(&mut target.client().await, "SET stranger 1").await;
+        let more = &["--load=replica", "--flush=true"];
+        restored(restore(target.redis(), &endpoint, more).await);
+        assert_eq!(source.digest().await, target.digest().await);
+    }
+    let failure =
+        failed(restore(source.redis(), &endpoint, &["--load=replica", "--types=hash"]).await);
+    assert!(failure.error.contains("need `load: keys`"), "{}", failure.error);
+    // Cut off in the midst, nothing of it stays, and the target is a master again.
+    let target = TestServer::start(&[]);
+    target.client().await;
+    services.set(|stored| stored.fault = support::gateway::Fault::NoFinish);
+    let failure = failed(restore(target.redis(), &endpoint, &["--load=replica"]).await);
+    assert!(failure.error.contains("ended the data without its finish"), "{}", failure.error);
+    assert_eq!(size(&target).await, 0);
+    let Reply::Bulk(Some(info)) = line(&mut target.client().await, "INFO replication").await else {
+        panic!()
+    };
+    assert!(String::from_utf8_lossy(&info).contains("role:master"));
+}

@@ -1,0 +1,153 @@
+//! Sets of servers: a cluster, and a master with replicas and Sentinels.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use coffer_api::session::Redis;
+use coffer_rdb::resp::Reply;
+use coffer_worker::redis::{Client, Error, connect};
+
+use super::{PASSWORD, TestServer, WAIT, free_port, line};
+
+/// A cluster of three masters.
+pub(crate) struct Cluster {
+    pub(crate) servers: Vec<TestServer>,
+}
+
+impl Cluster {
+    /// Starts one and waits until all of its servers agree.
+    pub(crate) async fn start() -> Self {
+        let servers: Vec<TestServer> = (0..3).map(|_| TestServer::start_for_cluster()).collect();
+        let mut addresses = Vec::new();
+        for server in &servers {
+            server.client().await;
+            addresses.push(format!("127.0.0.1:{}", server.port));
+        }
+        let made = Command::new("redis-cli")
+            .args(["--cluster", "create"])
+            .args(&addresses)
+            .arg("--cluster-yes")
+            .env("REDISCLI_AUTH", PASSWORD)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(made.success());
+        let cluster = Self { servers };
+        for server in &cluster.servers {
+            until(&server.redis(), &["CLUSTER", "INFO"], "cluster_state:ok").await;
+        }
+        cluster
+    }
+
+    pub(crate) fn redis(&self) -> Redis {
+        self.servers[0].redis()
+    }
+
+    /// Runs a command on all masters and gives the sum of their answers.
+    pub(crate) async fn sum(&self, command: &str) -> i64 {
+        let mut sum = 0;
+        for server in &self.servers {
+            match line(&mut server.client().await, command).await {
+                Reply::Integer(number) => sum += number,
+                other => panic!("{other:?}"),
+            }
+        }
+        sum
+    }
+}
+
+/// A master, a replica and a Sentinel that watches them as `mymaster`.
+pub(crate) struct Watched {
+    pub(crate) master: TestServer,
+    pub(crate) replica: TestServer,
+    pub(crate) sentinel: u16,
+    sentinels: Vec<Child>,
+    _dir: tempfile::TempDir,
+}
+
+impl Watched {
+    pub(crate) async fn start() -> Self {
+        let auth = ["--masterauth", PASSWORD];
+        let master = TestServer::start(&auth);
+        master.client().await;
+        let replicaof = format!("127.0.0.1 {}", master.port);
+        let replica =
+            TestServer::start(&[&auth[..], &["--replicaof", replicaof.as_str()]].concat());
+        until(&replica.redis(), &["INFO", "replication"], "master_link_status:up").await;
+        until(&master.redis(), &["INFO", "replication"], "state=online").await;
+        let dir = tempfile::tempdir().unwrap();
+        let (mut sentinels, mut ports) = (Vec::new(), Vec::new());
+        for index in 0..3 {
+            let port = free_port();
+            let path = dir.path().join(format!("sentinel-{index}.conf"));
+            let config = format!(
+                "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor mymaster 127.0.0.1 {} 2\n\
+                 sentinel auth-pass mymaster \"{PASSWORD}\"\nsentinel down-after-milliseconds mymaster 1000\n\
+                 sentinel failover-timeout mymaster 5000\n",
+                dir.path().display(),
+                master.port
+            );
+            std::fs::write(&path, config).unwrap();
+            let child = Command::new("redis-server")
+                .arg(&path)
+                .arg("--sentinel")
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap();
+            sentinels.push(child);
+            ports.push(port);
+        }
+        let watched = Self { master, replica, sentinel: ports[0], sentinels, _dir: dir };
+        for port in ports {
+            let redis = Redis { port, ..watched.redis() };
+            until(&redis, &["SENTINEL", "MASTER", "mymaster"], "num-other-sentinels 2").await;
+            until(&redis, &["SENTINEL", "MASTER", "mymaster"], "num-slaves 1").await;
+        }
+        watched
+    }
+
+    /// The Sentinel's address; as with any AppBinding, with the password of the Redis.
+    pub(crate) fn redis(&self) -> Redis {
+        Redis { port: self.sentinel, ..self.master.redis() }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        for sentinel in &mut self.sentinels {
+            let _ = sentinel.kill();
+            let _ = sentinel.wait();
+        }
+    }
+}
+
+/// Waits until the answer to a command, its parts joined by spaces, holds a text.
+pub(crate) async fn until(redis: &Redis, command: &[&str], text: &str) {
+    let waiting = async {
+        loop {
+            if let Ok(answer) = ask(redis, command).await
+                && answer.contains(text)
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(30), waiting).await;
+    waited.unwrap_or_else(|_| panic!("{command:?} never said {text}"));
+}
+
+async fn ask(redis: &Redis, command: &[&str]) -> Result<String, Error> {
+    let mut client: Client = connect(redis, WAIT).await?;
+    let command: Vec<&[u8]> = command.iter().map(|word| word.as_bytes()).collect();
+    Ok(flat(&client.run(&command).await?))
+}
+
+fn flat(reply: &Reply) -> String {
+    match reply {
+        Reply::Bulk(Some(text)) | Reply::Status(text) => String::from_utf8_lossy(text).into_owned(),
+        Reply::Array(Some(parts)) => parts.iter().map(flat).collect::<Vec<_>>().join(" "),
+        other => format!("{other:?}"),
+    }
+}

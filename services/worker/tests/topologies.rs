@@ -1,0 +1,120 @@
+//! A cluster of three masters, and a master with a replica and three Sentinels.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+mod support;
+
+use coffer_runtime::Runtime;
+use support::gateway::Services;
+use support::job::{BACKUP, RESTORE, backed_up, failed, restored, run, run_with, session};
+use support::sets::{Cluster, Watched, until};
+use support::{TestServer, line};
+
+#[tokio::test]
+async fn a_cluster_becomes_one_snapshot_and_goes_into_any_number_of_shards() {
+    let (cluster, services) = (Cluster::start().await, Services::default());
+    let endpoint = services.serve().await;
+    for server in &cluster.servers {
+        let mut client = server.client().await;
+        // Those of other masters are refused, which is how the keys find their place.
+        for index in 0..3000 {
+            let (key, list) = (format!("key-{index}"), format!("list-{index}"));
+            client.ask(&[b"SET", key.as_bytes(), b"v"]).await.unwrap();
+            client.ask(&[b"RPUSH", list.as_bytes(), b"a", b"b"]).await.unwrap();
+        }
+    }
+    let keys = u64::try_from(cluster.sum("DBSIZE").await).unwrap();
+    assert_eq!(keys, 6000);
+    for (method, first) in [("--method=scan", "dumpfile-0.resp"), ("--method=auto", "dump-0.rdb")] {
+        let backup = session("BackupSession", cluster.redis(), &endpoint);
+        let done = backed_up(run_with(&backup, BACKUP, &[method], &Runtime::new()).await);
+        assert_eq!((done.path.as_str(), done.keys.values().sum::<u64>()), (first, keys));
+        assert!(done.reason.contains("of a cluster of 3 masters"), "{}", done.reason);
+        services.get(|stored| {
+            let manifest = stored.manifest.as_ref().unwrap();
+            assert_eq!((manifest.files.len(), manifest.shards.len()), (3, 3));
+            let slots = manifest.shards.iter().flat_map(|shard| &shard.slots);
+            assert_eq!(slots.map(|range| range.last - range.first + 1).sum::<u32>(), 16_384);
+        });
+
+        let alone = TestServer::start(&[]);
+        let restore = session("RestoreSession", alone.redis(), &endpoint);
+        let done = restored(run(&restore, RESTORE).await);
+        assert_eq!(done.restored.values().sum::<u64>(), keys);
+        let into_cluster = session("RestoreSession", cluster.redis(), &endpoint);
+        let flush = &["--flush=true"];
+        let done = restored(run_with(&into_cluster, RESTORE, flush, &Runtime::new()).await);
+        assert_eq!((done.restored.values().sum::<u64>(), done.replaced), (keys, 0));
+        assert_eq!(cluster.sum("DBSIZE").await, i64::try_from(keys).unwrap());
+
+        // What was alone goes into the shards.
+        let backup = session("BackupSession", alone.redis(), &endpoint);
+        backed_up(run_with(&backup, BACKUP, &[method], &Runtime::new()).await);
+        let done = restored(run(&into_cluster, RESTORE).await);
+        assert_eq!((done.restored.values().sum::<u64>(), done.replaced), (keys, keys));
+        assert_eq!(cluster.sum("DBSIZE").await, i64::try_from(keys).unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_slot_on_its_way_is_followed_by_a_restore_and_refused_by_a_backup() {
+    let (cluster, services) = (Cluster::start().await, Services::default());
+    let endpoint = services.serve().await;
+    let alone = TestServer::start(&[]);
+    let mut client = alone.client().await;
+    // foo is in slot 12182, which the third master holds.
+    for index in 0..100 {
+        line(&mut client, &format!("SET {{foo}}{index} v")).await;
+    }
+    backed_up(run(&session("BackupSession", alone.redis(), &endpoint), BACKUP).await);
+    let mut ids = vec![];
+    for server in &cluster.servers {
+        let coffer_rdb::resp::Reply::Bulk(Some(id)) =
+            line(&mut server.client().await, "CLUSTER MYID").await
+        else {
+            panic!()
+        };
+        ids.push(String::from_utf8(id.to_vec()).unwrap());
+    }
+    let (mut from, mut to) = (cluster.servers[2].client().await, cluster.servers[0].client().await);
+    line(&mut to, &format!("CLUSTER SETSLOT 12182 IMPORTING {}", ids[2])).await;
+    line(&mut from, &format!("CLUSTER SETSLOT 12182 MIGRATING {}", ids[0])).await;
+    let restore = session("RestoreSession", cluster.redis(), &endpoint);
+    let done = restored(run(&restore, RESTORE).await);
+    assert_eq!(done.restored.values().sum::<u64>(), 100);
+    // ASK led them all to the new master.
+    assert_eq!(line(&mut to, "DBSIZE").await, coffer_rdb::resp::Reply::Integer(100));
+    let backup = session("BackupSession", cluster.servers[2].redis(), &endpoint);
+    let failure = failed(run_with(&backup, BACKUP, &["--wait-timeout=1"], &Runtime::new()).await);
+    assert!(failure.error.contains("it is being resharded ([12182-"), "{}", failure.error);
+}
+
+#[tokio::test]
+async fn through_a_sentinel_a_replica_is_read_and_the_master_is_found_again() {
+    let (mut watched, services) = (Watched::start().await, Services::default());
+    let endpoint = services.serve().await;
+    line(&mut watched.master.client().await, "SET k v").await;
+    until(&watched.replica.redis(), &["GET", "k"], "v").await;
+    let backup = session("BackupSession", watched.redis(), &endpoint);
+    let done = backed_up(run(&backup, BACKUP).await);
+    let replica = format!("by replication from replica 127.0.0.1:{}", watched.replica.port);
+    assert!(done.reason.starts_with(&replica), "{}", done.reason);
+    assert!(done.reason.contains("as master of mymaster"), "{}", done.reason);
+    let more = &["--prefer=master"];
+    let done = backed_up(run_with(&backup, BACKUP, more, &Runtime::new()).await);
+    let master = format!("by replication from master 127.0.0.1:{}", watched.master.port);
+    assert!(done.reason.starts_with(&master), "{}", done.reason);
+    let failure =
+        failed(run_with(&backup, BACKUP, &["--sentinel-master=other"], &Runtime::new()).await);
+    assert!(failure.error.contains("watches the masters [mymaster]"), "{}", failure.error);
+
+    // It dies, and while the Sentinels have not noticed a restore waits for the next.
+    watched.master.kill();
+    let restore = session("RestoreSession", watched.redis(), &endpoint);
+    let done = restored(run(&restore, RESTORE).await);
+    assert_eq!(done.replaced, 1);
+    until(&watched.replica.redis(), &["INFO", "replication"], "role:master").await;
+    let done = backed_up(run(&backup, BACKUP).await);
+    let promoted = format!("by replication from master 127.0.0.1:{}", watched.replica.port);
+    assert!(done.reason.starts_with(&promoted), "{}", done.reason);
+}
