@@ -1,15 +1,16 @@
 # make demo    a backup and a restore of a real Redis, start to end, in under a minute
 # make test    everything that must pass before a change lands
 # make bench   speed and memory beside the peers, as a table
+# make bench-storage   the same for the storage engine alone, beside restic
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo build test fmt bench
+.PHONY: help demo build test fmt bench bench-storage
 
 TEST_RUNNER := $(shell cargo nextest --version >/dev/null 2>&1 && echo "nextest run" || echo "test")
 
 help: ## Lists the targets.
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
 demo: ## Backs a real Redis up and restores it, and compares every key.
 	@tests/tools/need redis-server=redis-server restic=restic cc=build-essential
@@ -41,3 +42,8 @@ bench: ## Measures backup and restore beside redis-cli and restic.
 	@tests/tools/need redis-server=redis-server redis-cli=redis-tools restic=restic cc=build-essential
 	@cargo build --release --package coffer-cli --package coffer-tests --bin coffer --bin bench
 	@target/release/bench
+
+bench-storage: ## Measures the storage engine beside restic, and beside what the processor allows.
+	@tests/tools/need restic=restic cc=build-essential
+	@cargo build --release --package coffer-restic --example bench-storage
+	@target/release/examples/bench-storage

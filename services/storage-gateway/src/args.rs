@@ -4,12 +4,17 @@ use crate::Config;
 use crate::place::LocalVolumes;
 use anyhow::Context as _;
 use clap::Parser;
+use coffer_restic::Compression;
 use coffer_runtime::args::{CommonArgs, GrantArgs, ListenArgs, TlsArgs};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Memory is the limit: about 80 MiB a stream.
-pub(crate) const MAX_STREAMS: usize = 16;
+/// So many share [`MEMORY_MIB`] with 12 MiB each, the least that a stream needs.
+pub(crate) const MAX_STREAMS: usize = 32;
+/// Half of all, so that one namespace never takes every place.
+pub(crate) const MAX_NAMESPACE_STREAMS: usize = 16;
+/// With windows of HTTP/2, codecs and the program itself this keeps a gateway with 32 streams below 512 MiB.
+pub(crate) const MEMORY_MIB: usize = 384;
 /// A prune of a large repository takes minutes; its callers set deadlines of their own.
 pub(crate) const LOCK_WAIT: Duration = Duration::from_secs(120);
 
@@ -35,9 +40,18 @@ pub struct Args {
     /// Directory of volumes for `local` Repositories without a cluster, `<DIR>/<namespace>/<claim>`; a hostPath is used as is
     #[arg(long, env = "COFFER_LOCAL_ROOT", value_name = "DIR")]
     pub local_root: Option<PathBuf>,
-    /// Backups and restores at a time; each needs about 80 MiB of memory
+    /// Backups and restores at a time
     #[arg(long, env = "COFFER_MAX_STREAMS", default_value_t = MAX_STREAMS)]
     pub max_streams: usize,
+    /// Backups and restores at a time for the Repositories of one namespace
+    #[arg(long, env = "COFFER_MAX_STREAMS_PER_NAMESPACE", default_value_t = MAX_NAMESPACE_STREAMS)]
+    pub max_streams_per_namespace: usize,
+    /// Memory of all backups and restores together, beside the indexes, in MiB; each is given 12 to 44 of it
+    #[arg(long, env = "COFFER_STREAM_MEMORY", value_name = "MIB", default_value_t = MEMORY_MIB)]
+    pub stream_memory: usize,
+    /// zstd level of new data, 1 to 22, or `off`; a Repository's annotation coffer.appscode.com/compression goes before it
+    #[arg(long, env = "COFFER_COMPRESSION", value_name = "LEVEL", default_value = "1")]
+    pub compression: Compression,
     /// How long an operation waits for another program's lock on the repository
     #[arg(long, env = "COFFER_LOCK_WAIT", default_value = "2m", value_parser = humantime::parse_duration)]
     pub lock_wait: Duration,
@@ -71,6 +85,9 @@ impl Args {
             client,
             volumes,
             max_streams: self.max_streams,
+            max_namespace_streams: self.max_streams_per_namespace,
+            memory: self.stream_memory.saturating_mul(1 << 20),
+            compression: self.compression,
             lock_wait: self.lock_wait,
             host: self.host,
         })

@@ -2,10 +2,14 @@
 
 use crate::place::{self, Backend, Directory, LocalVolumes, Place};
 use coffer_api::Repository;
+use coffer_restic::Compression;
 use coffer_runtime::fault::{Class, Fault};
 use coffer_runtime::grant::RepositoryRef;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
 use kube::api::Api;
+
+/// The annotation of a Repository that says how its new data are compressed: `off`, or a zstd level.
+pub const COMPRESSION: &str = "coffer.appscode.com/compression";
 
 /// A Repository's backend cannot be known.
 #[derive(Debug, thiserror::Error)]
@@ -82,11 +86,14 @@ impl Reader {
         Self { client, volumes }
     }
 
-    /// Where the Repository is, as of now. Nothing is cached: a rotated credential counts from the next call on.
+    /// Where the Repository is, as of now, and how its data are to be compressed. Nothing is cached: a rotated credential counts from the next call on.
     ///
     /// # Errors
     /// When one of the objects is missing or cannot be read, or they make no backend that this version supports.
-    pub async fn place(&self, reference: &RepositoryRef) -> Result<Place, Error> {
+    pub async fn place(
+        &self,
+        reference: &RepositoryRef,
+    ) -> Result<(Place, Option<Compression>), Error> {
         let namespace = reference.namespace.as_str();
         let repositories: Api<Repository> = Api::namespaced(self.client.clone(), namespace);
         let repository = repositories
@@ -113,7 +120,7 @@ impl Reader {
         if let Backend::Local(Directory { claim: Some(claim), .. }) = &place.backend {
             self.check_claim(reference, claim).await?;
         }
-        Ok(place)
+        Ok((place, compression(reference, &repository)?))
     }
 
     /// In a cluster no Pod starts without its claim; without one, a mistyped name would quietly begin a new repository.
@@ -130,5 +137,43 @@ impl Reader {
                 claim: claim.to_owned(),
             }),
         }
+    }
+}
+
+fn compression(
+    reference: &RepositoryRef,
+    repository: &Repository,
+) -> Result<Option<Compression>, place::Error> {
+    let annotations = repository.metadata.annotations.as_ref();
+    let parsed = annotations.and_then(|all| all.get(COMPRESSION)).map(|text| text.parse());
+    parsed.transpose().map_err(|error: coffer_restic::Error| place::Error::BadField {
+        repository: reference.clone(),
+        field: COMPRESSION,
+        problem: error.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_repository_may_say_how_it_is_compressed() {
+        let reference = RepositoryRef { namespace: "demo".to_owned(), name: "repo".to_owned() };
+        let parse = |annotations: serde_json::Value| {
+            let repository = serde_json::from_value(json!({
+                "apiVersion": "stash.appscode.com/v1alpha1",
+                "kind": "Repository",
+                "metadata": {"name": "repo", "annotations": annotations},
+                "spec": {"backend": {"storageSecretName": "storage"}},
+            }));
+            compression(&reference, &repository.unwrap())
+        };
+        assert_eq!(parse(json!({})).unwrap(), None);
+        assert_eq!(parse(json!({COMPRESSION: "off"})).unwrap(), Some(Compression::Off));
+        assert_eq!(parse(json!({COMPRESSION: "9"})).unwrap(), Some(Compression::Level(9)));
+        let text = parse(json!({COMPRESSION: "best"})).unwrap_err().to_string();
+        assert!(text.contains(COMPRESSION) && text.contains("demo/repo"), "{text}");
     }
 }

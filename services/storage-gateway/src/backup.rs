@@ -129,17 +129,28 @@ pub struct Summary {
     pub took: Duration,
 }
 
+/// What a backup is made with.
+pub struct Work<'a> {
+    /// Where the repository is open, or will be.
+    pub repositories: &'a Repositories,
+    /// How data is compressed, unless the Repository says otherwise.
+    pub compression: restic::Compression,
+    /// The time.
+    pub clock: &'a Clock,
+    /// Counts the bytes.
+    pub figures: &'a metrics::Stream,
+}
+
 /// Stores the files of the stream as one snapshot.
 ///
 /// # Errors
 /// In every case of an error no snapshot exists.
 pub async fn run(
-    repositories: &Repositories,
+    work: Work<'_>,
     header: Header,
     messages: impl Stream<Item = Result<Message, Error>>,
-    clock: &Clock,
-    figures: &metrics::Stream,
 ) -> Result<Summary, Error> {
+    let Work { repositories, compression, clock, figures } = work;
     let started = clock.now();
     check(&header)?;
     let opened = repositories.open(&header.repository, Missing::Create).await?;
@@ -149,6 +160,7 @@ pub async fn run(
         paths: header.paths.clone(),
         time: header.time.unwrap_or_else(|| started.fixed_offset()),
         verify: header.verify,
+        compression: opened.compression.unwrap_or(compression),
         ..restic::BackupOptions::default()
     };
     let failed = || opened.place.failed("back up to");

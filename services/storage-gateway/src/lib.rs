@@ -15,6 +15,7 @@
 //!
 //! Reading order: [`place`], [`repositories`], [`backup`], [`restore`], then `server`.
 
+mod admission;
 pub mod args;
 pub mod backend;
 pub mod backup;
@@ -52,8 +53,14 @@ pub struct Config {
     pub client: kube::Client,
     /// What `local` backends mean here.
     pub volumes: LocalVolumes,
-    /// Backups and restores at a time. Each needs about 80 MiB.
+    /// Backups and restores at a time.
     pub max_streams: usize,
+    /// The same for the Repositories of one namespace.
+    pub max_namespace_streams: usize,
+    /// What all streams together may hold beside the indexes, in bytes. Each is given 12 to 44 MiB of it.
+    pub memory: usize,
+    /// How data is compressed, unless its Repository says otherwise.
+    pub compression: coffer_restic::Compression,
     /// How long an operation waits for another's lock on the repository.
     pub lock_wait: Duration,
     /// The name of this machine or pod in lock files.
@@ -71,6 +78,9 @@ impl Config {
             client,
             volumes: LocalVolumes::None,
             max_streams: args::MAX_STREAMS,
+            max_namespace_streams: args::MAX_NAMESPACE_STREAMS,
+            memory: args::MEMORY_MIB << 20,
+            compression: coffer_restic::Compression::default(),
             lock_wait: args::LOCK_WAIT,
             host: "coffer".to_owned(),
         }
@@ -88,21 +98,39 @@ pub struct App {
 /// # Errors
 /// When the address cannot be bound or the certificates are unusable.
 pub async fn build(config: Config, runtime: &Runtime) -> Result<App, grpc::Error> {
-    let Config { listen, tls, verifier, client, volumes, max_streams, lock_wait, host } = config;
+    let Config {
+        listen,
+        tls,
+        verifier,
+        client,
+        volumes,
+        max_streams,
+        max_namespace_streams,
+        memory,
+        compression,
+        lock_wait,
+        host,
+    } = config;
     let gate = Gate::builder(runtime.clock.clone())
         .grants(verifier)
         .service(TRUSTED_SERVICE)
         .cluster(client.clone())
         .build();
-    let reader = backend::Reader::new(client, volumes);
-    let repositories = Repositories::new(reader, lock_wait, host.clone());
+    let parallelism = std::thread::available_parallelism().map_or(2, usize::from);
+    let options = coffer_restic::OpenOptions {
+        host: host.clone(),
+        lock_wait,
+        resources: coffer_restic::Resources::with_memory(parallelism, memory),
+        ..coffer_restic::OpenOptions::default()
+    };
+    let repositories = Repositories::new(backend::Reader::new(client, volumes), options);
     let metrics = metrics::Metrics::new(&runtime.registry);
     let services = Arc::new(server::Services {
         gate,
         repositories,
         metrics,
-        streams: Arc::new(tokio::sync::Semaphore::new(max_streams)),
-        max_streams,
+        admission: admission::Admission::new(max_streams, max_namespace_streams),
+        compression,
         clock: runtime.clock.clone(),
         host,
     });

@@ -16,7 +16,6 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 /// Handles that are kept open. An index of a million blobs takes some 60 MiB; beyond this many the least recently used
 /// one is closed.
@@ -106,6 +105,8 @@ pub struct Opened {
     pub connection: Connection,
     /// True if this very call made it.
     pub created: bool,
+    /// How its data are to be compressed, if the Repository says so.
+    pub compression: Option<restic::Compression>,
     config: Stamp,
 }
 
@@ -128,10 +129,9 @@ pub struct Repositories {
 }
 
 impl Repositories {
-    /// None open yet. `host` is written into lock files.
+    /// None open yet. All are opened with these options, so they share processors and memory.
     #[must_use]
-    pub fn new(reader: Reader, lock_wait: Duration, host: String) -> Self {
-        let options = restic::OpenOptions { host, lock_wait, ..restic::OpenOptions::default() };
+    pub fn new(reader: Reader, options: restic::OpenOptions) -> Self {
         Self { reader, options, handles: Mutex::default(), uses: AtomicU64::new(0) }
     }
 
@@ -141,7 +141,7 @@ impl Repositories {
     /// When the Repository, its Secret, the place or the password is not usable, or there is no repository and `missing`
     /// refuses to make one.
     pub async fn open(&self, reference: &RepositoryRef, missing: Missing) -> Result<Opened, Error> {
-        let place = self.reader.place(reference).await?;
+        let (place, compression) = self.reader.place(reference).await?;
         let handle = self.handle(place);
         let mut opened = handle.opened.lock().await;
         let place = &handle.place;
@@ -154,7 +154,9 @@ impl Repositories {
         };
         let config = look(place, &connection).await?;
         let created = match (opened.as_ref(), config) {
-            (Some(opened), Some(config)) if opened.config == config => return Ok(opened.clone()),
+            (Some(opened), Some(config)) if opened.config == config => {
+                return Ok(Opened { compression, ..opened.clone() });
+            }
             (_, Some(_)) => false,
             // The engine says that there is none; it is asked to, for one wording.
             (_, None) if missing == Missing::Refuse => false,
@@ -186,7 +188,7 @@ impl Repositories {
         }
         let config = look(place, &connection).await?.unwrap_or_default();
         let place = place.clone();
-        let fresh = Opened { repository, place, connection, created, config };
+        let fresh = Opened { repository, place, connection, created, compression, config };
         *opened = Some(Opened { created: false, ..fresh.clone() });
         Ok(fresh)
     }

@@ -4,17 +4,18 @@ mod progress;
 mod repositories;
 mod snapshots;
 
+use crate::admission::{Admission, Admitted};
 use crate::metrics::{self, Metrics};
 use crate::repositories::Repositories;
 use coffer_proto::storage::v1::repositories_server::RepositoriesServer;
 use coffer_proto::storage::v1::snapshots_server::SnapshotsServer;
+use coffer_restic::Compression;
 use coffer_runtime::Clock;
 use coffer_runtime::auth::{Caller, Gate};
 use coffer_runtime::fault::{self, Fault};
 use coffer_runtime::grant::{Grant, Operation, RepositoryRef};
 use coffer_runtime::grpc;
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Status};
 
 /// What the handlers share.
@@ -22,8 +23,8 @@ pub(crate) struct Services {
     pub(crate) gate: Gate,
     pub(crate) repositories: Repositories,
     pub(crate) metrics: Metrics,
-    pub(crate) streams: Arc<Semaphore>,
-    pub(crate) max_streams: usize,
+    pub(crate) admission: Admission,
+    pub(crate) compression: Compression,
     pub(crate) clock: Clock,
     /// The name of this machine or pod.
     pub(crate) host: String,
@@ -62,18 +63,15 @@ impl Services {
             .map_err(|refused| Status::permission_denied(refused.to_string()))
     }
 
-    /// Room for one more stream. Refused at once when there is none: a worker can tell its session why it waits.
+    /// Room for one more stream.
     fn admit(
         &self,
         operation: &'static str,
-    ) -> Result<(OwnedSemaphorePermit, metrics::Stream), Status> {
-        let permit = self.streams.clone().try_acquire_owned().map_err(|_| {
-            Status::resource_exhausted(format!(
-                "{} backups and restores are running, which is this storage-gateway's limit (--max-streams); try again later",
-                self.max_streams
-            ))
-        })?;
-        Ok((permit, self.metrics.stream(operation)))
+        namespace: &str,
+    ) -> Result<(Admitted, metrics::Stream), Status> {
+        let admitted = self.admission.admit(namespace);
+        let admitted = admitted.map_err(|full| Status::resource_exhausted(full.to_string()))?;
+        Ok((admitted, self.metrics.stream(operation)))
     }
 
     /// The status of a failure, which is counted.

@@ -3,12 +3,14 @@
 //!
 //! A chunk ends where the fingerprint of its last 64 bytes has twenty zero bits, but not before
 //! 512 KiB and at the latest after 8 MiB. The fingerprint depends on nothing but those 64 bytes, so
-//! the first 512 KiB of a chunk need no look at all, and no window is kept beside the data.
+//! the first 512 KiB of a chunk need no look at all, no window is kept beside the data, and several
+//! places of it can be looked at side by side: each step waits for the one before, so one lane alone
+//! leaves most of a processor idle.
 
 use std::sync::Arc;
 
-use crate::buffers::Buffers;
 use crate::polynomial::Polynomial;
+use crate::resources::Resources;
 
 /// No chunk but a file's last is shorter.
 pub(crate) const MIN: usize = 512 * 1024;
@@ -22,6 +24,15 @@ const MASK: u64 = (1 << 20) - 1;
 const STEP: usize = 256 * 1024;
 /// Room for most chunks; the buffer grows for the others.
 const TYPICAL: usize = 2 * 1024 * 1024;
+/// Strips of data that are scanned side by side; more do not fit into the registers.
+const LANES: usize = 6;
+/// The bytes of a strip. Each begins with a look at the window before it, which a short one pays dearly.
+/// Not a power of two: the lanes would fight for the same lines of the first cache.
+const LONG_STRIP: usize = 4096 + 3 * 64;
+/// For what is left behind the long ones.
+const SHORT_STRIP: usize = 256 + 64;
+/// What is above the eight highest bits of a fingerprint, the degree being restic's, always.
+const SHIFT: u32 = Polynomial::DEGREE - 8;
 
 /// What the fingerprint needs of a polynomial, worked out once per repository.
 pub(crate) struct Tables {
@@ -30,7 +41,6 @@ pub(crate) struct Tables {
     /// What the eight highest bits are worth after reduction, with those bits, so that one XOR
     /// removes them and adds their remainder.
     modulo: [u64; 256],
-    shift: u32,
 }
 
 impl std::fmt::Debug for Tables {
@@ -41,15 +51,14 @@ impl std::fmt::Debug for Tables {
 
 impl Tables {
     pub(crate) fn new(polynomial: Polynomial) -> Self {
-        let degree = polynomial.degree();
-        let mut tables = Self { out: [0; 256], modulo: [0; 256], shift: degree - 8 };
+        let mut tables = Self { out: [0; 256], modulo: [0; 256] };
         for byte in 0..=255_u8 {
             let mut fingerprint = polynomial.reduce(u64::from(byte));
             for _ in 1..WINDOW {
                 fingerprint = polynomial.reduce(fingerprint << 8);
             }
             tables.out[usize::from(byte)] = fingerprint;
-            let high = u64::from(byte) << degree;
+            let high = u64::from(byte) << Polynomial::DEGREE;
             tables.modulo[usize::from(byte)] = polynomial.reduce(high) | high;
         }
         tables
@@ -58,7 +67,7 @@ impl Tables {
     #[inline(always)]
     fn push(&self, fingerprint: u64, byte: u8) -> u64 {
         // The fingerprint has at most `degree` bits, so eight are left.
-        let high = (fingerprint >> self.shift) & 0xff;
+        let high = (fingerprint >> SHIFT) & 0xff;
         #[allow(clippy::cast_possible_truncation, reason = "masked to eight bits")]
         let modulo = self.modulo[high as usize];
         ((fingerprint << 8) | u64::from(byte)) ^ modulo
@@ -73,13 +82,92 @@ impl Tables {
     fn fingerprint(&self, window: &[u8]) -> u64 {
         window.iter().fold(0, |fingerprint, byte| self.push(fingerprint, *byte))
     }
+
+    /// The end of the chunk that `data` begins with, if it lies in there.
+    pub(crate) fn cut(&self, data: &[u8]) -> Option<usize> {
+        let data = &data[..data.len().min(MAX)];
+        let mut fingerprint = self.fingerprint(data.get(MIN - WINDOW..MIN)?);
+        if fingerprint & MASK == 0 {
+            return Some(MIN);
+        }
+        self.scan(data, MIN, &mut fingerprint).or_else(|| (data.len() == MAX).then_some(MAX))
+    }
+
+    /// Looks for a cut behind `from`, where the fingerprint is the one given. Without one, it becomes
+    /// that of the end.
+    fn scan(&self, data: &[u8], mut from: usize, fingerprint: &mut u64) -> Option<usize> {
+        while data.len() - from >= LANES * LONG_STRIP {
+            let cut = self.scan_strips::<LONG_STRIP>(data, from, fingerprint);
+            if cut.is_some() {
+                return cut;
+            }
+            from += LANES * LONG_STRIP;
+        }
+        while data.len() - from >= LANES * SHORT_STRIP {
+            let cut = self.scan_strips::<SHORT_STRIP>(data, from, fingerprint);
+            if cut.is_some() {
+                return cut;
+            }
+            from += LANES * SHORT_STRIP;
+        }
+        self.scan_plainly(data, from, fingerprint)
+    }
+
+    /// The same, byte by byte.
+    fn scan_plainly(&self, data: &[u8], from: usize, fingerprint: &mut u64) -> Option<usize> {
+        let (leaving, entering) = (&data[from - WINDOW..], &data[from..]);
+        for (at, (leaving, entering)) in leaving.iter().zip(entering).enumerate() {
+            *fingerprint = self.slide(*fingerprint, *leaving, *entering);
+            if *fingerprint & MASK == 0 {
+                return Some(from + at + 1);
+            }
+        }
+        None
+    }
+
+    /// The same for [`LANES`] neighbouring strips, a byte of each in turn.
+    fn scan_strips<const STRIP: usize>(
+        &self,
+        data: &[u8],
+        from: usize,
+        fingerprint: &mut u64,
+    ) -> Option<usize> {
+        // From the first window on, so that the leaving byte of a strip is at its own offset.
+        let data = &data[from - WINDOW..from + LANES * STRIP];
+        let mut lanes = [*fingerprint; LANES];
+        for (lane, strip) in lanes.iter_mut().zip(0..LANES).skip(1) {
+            *lane = self.fingerprint(&data[strip * STRIP..][..WINDOW]);
+        }
+        let mut found = [None; LANES];
+        for at in 0..STRIP {
+            let mut hit = false;
+            for (strip, lane) in lanes.iter_mut().enumerate() {
+                let leaving = strip * STRIP + at;
+                *lane = self.slide(*lane, data[leaving], data[leaving + WINDOW]);
+                hit |= *lane & MASK == 0;
+            }
+            if hit {
+                for (strip, lane) in lanes.iter().enumerate() {
+                    if *lane & MASK == 0 && found[strip].is_none() {
+                        found[strip] = Some(from + strip * STRIP + at + 1);
+                    }
+                }
+                // Hits in later strips must wait until the earlier ones are known to have none.
+                if found[0].is_some() {
+                    return found[0];
+                }
+            }
+        }
+        *fingerprint = lanes[LANES - 1];
+        found.into_iter().flatten().next()
+    }
 }
 
 /// Cuts a stream of bytes into chunks.
 #[derive(Debug)]
 pub(crate) struct Chunker {
     tables: Arc<Tables>,
-    buffers: Arc<Buffers>,
+    resources: Resources,
     /// The chunk in the making.
     buffer: Vec<u8>,
     /// How much of the buffer is known to hold no cut.
@@ -89,8 +177,8 @@ pub(crate) struct Chunker {
 }
 
 impl Chunker {
-    pub(crate) fn new(tables: Arc<Tables>, buffers: Arc<Buffers>) -> Self {
-        Self { tables, buffers, buffer: Vec::new(), scanned: 0, fingerprint: 0 }
+    pub(crate) fn new(tables: Arc<Tables>, resources: Resources) -> Self {
+        Self { tables, resources, buffer: Vec::new(), scanned: 0, fingerprint: 0 }
     }
 
     /// Takes over `input`, appending each chunk that it completes to `chunks`.
@@ -98,10 +186,15 @@ impl Chunker {
         while !input.is_empty() {
             let taken = input.len().min(STEP).min(MAX - self.buffer.len());
             let (head, rest) = input.split_at(taken);
+            // Small files stay in small buffers; the others grow in few steps.
+            let needed = self.buffer.len() + head.len();
+            if needed > STEP {
+                self.resources.grow_buffer(&mut self.buffer, needed.max(TYPICAL));
+            }
             self.buffer.extend_from_slice(head);
             input = rest;
             while let Some(end) = self.find_cut() {
-                let mut next = self.buffers.take(TYPICAL);
+                let mut next = self.resources.take_buffer(TYPICAL);
                 next.extend_from_slice(&self.buffer[end..]);
                 self.buffer.truncate(end);
                 chunks.push(std::mem::replace(&mut self.buffer, next));
@@ -125,130 +218,13 @@ impl Chunker {
                 return Some(MIN);
             }
         }
-        let leaving = &self.buffer[self.scanned - WINDOW..];
-        let entering = &self.buffer[self.scanned..];
-        let mut fingerprint = self.fingerprint;
-        for (at, (leaving, entering)) in leaving.iter().zip(entering).enumerate() {
-            fingerprint = self.tables.slide(fingerprint, *leaving, *entering);
-            if fingerprint & MASK == 0 {
-                return Some(self.scanned + at + 1);
-            }
+        let cut = self.tables.scan(&self.buffer, self.scanned, &mut self.fingerprint);
+        if cut.is_none() {
+            self.scanned = self.buffer.len();
         }
-        self.fingerprint = fingerprint;
-        self.scanned = self.buffer.len();
-        (self.scanned == MAX).then_some(MAX)
+        cut.or_else(|| (self.scanned == MAX).then_some(MAX))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use rand::rngs::StdRng;
-    use rand::{Rng, RngCore, SeedableRng};
-
-    use super::*;
-
-    fn polynomial() -> Polynomial {
-        Polynomial::checked(0x3da3358b4dc173).unwrap()
-    }
-
-    /// restic's algorithm word for word: a ring window, one byte after the other.
-    fn reference(data: &[u8]) -> Vec<usize> {
-        let polynomial = polynomial();
-        let mut cuts = Vec::new();
-        let (mut window, mut at, mut fingerprint, mut count) = ([0_u8; WINDOW], 0, 0_u64, 0_usize);
-        let tables = Tables::new(polynomial);
-        let mut slide = |fingerprint: &mut u64, window: &mut [u8; WINDOW], byte: u8| {
-            *fingerprint ^= tables.out[usize::from(window[at])];
-            window[at] = byte;
-            at = (at + 1) % WINDOW;
-            // Plain division instead of the table.
-            let shifted = u128::from(*fingerprint) << 8 | u128::from(byte);
-            *fingerprint = reduce_wide(shifted, polynomial.bits());
-        };
-        slide(&mut fingerprint, &mut window, 1);
-        for (position, byte) in data.iter().enumerate() {
-            count += 1;
-            if count <= MIN - WINDOW {
-                continue;
-            }
-            slide(&mut fingerprint, &mut window, *byte);
-            if count >= MIN && (fingerprint & MASK == 0 || count >= MAX) {
-                cuts.push(position + 1);
-                (window, fingerprint, count) = ([0; WINDOW], 0, 0);
-                slide(&mut fingerprint, &mut window, 1);
-            }
-        }
-        cuts
-    }
-
-    fn reduce_wide(mut x: u128, modulus: u64) -> u64 {
-        while x.checked_ilog2().is_some_and(|d| d >= 53) {
-            x ^= u128::from(modulus) << (x.ilog2() - 53);
-        }
-        u64::try_from(x).unwrap()
-    }
-
-    fn cuts(data: &[u8], pieces: impl Iterator<Item = usize>) -> Vec<usize> {
-        let mut chunker = Chunker::new(Arc::new(Tables::new(polynomial())), Arc::default());
-        let (mut chunks, mut rest) = (Vec::new(), data);
-        for piece in pieces {
-            let (head, tail) = rest.split_at(piece.min(rest.len()));
-            chunker.push(head, &mut chunks);
-            rest = tail;
-        }
-        chunker.push(rest, &mut chunks);
-        let mut whole = Vec::new();
-        let mut cuts = Vec::new();
-        for chunk in &chunks {
-            assert!((MIN..=MAX).contains(&chunk.len()));
-            whole.extend_from_slice(chunk);
-            cuts.push(whole.len());
-        }
-        if let Some(rest) = chunker.finish() {
-            assert!(rest.len() < MAX);
-            whole.extend(rest);
-        }
-        assert!(whole == data, "the chunks are not the input");
-        cuts
-    }
-
-    fn random(seed: u64, len: usize) -> Vec<u8> {
-        let mut data = vec![0; len];
-        StdRng::seed_from_u64(seed).fill_bytes(&mut data);
-        data
-    }
-
-    #[test]
-    fn cuts_are_restics_on_random_data() {
-        let data = random(7, 24 << 20);
-        let expected = reference(&data);
-        assert!(expected.len() > 8);
-        assert_eq!(cuts(&data, std::iter::empty()), expected);
-    }
-
-    #[test]
-    fn monotonous_data_is_cut_at_the_limits() {
-        let data = vec![0; 2 * MAX + 100];
-        assert_eq!(cuts(&data, std::iter::empty()), reference(&data));
-        let data = vec![b'x'; 2 * MAX + 100];
-        assert_eq!(cuts(&data, std::iter::empty()), [MAX, 2 * MAX]);
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(6))]
-        #[test]
-        fn pieces_do_not_move_cuts(seed: u64, len in 0_usize..(3 << 20), repeat in 1_usize..5000) {
-            let mut rng = StdRng::seed_from_u64(seed);
-            let mut data = random(seed, len);
-            // A stretch of repetition, so that both kinds of cut occur.
-            if len > 2 * repeat {
-                let pattern = data[..repeat].to_vec();
-                let half = &mut data[len / 2..];
-                half.chunks_mut(repeat).for_each(|c| c.copy_from_slice(&pattern[..c.len()]));
-            }
-            let pieces: Vec<usize> = (0..200).map(|_| rng.random_range(0..100_000)).collect();
-            prop_assert_eq!(cuts(&data, pieces.into_iter()), reference(&data));
-        }
-    }
-}
+mod tests;

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 
-use crate::buffers::Buffers;
 use crate::catalog::{Catalog, Marks};
 use crate::encode::Encoder;
 use crate::error::{Error, Result};
@@ -98,14 +97,9 @@ async fn copy(
     let catalog = Catalog::load(source, &options.observer).await?;
     let known = Catalog::load(target, &options.observer).await?;
     let vault = &target.vault;
-    let encoder = Encoder::new(
-        vault.key.clone(),
-        vault.version,
-        options.compression,
-        true,
-        Arc::new(Buffers::default()),
-    )?;
-    let packer = Packer::new(Arc::clone(vault), target.resources.clone(), lock.watch(), UPLOADS);
+    let encoder = Encoder::new(vault.key.clone(), vault.version, options.compression, true)?;
+    let packer = Packer::new(Arc::clone(vault), target.resources.clone(), lock.watch(), UPLOADS)
+        .full_sized();
     let mut copier =
         Copier { source, target, catalog, known, encoder, packer, sent: None, options };
     for snapshot in wanted {
@@ -209,7 +203,7 @@ impl Copier<'_> {
             .map(|run| {
                 let encoder = Arc::clone(&self.encoder);
                 run.fetch(Arc::clone(self.source), move |blob, _sealed, content| {
-                    Ok((*blob, encoder.encode(blob.kind, &blob.id, &content)?))
+                    Ok((*blob, encoder.encode_alone(blob.kind, &blob.id, &content)?))
                 })
             })
             .buffered(FETCHES);

@@ -1,20 +1,20 @@
 //! Blobs: compressed and sealed on their way in, opened and verified on their way out.
 
-use std::io::Cursor;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-use zstd::bulk::{Compressor, Decompressor};
+use bytes::{Bytes, BytesMut};
 
-use crate::buffers::Buffers;
+use crate::codec::Codec;
 use crate::config::Version;
 use crate::crypto::{NONCE_LEN, SealingKey, TAG_LEN};
 use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::options::Compression;
 use crate::pack::BlobKind;
+use crate::resources::Resources;
+use crate::sha256;
 
-/// A blob ready to be put into a pack.
+/// A blob that is sealed already.
 #[derive(Debug)]
 pub(crate) struct SealedBlob {
     pub(crate) sealed: Vec<u8>,
@@ -23,21 +23,12 @@ pub(crate) struct SealedBlob {
 }
 
 /// Turns content into sealed blobs.
+#[derive(Debug)]
 pub(crate) struct Encoder {
     key: SealingKey,
     data_level: Option<i32>,
     tree_level: Option<i32>,
     verify: bool,
-    buffers: Arc<Buffers>,
-    /// Compression contexts that nobody uses at the moment: making one costs as much as compressing
-    /// a small blob. Never more than computations at a time.
-    idle: Mutex<Vec<(i32, Compressor<'static>)>>,
-}
-
-impl std::fmt::Debug for Encoder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Encoder").field("verify", &self.verify).finish_non_exhaustive()
-    }
 }
 
 impl Encoder {
@@ -46,7 +37,6 @@ impl Encoder {
         version: Version,
         compression: Compression,
         verify: bool,
-        buffers: Arc<Buffers>,
     ) -> Result<Arc<Self>> {
         let level = match compression {
             Compression::Off => None,
@@ -62,73 +52,81 @@ impl Encoder {
             data_level: level.filter(|_| compresses),
             tree_level: compresses.then_some(level.unwrap_or(3)),
             verify,
-            buffers,
-            idle: Mutex::new(Vec::new()),
         }))
     }
 
-    /// Compresses, seals and, if asked to, decodes again: milliseconds of work per megabyte.
-    pub(crate) fn encode(&self, kind: BlobKind, id: &Id, content: &[u8]) -> Result<SealedBlob> {
+    /// Compresses, seals and, if asked to, decodes again: milliseconds of work per megabyte. The
+    /// sealed blob is appended to `out`; its length before compression is returned, if it is.
+    pub(crate) fn encode(
+        &self,
+        codec: &mut Codec,
+        kind: BlobKind,
+        id: &Id,
+        content: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Option<u32>> {
+        let start = out.len();
         let level = match kind {
             BlobKind::Data => self.data_level,
             BlobKind::Tree => self.tree_level,
         };
-        let bound = zstd::zstd_safe::compress_bound(content.len());
-        let mut sealed = self.buffers.take(NONCE_LEN + bound + TAG_LEN);
-        sealed.resize(NONCE_LEN, 0);
-        if let Some(level) = level {
-            sealed = self.compress(level, content, sealed)?;
+        let mut raw_length = None;
+        if let Some(level) = level
+            && !codec.is_noise(level, content)?
+        {
+            out.extend_from_slice(&[0; NONCE_LEN]);
+            codec.compress(level, content, out)?;
+            if out.len() - start - NONCE_LEN < content.len() {
+                let length = u32::try_from(content.len());
+                raw_length = Some(length.map_err(|e| Error::internal("compress a blob", e))?);
+                out.extend_from_slice(&[0; TAG_LEN]);
+                self.key.seal_frame(&mut out[start..])?;
+            }
         }
-        // What does not shrink is stored as it is: smaller, and quicker to read.
-        let shrunk = level.is_some() && sealed.len() - NONCE_LEN < content.len();
-        let raw_length = if shrunk {
-            Some(u32::try_from(content.len()).map_err(|e| Error::internal("compress a blob", e))?)
-        } else {
-            sealed.truncate(NONCE_LEN);
-            sealed.extend_from_slice(content);
-            None
-        };
-        self.key.seal_in_place(&mut sealed)?;
+        if raw_length.is_none() {
+            // What does not shrink is stored as it is: smaller, and quicker to read.
+            out.truncate(start);
+            self.key.seal_onto(content, out)?;
+        }
         if self.verify {
-            self.verify(&sealed, raw_length, content).map_err(|problem| Error::VerifyFailed {
-                kind: kind.name(),
-                id: *id,
-                problem,
-            })?;
+            let sealed = &out[start..];
+            self.verify(codec, sealed, raw_length, content)
+                .map_err(|problem| Error::VerifyFailed { kind: kind.name(), id: *id, problem })?;
         }
+        Ok(raw_length)
+    }
+
+    /// The same for a blob that is put into a pack later.
+    pub(crate) fn encode_alone(
+        &self,
+        kind: BlobKind,
+        id: &Id,
+        content: &[u8],
+    ) -> Result<SealedBlob> {
+        let mut sealed = Vec::new();
+        let raw_length = self.encode(&mut Codec::default(), kind, id, content, &mut sealed)?;
         Ok(SealedBlob { sealed, raw_length })
     }
 
-    fn verify(&self, sealed: &[u8], raw_length: Option<u32>, content: &[u8]) -> Result<(), String> {
-        let mut plain = self.buffers.take(sealed.len());
-        self.key.open_into(sealed, &mut plain).map_err(|forged| forged.to_string())?;
-        if raw_length.is_some() {
-            let mut decoded = self.buffers.take(content.len());
-            decompress(&plain, content.len(), &mut decoded)?;
-            self.buffers.give(std::mem::replace(&mut plain, decoded));
-        }
-        let same = plain == content;
-        self.buffers.give(plain);
+    fn verify(
+        &self,
+        codec: &mut Codec,
+        sealed: &[u8],
+        raw_length: Option<u32>,
+        content: &[u8],
+    ) -> Result<(), String> {
+        let same = if raw_length.is_none() {
+            self.key.holds(sealed, content).map_err(|forged| forged.to_string())?
+        } else {
+            let (mut packed, mut decoded) =
+                (std::mem::take(&mut codec.packed), std::mem::take(&mut codec.content));
+            self.key.open_into(sealed, &mut packed).map_err(|forged| forged.to_string())?;
+            codec.decompress(&packed, content.len(), &mut decoded)?;
+            let same = decoded == content;
+            (codec.packed, codec.content) = (packed, decoded);
+            same
+        };
         if same { Ok(()) } else { Err("the content differs".into()) }
-    }
-
-    /// Appends the compressed content to `out`, which has the room for it.
-    fn compress(&self, level: i32, content: &[u8], out: Vec<u8>) -> Result<Vec<u8>> {
-        let failed = |source| Error::internal("compress a blob", source);
-        let idle = {
-            let mut idle = self.idle.lock();
-            idle.iter().position(|(of, _)| *of == level).map(|at| idle.swap_remove(at).1)
-        };
-        let mut compressor = match idle {
-            Some(compressor) => compressor,
-            None => Compressor::new(level).map_err(failed)?,
-        };
-        let start = out.len() as u64;
-        let mut out = Cursor::new(out);
-        out.set_position(start);
-        compressor.compress_to_buffer(content, &mut out).map_err(failed)?;
-        self.idle.lock().push((level, compressor));
-        Ok(out.into_inner())
     }
 }
 
@@ -139,31 +137,85 @@ pub(crate) fn decode(
     sealed: &[u8],
     raw_length: Option<u32>,
 ) -> Result<Vec<u8>, String> {
-    let content = unpack(key, sealed, raw_length)?;
-    if Id::of(&content) != *id {
-        return Err("its content does not have the SHA-256 that is its id".into());
+    let mut plain = Vec::new();
+    key.open_into(sealed, &mut plain).map_err(|forged| forged.to_string())?;
+    if let Some(raw_length) = raw_length {
+        let length = usize::try_from(raw_length).map_err(|e| e.to_string())?;
+        let packed = std::mem::take(&mut plain);
+        Codec::default().decompress(&packed, length, &mut plain)?;
     }
-    Ok(content)
+    if Id::of(&plain) != *id {
+        return Err(WRONG_CONTENT.into());
+    }
+    Ok(plain)
 }
 
-fn unpack(key: &SealingKey, sealed: &[u8], raw_length: Option<u32>) -> Result<Vec<u8>, String> {
-    let plain = key.open(sealed).map_err(|forged| forged.to_string())?;
-    let Some(raw_length) = raw_length else { return Ok(plain) };
+const WRONG_CONTENT: &str = "its content does not have the SHA-256 that is its id";
+
+/// A sealed blob, and what it should be.
+#[derive(Debug)]
+pub(crate) struct ToDecode {
+    pub(crate) id: Id,
+    pub(crate) sealed: BytesMut,
+    pub(crate) raw_length: Option<u32>,
+}
+
+/// [`decode`] for several blobs at once, without copies where they are not compressed.
+///
+/// # Errors
+/// The first blob that is not what it should be, and why.
+pub(crate) fn decode_all(
+    codec: &mut Codec,
+    key: &SealingKey,
+    resources: &Resources,
+    blobs: Vec<ToDecode>,
+) -> Result<Vec<Bytes>, (Id, String)> {
+    let mut ids = Vec::with_capacity(blobs.len());
+    let mut contents = Vec::with_capacity(blobs.len());
+    for ToDecode { id, sealed, raw_length } in blobs {
+        ids.push(id);
+        let unpacked = unpack(codec, key, resources, sealed, raw_length);
+        contents.push(unpacked.map_err(|problem| (id, problem))?);
+    }
+    let messages: Vec<&[u8]> = contents.iter().map(Bytes::as_ref).collect();
+    match sha256::ids(&messages).into_iter().zip(ids).find(|(found, id)| found != id) {
+        Some((_, id)) => Err((id, WRONG_CONTENT.into())),
+        None => Ok(contents),
+    }
+}
+
+/// A buffer that goes back to where it came from.
+struct Lent {
+    buffer: Vec<u8>,
+    resources: Resources,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.resources.give_buffer(std::mem::take(&mut self.buffer));
+    }
+}
+
+fn unpack(
+    codec: &mut Codec,
+    key: &SealingKey,
+    resources: &Resources,
+    mut sealed: BytesMut,
+    raw_length: Option<u32>,
+) -> Result<Bytes, String> {
+    let length = key.open_in_place(&mut sealed).map_err(|forged| forged.to_string())?.len();
+    let packed = sealed.freeze().slice(NONCE_LEN..NONCE_LEN + length);
+    let Some(raw_length) = raw_length else { return Ok(packed) };
     let length = usize::try_from(raw_length).map_err(|e| e.to_string())?;
-    let mut content = Vec::with_capacity(length);
-    decompress(&plain, length, &mut content)?;
-    Ok(content)
-}
-
-/// Fills the empty `content`, whose capacity must be at least `length`.
-fn decompress(packed: &[u8], length: usize, content: &mut Vec<u8>) -> Result<(), String> {
-    Decompressor::new()
-        .and_then(|mut decompressor| decompressor.decompress_to_buffer(packed, content))
-        .map_err(|e| format!("it cannot be decompressed: {e}"))?;
-    if content.len() != length {
-        return Err(format!("it has {} bytes instead of {length}", content.len()));
-    }
-    Ok(())
+    let mut lent = Lent { buffer: resources.take_buffer(length), resources: resources.clone() };
+    codec.decompress(&packed, length, &mut lent.buffer)?;
+    Ok(Bytes::from_owner(lent))
 }
 
 #[cfg(test)]
@@ -173,10 +225,8 @@ mod tests {
     use super::*;
 
     fn encoder(version: Version, compression: Compression) -> Arc<Encoder> {
-        {
-            let key = SealingKey::generate().unwrap();
-            Encoder::new(key, version, compression, true, Arc::default()).unwrap()
-        }
+        let key = SealingKey::generate().unwrap();
+        Encoder::new(key, version, compression, true).unwrap()
     }
 
     proptest! {
@@ -187,26 +237,71 @@ mod tests {
             let encoder = encoder(if v1 { Version::V1 } else { Version::V2 }, compression);
             let id = Id::of(&content);
             for kind in [BlobKind::Data, BlobKind::Tree] {
-                let blob = encoder.encode(kind, &id, &content).unwrap();
+                let blob = encode(&encoder, kind, &content);
                 prop_assert!(!v1 || blob.raw_length.is_none());
                 let decoded = decode(&encoder.key, &id, &blob.sealed, blob.raw_length);
                 prop_assert_eq!(decoded.unwrap(), content.clone());
                 let other = Id::of(b"something else");
                 prop_assert!(decode(&encoder.key, &other, &blob.sealed, blob.raw_length).is_err());
+                let to_decode = |id| ToDecode {
+                    id,
+                    sealed: BytesMut::from(&blob.sealed[..]),
+                    raw_length: blob.raw_length,
+                };
+                let (mut codec, resources) = (Codec::default(), Resources::new(1));
+                let two = decode_all(&mut codec, &encoder.key, &resources, vec![to_decode(id), to_decode(id)]);
+                prop_assert_eq!(two.unwrap().concat(), content.repeat(2));
+                let wrong = decode_all(&mut codec, &encoder.key, &resources, vec![to_decode(id), to_decode(other)]);
+                prop_assert_eq!(wrong.unwrap_err().0, other);
             }
         }
+    }
+
+    /// Behind a blob that is there already, as in a pack.
+    fn encode(encoder: &Encoder, kind: BlobKind, content: &[u8]) -> SealedBlob {
+        let mut out = b"before".to_vec();
+        let mut codec = Codec::default();
+        let id = Id::of(content);
+        let raw_length = encoder.encode(&mut codec, kind, &id, content, &mut out).unwrap();
+        assert!(out.starts_with(b"before"));
+        SealedBlob { sealed: out.split_off(6), raw_length }
+    }
+
+    fn noise(length: usize) -> Vec<u8> {
+        let mut noise = vec![0; length];
+        crate::crypto::random(&mut noise).unwrap();
+        noise
     }
 
     #[test]
     fn what_does_not_shrink_is_stored_as_it_is() {
         let encoder = encoder(Version::V2, Compression::Level(1));
-        let mut noise = vec![0; 100_000];
-        crate::crypto::random(&mut noise).unwrap();
-        let blob = encoder.encode(BlobKind::Data, &Id::of(&noise), &noise).unwrap();
-        assert_eq!((blob.raw_length, blob.sealed.len()), (None, 100_032));
-        let blob = encoder.encode(BlobKind::Data, &Id::of(&[0; 9999]), &[0; 9999]).unwrap();
+        for length in [100, 100_000, 1_000_000] {
+            let blob = encode(&encoder, BlobKind::Data, &noise(length));
+            assert_eq!((blob.raw_length, blob.sealed.len()), (None, length + 32));
+        }
+        let blob = encode(&encoder, BlobKind::Data, &[0; 9999]);
         assert_eq!(blob.raw_length, Some(9999));
         assert!(blob.sealed.len() < 100);
+    }
+
+    #[test]
+    fn a_fault_of_the_memory_is_caught_before_anything_is_written() {
+        let encoder = encoder(Version::V2, Compression::Level(1));
+        for content in [noise(300_000), b"text ".repeat(60_000)] {
+            let blob = encode(&encoder, BlobKind::Data, &content);
+            let mut codec = Codec::default();
+            let check = |codec: &mut Codec, sealed: &[u8], content: &[u8]| {
+                encoder.verify(codec, sealed, blob.raw_length, content)
+            };
+            check(&mut codec, &blob.sealed, &content).unwrap();
+            let mut flipped = content.clone();
+            flipped[200_000] ^= 4;
+            assert!(check(&mut codec, &blob.sealed, &flipped).is_err());
+            let mut damaged = blob.sealed.clone();
+            damaged[40] ^= 4;
+            assert!(check(&mut codec, &damaged, &content).is_err());
+        }
     }
 
     #[test]
@@ -214,7 +309,7 @@ mod tests {
         let key = SealingKey::generate().unwrap();
         for level in [0, -1, 23] {
             let compression = Compression::Level(level);
-            let made = Encoder::new(key.clone(), Version::V2, compression, true, Arc::default());
+            let made = Encoder::new(key.clone(), Version::V2, compression, true);
             assert!(made.is_err());
         }
     }

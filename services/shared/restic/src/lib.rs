@@ -13,7 +13,8 @@
 //!
 //! Reading order: [`Repository`] (open it), [`SnapshotWriter`] (write), [`FileReader`] (read),
 //! [`forget`](forget::plan) and [`prune`] (let go), [`check`] (verify), `repair`, `copy`, `keys`,
-//! `migrate`. Below them lie the pure parts: `chunker`, `pack`, `index`, `crypto`.
+//! `migrate`. Below them lie the pure parts: `chunker`, `pack`, `index`, `crypto`; and `resources`,
+//! which all streams share.
 //!
 //! Three rules hold everywhere:
 //! 1. The snapshot file is written last. Without it nothing exists; what is left is prune's job.
@@ -24,6 +25,7 @@ mod buffers;
 mod catalog;
 pub mod check;
 mod chunker;
+mod codec;
 mod config;
 mod copy;
 mod crypto;
@@ -49,9 +51,13 @@ pub mod prune;
 mod read;
 mod repair;
 mod repository;
+mod resources;
+mod sha256;
 mod shared_index;
 mod size;
 mod snapshot;
+#[doc(hidden)]
+pub mod speed;
 mod stats;
 mod store;
 mod tree;
@@ -69,11 +75,12 @@ pub use keys::KeyInfo;
 pub use lock::LockInfo;
 pub use maintain::{ForgetSummary, UnlockScope};
 pub use migrate::Migration;
-pub use options::{BackupOptions, Compression, InitOptions, OpenOptions, Resources};
+pub use options::{BackupOptions, Compression, InitOptions, OpenOptions};
 pub use progress::{Observer, Progress, Unit};
 pub use read::{FileEntry, FileReader, ReadOptions};
 pub use repair::{RepairOptions, RepairSummary};
 pub use repository::Repository;
+pub use resources::Resources;
 pub use snapshot::{Snapshot, SnapshotFilter, SnapshotRef};
 pub use stats::Stats;
 pub use store::Store;

@@ -1,61 +1,14 @@
 //! What callers choose when they open, initialise or write a repository.
 
-use std::sync::Arc;
+use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::{DateTime, FixedOffset, Utc};
-use tokio::sync::Semaphore;
 
 use crate::config::Version;
 use crate::error::{Error, Result};
 use crate::key::Kdf;
-
-/// The processors that all streams share.
-///
-/// Hashing, compression and encryption run on blocking threads, but never more of them at once than
-/// there are permits, and in the order they asked: a hundred streams are as fair to each other as
-/// two. Give every repository of a process the same value.
-#[derive(Clone, Debug)]
-pub struct Resources {
-    cpu: Arc<Semaphore>,
-}
-
-impl Resources {
-    /// Room for `parallelism` computations at a time (at least one).
-    #[must_use]
-    pub fn new(parallelism: usize) -> Self {
-        Self { cpu: Arc::new(Semaphore::new(parallelism.max(1))) }
-    }
-
-    /// Runs `work` on a blocking thread as soon as a processor is free.
-    ///
-    /// Dropping the future before the work began prevents it; once begun it runs to its end, which
-    /// is a matter of milliseconds.
-    pub(crate) async fn compute<T: Send + 'static>(
-        &self,
-        operation: &'static str,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T> {
-        let permit = Arc::clone(&self.cpu)
-            .acquire_owned()
-            .await
-            .map_err(|closed| Error::internal(operation, closed))?;
-        tokio::task::spawn_blocking(move || {
-            let result = work();
-            drop(permit);
-            result
-        })
-        .await
-        .map_err(|died| Error::internal(operation, died))
-    }
-}
-
-impl Default for Resources {
-    /// One computation per processor.
-    fn default() -> Self {
-        Self::new(std::thread::available_parallelism().map_or(2, usize::from))
-    }
-}
+use crate::resources::Resources;
 
 /// How a repository is opened.
 #[derive(Clone, Debug)]
@@ -70,7 +23,7 @@ pub struct OpenOptions {
     /// Whether reading operations take a shared lock. Without it a read-only store can be read, and
     /// a prune running meanwhile can make a read fail (never lie). Writes always lock.
     pub lock_reads: bool,
-    /// The processors to share.
+    /// The processors and the memory to share.
     pub resources: Resources,
 }
 
@@ -111,6 +64,22 @@ impl Default for Compression {
     }
 }
 
+impl FromStr for Compression {
+    type Err = Error;
+
+    /// Reads `off`, or a level.
+    fn from_str(text: &str) -> Result<Self> {
+        match text.parse() {
+            _ if text == "off" => Ok(Self::Off),
+            Ok(level @ 1..=22) => Ok(Self::Level(level)),
+            _ => {
+                let problem = "is neither \"off\" nor a level from 1 to 22";
+                Err(Error::invalid(format!("compression {text:?}"), problem))
+            }
+        }
+    }
+}
+
 /// What a new snapshot says about itself, and how it is written.
 #[derive(Clone, Debug)]
 pub struct BackupOptions {
@@ -131,7 +100,7 @@ pub struct BackupOptions {
     /// Decode every new blob again and compare before it is written, as restic does: this catches
     /// bad memory and codec faults for about a fifth of the processor time.
     pub verify: bool,
-    /// Packs being uploaded at a time. Each holds up to 16 MiB of memory.
+    /// Packs being uploaded at a time, at most; fewer while many streams share the memory.
     pub uploads: usize,
 }
 
@@ -146,7 +115,21 @@ impl Default for BackupOptions {
             program_version: concat!("coffer ", env!("CARGO_PKG_VERSION")).into(),
             compression: Compression::default(),
             verify: true,
-            uploads: 2,
+            uploads: 4,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compression_is_off_or_a_level() {
+        assert_eq!("off".parse::<Compression>().unwrap(), Compression::Off);
+        assert_eq!("3".parse::<Compression>().unwrap(), Compression::Level(3));
+        for text in ["", "0", "23", "-1", "fast", "OFF"] {
+            assert!(text.parse::<Compression>().is_err(), "{text}");
         }
     }
 }

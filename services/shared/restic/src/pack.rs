@@ -7,8 +7,10 @@ use bytes::Bytes;
 use crate::crypto::{OVERHEAD, SealingKey};
 use crate::error::{Error, Result};
 use crate::id::Id;
+use crate::resources::Resources;
+use crate::sha256::{self, Hasher};
 
-/// Packs are closed before they grow past this, unless a single blob is larger.
+/// The size that restic aims at, and maintenance too. Streams close their packs earlier, for memory.
 pub(crate) const TARGET_LEN: usize = 16 * 1024 * 1024;
 /// The header's length, little endian, ends a pack.
 const LENGTH_LEN: usize = 4;
@@ -99,6 +101,9 @@ pub(crate) fn header_len(blobs: &[PackedBlob]) -> usize {
 pub(crate) struct PackBuilder {
     content: Vec<u8>,
     blobs: Vec<PackedBlob>,
+    hasher: Hasher,
+    /// How much of the content went through the hasher.
+    hashed: usize,
 }
 
 /// A finished pack, ready to be stored under its id.
@@ -109,51 +114,65 @@ pub(crate) struct SealedPack {
 }
 
 impl PackBuilder {
-    /// Fills a buffer that another pack was in.
-    pub(crate) fn reusing(mut content: Vec<u8>) -> Self {
-        content.clear();
-        Self { content, blobs: Vec::new() }
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.blobs.is_empty()
     }
 
-    /// Whether a blob of this sealed length still fits below the target size.
-    pub(crate) fn has_room_for(&self, length: usize) -> bool {
-        self.content.len() + length + header_len(&self.blobs) + COMPRESSED_ENTRY + LENGTH_LEN
-            <= TARGET_LEN
+    /// The size so far, without the header.
+    pub(crate) fn len(&self) -> usize {
+        self.content.len()
     }
 
+    /// The size that fits into its buffer.
+    pub(crate) fn capacity(&self) -> usize {
+        self.content.capacity()
+    }
+
+    /// Moves it to a buffer of this size, if it has less.
+    pub(crate) fn reserve(&mut self, size: usize, resources: &Resources) {
+        resources.grow_buffer(&mut self.content, size);
+    }
+
+    /// Adds the sealed blob that `write` appends to the content; `write` returns the length before
+    /// compression, if the blob is compressed. Returns the sealed length.
+    ///
+    /// A failure leaves the pack unusable.
     pub(crate) fn add(
         &mut self,
         kind: BlobKind,
         id: Id,
-        sealed: &[u8],
-        raw_length: Option<u32>,
-    ) -> Result<()> {
+        write: impl FnOnce(&mut Vec<u8>) -> Result<Option<u32>>,
+    ) -> Result<u32> {
         let too_long = |source| Error::internal("fill a pack", source);
-        let offset = u32::try_from(self.content.len()).map_err(too_long)?;
-        let length = u32::try_from(sealed.len()).map_err(too_long)?;
-        let wanted = self.content.len() + sealed.len();
-        // Doubling would end at 24 MiB; packs that become large become full.
-        if wanted > self.content.capacity() && wanted > TARGET_LEN / 8 {
-            self.content.reserve_exact(wanted.max(TARGET_LEN) - self.content.len());
-        }
-        self.content.extend_from_slice(sealed);
+        let start = self.content.len();
+        let offset = u32::try_from(start).map_err(too_long)?;
+        let raw_length = write(&mut self.content)?;
+        let length = u32::try_from(self.content.len() - start).map_err(too_long)?;
         self.blobs.push(PackedBlob { kind, id, offset, length, raw_length });
-        Ok(())
+        Ok(length)
     }
 
-    /// Appends the header and hashes the whole: some milliseconds of work.
-    pub(crate) fn seal(self, key: &SealingKey) -> Result<SealedPack> {
-        let Self { mut content, blobs } = self;
-        let header = key.seal(&encode_header(&blobs))?;
+    /// The ids of `messages`. The pack's own hash catches up meanwhile, which costs little beside
+    /// another message.
+    pub(crate) fn hash_along(&mut self, messages: &[&[u8]]) -> Vec<Id> {
+        let mut hashers = vec![Hasher::default(); messages.len()];
+        let mut work: Vec<_> = hashers.iter_mut().zip(messages.iter().copied()).collect();
+        work.push((&mut self.hasher, &self.content[self.hashed..]));
+        sha256::update_all(work);
+        self.hashed = self.content.len();
+        hashers.into_iter().map(Hasher::finish).collect()
+    }
+
+    /// Appends the header and ends the hash.
+    pub(crate) fn seal(mut self, key: &SealingKey) -> Result<SealedPack> {
+        let header = key.seal(&encode_header(&self.blobs))?;
         let length = u32::try_from(header.len()).map_err(|e| Error::internal("seal a pack", e))?;
-        content.extend_from_slice(&header);
-        content.extend_from_slice(&length.to_le_bytes());
-        let content = Bytes::from(content);
-        Ok(SealedPack { pack: IndexedPack { id: Id::of(&content), blobs }, content })
+        self.content.extend_from_slice(&header);
+        self.content.extend_from_slice(&length.to_le_bytes());
+        self.hash_along(&[]);
+        let Self { content, blobs, hasher, hashed: _ } = self;
+        let pack = IndexedPack { id: hasher.finish(), blobs };
+        Ok(SealedPack { pack, content: content.into() })
     }
 }
 
@@ -261,7 +280,16 @@ mod tests {
         let mut builder = PackBuilder::default();
         for (tree, raw, content) in blobs {
             let kind = if *tree { BlobKind::Tree } else { BlobKind::Data };
-            builder.add(kind, Id::of(content), content, *raw).unwrap();
+            let write = |out: &mut Vec<u8>| {
+                out.extend_from_slice(content);
+                Ok(*raw)
+            };
+            let length = builder.add(kind, Id::of(content), write).unwrap();
+            assert_eq!(length as usize, content.len());
+            if *tree {
+                // Whenever the hash catches up, it ends the same.
+                assert_eq!(builder.hash_along(&[content]), [Id::of(content)]);
+            }
         }
         builder.seal(key).unwrap()
     }
@@ -317,11 +345,15 @@ mod tests {
     }
 
     #[test]
-    fn packs_are_closed_at_the_target() {
+    fn a_roomy_buffer_keeps_what_is_there() {
         let mut builder = PackBuilder::default();
-        assert!(builder.has_room_for(8 << 20));
-        builder.add(BlobKind::Data, Id::of(b"a"), &vec![0; 9 << 20], None).unwrap();
-        assert!(builder.has_room_for(6 << 20));
-        assert!(!builder.has_room_for(7 << 20));
+        let write = |out: &mut Vec<u8>| {
+            out.extend_from_slice(b"first");
+            Ok(None)
+        };
+        builder.add(BlobKind::Data, Id::of(b"first"), write).unwrap();
+        builder.reserve(1000, &Resources::new(1));
+        assert!(builder.capacity() >= 1000);
+        assert_eq!((builder.content.as_slice(), builder.len()), (&b"first"[..], 5));
     }
 }

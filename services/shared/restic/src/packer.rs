@@ -1,9 +1,15 @@
-//! Fills packs with sealed blobs and uploads the full ones, a bounded number at a time.
+//! Fills packs with sealed blobs and uploads the full ones, several at a time.
+//!
+//! A stream has few lanes, in each of which one pack is filled at a time, so that several processors can
+//! work for it. What it may hold follows from the share that [`Resources`] gives it, which shrinks
+//! while others come: then lanes are closed, and packs earlier.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::{Mutex, Semaphore};
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::encode::SealedBlob;
@@ -11,33 +17,94 @@ use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::index_file;
 use crate::lock::LockWatch;
-use crate::options::Resources;
-use crate::pack::{BlobKind, IndexedPack, PackBuilder};
+use crate::pack::{BlobKind, IndexedPack, PackBuilder, SealedPack, TARGET_LEN};
+use crate::resources::{Resources, Share};
 use crate::store::FileKind;
 use crate::vault::Vault;
 
-/// Memory: the open packs (data and trees), and `uploads` packs on their way, 16 MiB each.
+/// A semaphore's whole, of which a lane takes its part: divisible by any number of lanes.
+const LANE_UNITS: u32 = 6;
+/// The same for packs. A part is rounded down, so nobody waits for more than there is.
+const PACK_UNITS: u32 = 60;
+/// Packs that are uploaded and in no index are found by nobody. An index file now and then lets the next
+/// attempt at an interrupted backup profit from this one.
+const INDEX_EVERY: Duration = Duration::from_secs(5 * 60);
+/// Room in a pack's buffer for the blob that takes it over its target.
+const ROOM_FOR_THE_LAST: usize = 2 * 1024 * 1024;
+/// What compression, nonce and tag may add to content, beside a small part of it.
+const ENCODED_MARGIN: usize = 16 * 1024;
+
 /// Dropping the packer stops its uploads.
 #[derive(Debug)]
 pub(crate) struct Packer {
     vault: Arc<Vault>,
     resources: Resources,
     lock: LockWatch,
-    uploads: Arc<Semaphore>,
+    uploads: usize,
+    full_sized: bool,
+    lanes: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    data: PackBuilder,
-    trees: PackBuilder,
-    running: JoinSet<Result<(IndexedPack, Bytes)>>,
-    /// Buffers of uploaded packs: 16 MiB blocks are not left to an allocator to scatter.
-    spare: Vec<Vec<u8>>,
+    /// Packs that are neither full nor being filled.
+    idle: Vec<(BlobKind, OpenPack)>,
+    running: JoinSet<Result<IndexedPack>>,
     /// Uploaded, but in no index file yet.
     uploaded: Vec<IndexedPack>,
     /// In an index file that we wrote.
     indexed: Vec<(Id, Vec<IndexedPack>)>,
+    last_index: Instant,
+}
+
+/// A pack being filled, and its part of the stream's memory.
+#[derive(Debug)]
+pub(crate) struct OpenPack {
+    pub(crate) builder: PackBuilder,
+    slot: OwnedSemaphorePermit,
+}
+
+/// A full pack, and its part of the stream's memory.
+#[derive(Debug)]
+pub(crate) struct FullPack {
+    sealed: SealedPack,
+    slot: OwnedSemaphorePermit,
+}
+
+impl OpenPack {
+    /// Whether the pack has reached its size.
+    pub(crate) fn is_full(&self, share: &Share) -> bool {
+        self.builder.len() >= share.pack_target
+    }
+
+    /// Makes room for content of this length. False: the pack should be ended first, for its buffer
+    /// is full and would have to be moved.
+    pub(crate) fn make_room(
+        &mut self,
+        length: usize,
+        share: &Share,
+        resources: &Resources,
+    ) -> bool {
+        let needed = self.builder.len() + ENCODED_MARGIN + length + length / 128;
+        if needed <= self.builder.capacity() {
+            return true;
+        }
+        if self.builder.len() >= share.pack_target / 2 {
+            return false;
+        }
+        // What will not become a large pack stays small.
+        let all =
+            if needed > share.pack_target / 8 { share.pack_target + ROOM_FOR_THE_LAST } else { 0 };
+        self.builder.reserve(needed.max(all), resources);
+        true
+    }
+
+    /// Ends the pack: some milliseconds of work.
+    pub(crate) fn seal(self, vault: &Vault) -> Result<FullPack> {
+        Ok(FullPack { sealed: self.builder.seal(&vault.key)?, slot: self.slot })
+    }
 }
 
 impl Packer {
@@ -47,82 +114,175 @@ impl Packer {
         lock: LockWatch,
         uploads: usize,
     ) -> Self {
-        let uploads = Arc::new(Semaphore::new(uploads.clamp(1, 64)));
-        Self { vault, resources, lock, uploads, state: Mutex::default() }
+        let state = State {
+            idle: Vec::new(),
+            running: JoinSet::new(),
+            uploaded: Vec::new(),
+            indexed: Vec::new(),
+            last_index: Instant::now(),
+        };
+        Self {
+            vault,
+            resources,
+            lock,
+            uploads: uploads.max(1),
+            full_sized: false,
+            lanes: Arc::new(Semaphore::new(LANE_UNITS as usize)),
+            slots: Arc::new(Semaphore::new(PACK_UNITS as usize)),
+            state: Mutex::new(state),
+        }
     }
 
-    /// Puts a blob into the open pack of its kind. Waits when too many packs are on their way.
+    /// Makes packs as large as restic does: for maintenance, which is alone.
+    pub(crate) fn full_sized(self) -> Self {
+        Self { full_sized: true, ..self }
+    }
+
+    fn share(&self) -> Share {
+        let share = self.resources.share();
+        if self.full_sized { Share { pack_target: TARGET_LEN, ..share } } else { share }
+    }
+
+    /// The right to fill a pack, for as long as the permit is held.
+    pub(crate) async fn lane(&self) -> Result<OwnedSemaphorePermit> {
+        acquire(&self.lanes, part(LANE_UNITS, self.resources.share().lanes)).await
+    }
+
+    /// A pack to put blobs into. Waits while too many packs are on their way: that is the
+    /// back-pressure. Hand it back with [`put_back`](Self::put_back) or [`upload`](Self::upload).
+    pub(crate) async fn open(&self, kind: BlobKind) -> Result<OpenPack> {
+        {
+            let idle = &mut self.state.lock().idle;
+            if let Some(at) = idle.iter().rposition(|(of, _)| *of == kind) {
+                return Ok(idle.swap_remove(at).1);
+            }
+        }
+        let share = self.resources.share();
+        let units = part(PACK_UNITS, share.packs.min(share.lanes + self.uploads));
+        let slot = match Arc::clone(&self.slots).try_acquire_many_owned(units) {
+            Ok(slot) => slot,
+            Err(_) => {
+                // Packs of the other kind, or of times with more lanes, must not keep us waiting.
+                self.upload_idle().await?;
+                acquire(&self.slots, units).await?
+            }
+        };
+        Ok(OpenPack { builder: PackBuilder::default(), slot })
+    }
+
+    /// Takes a pack back that is not full.
+    pub(crate) async fn put_back(&self, kind: BlobKind, pack: OpenPack) -> Result<()> {
+        let lanes = self.resources.share().lanes;
+        let idle = self.state.lock().idle.iter().filter(|(of, _)| *of == kind).count();
+        if idle < lanes || pack.builder.is_empty() {
+            self.state.lock().idle.push((kind, pack));
+            return Ok(());
+        }
+        self.seal_and_upload(pack).await
+    }
+
+    /// Begins to upload a full pack.
+    pub(crate) async fn upload(&self, pack: FullPack) -> Result<()> {
+        self.lock.ensure_held()?;
+        let due = {
+            let mut state = self.state.lock();
+            state.collect_finished()?;
+            state.running.spawn(send(Arc::clone(&self.vault), self.resources.clone(), pack));
+            state.index_is_due()
+        };
+        if due { self.write_index().await } else { Ok(()) }
+    }
+
+    /// Puts a sealed blob into a pack.
     pub(crate) async fn add(&self, kind: BlobKind, id: Id, blob: &SealedBlob) -> Result<()> {
-        let mut state = self.state.lock().await;
-        state.collect_finished()?;
-        let open = state.open(kind);
-        if !open.is_empty() && !open.has_room_for(blob.sealed.len()) {
-            self.start_upload(&mut state, kind).await?;
+        let mut pack = self.open(kind).await?;
+        let share = self.share();
+        if !pack.make_room(blob.sealed.len(), &share, &self.resources) {
+            self.seal_and_upload(pack).await?;
+            pack = self.open(kind).await?;
+            pack.make_room(blob.sealed.len(), &share, &self.resources);
         }
-        state.open(kind).add(kind, id, &blob.sealed, blob.raw_length)?;
-        // An index file now and then lets the next attempt at an interrupted backup profit.
-        if state.unindexed_blobs() >= index_file::MAX_BLOBS {
-            self.write_index(&mut state).await?;
+        pack.builder.add(kind, id, |out| {
+            out.extend_from_slice(&blob.sealed);
+            Ok(blob.raw_length)
+        })?;
+        if pack.is_full(&share) {
+            self.seal_and_upload(pack).await
+        } else {
+            self.put_back(kind, pack).await
         }
-        Ok(())
     }
 
     /// Uploads what is open, waits for all packs, and writes the index files for them. Afterwards
     /// every blob that was added can be found by everybody.
     pub(crate) async fn finish(&self) -> Result<Vec<(Id, Vec<IndexedPack>)>> {
-        let mut state = self.state.lock().await;
-        for kind in [BlobKind::Data, BlobKind::Tree] {
-            if !state.open(kind).is_empty() {
-                self.start_upload(&mut state, kind).await?;
-            }
+        self.upload_idle().await?;
+        let mut running = std::mem::take(&mut self.state.lock().running);
+        while let Some(finished) = running.join_next().await {
+            self.state.lock().finished(finished)?;
         }
-        while let Some(finished) = state.running.join_next().await {
-            state.finished(finished)?;
-        }
-        self.write_index(&mut state).await?;
-        Ok(std::mem::take(&mut state.indexed))
+        self.write_index().await?;
+        Ok(std::mem::take(&mut self.state.lock().indexed))
     }
 
-    async fn start_upload(&self, state: &mut State, kind: BlobKind) -> Result<()> {
-        self.lock.ensure_held()?;
-        let permit = Arc::clone(&self.uploads)
-            .acquire_owned()
-            .await
-            .map_err(|closed| Error::internal("upload a pack", closed))?;
-        state.collect_finished()?;
-        let next = PackBuilder::reusing(state.spare.pop().unwrap_or_default());
-        let builder = std::mem::replace(state.open(kind), next);
-        let (vault, resources) = (Arc::clone(&self.vault), self.resources.clone());
-        state.running.spawn(async move {
-            let sealing = Arc::clone(&vault);
-            let sealed =
-                resources.compute("seal a pack", move || builder.seal(&sealing.key)).await??;
-            let name = FileKind::Pack.name(&sealed.pack.id);
-            vault.store.put(&name, sealed.content.clone()).await?;
-            drop(permit);
-            Ok((sealed.pack, sealed.content))
-        });
+    async fn upload_idle(&self) -> Result<()> {
+        let idle = std::mem::take(&mut self.state.lock().idle);
+        for (_, pack) in idle {
+            self.seal_and_upload(pack).await?;
+        }
         Ok(())
     }
 
-    async fn write_index(&self, state: &mut State) -> Result<()> {
+    async fn seal_and_upload(&self, pack: OpenPack) -> Result<()> {
+        if pack.builder.is_empty() {
+            return Ok(());
+        }
+        let vault = Arc::clone(&self.vault);
+        let seal = move || pack.seal(&vault);
+        let full = self.resources.compute("seal a pack", seal).await??;
+        self.upload(full).await
+    }
+
+    async fn write_index(&self) -> Result<()> {
         self.lock.ensure_held()?;
-        for packs in index_file::split(std::mem::take(&mut state.uploaded)) {
+        let uploaded = {
+            let mut state = self.state.lock();
+            state.last_index = Instant::now();
+            std::mem::take(&mut state.uploaded)
+        };
+        for packs in index_file::split(uploaded) {
             let id = self.vault.save(FileKind::Index, &index_file::encode(&packs)?).await?;
-            state.indexed.push((id, packs));
+            self.state.lock().indexed.push((id, packs));
         }
         Ok(())
     }
 }
 
-impl State {
-    fn open(&mut self, kind: BlobKind) -> &mut PackBuilder {
-        match kind {
-            BlobKind::Data => &mut self.data,
-            BlobKind::Tree => &mut self.trees,
-        }
-    }
+async fn acquire(semaphore: &Arc<Semaphore>, units: u32) -> Result<OwnedSemaphorePermit> {
+    let permit = Arc::clone(semaphore).acquire_many_owned(units).await;
+    permit.map_err(|closed| Error::internal("wait for room", closed))
+}
 
+fn part(whole: u32, count: usize) -> u32 {
+    whole / u32::try_from(count).unwrap_or(whole).clamp(1, whole)
+}
+
+async fn send(vault: Arc<Vault>, resources: Resources, pack: FullPack) -> Result<IndexedPack> {
+    let FullPack { sealed: SealedPack { pack, content }, slot } = pack;
+    vault.store.put(&FileKind::Pack.name(&pack.id), content.clone()).await?;
+    give_back(&resources, content);
+    drop(slot);
+    Ok(pack)
+}
+
+/// Without a copy, if the store has let go of it.
+fn give_back(resources: &Resources, content: Bytes) {
+    if content.is_unique() {
+        resources.give_buffer(content.into());
+    }
+}
+
+impl State {
     fn collect_finished(&mut self) -> Result<()> {
         while let Some(finished) = self.running.try_join_next() {
             self.finished(finished)?;
@@ -130,17 +290,13 @@ impl State {
         Ok(())
     }
 
-    fn finished(&mut self, upload: Result<Result<(IndexedPack, Bytes)>, JoinError>) -> Result<()> {
-        let (pack, content) = upload.map_err(|died| Error::internal("upload a pack", died))??;
-        self.uploaded.push(pack);
-        // Without a copy, now that the store has let go of it.
-        if content.is_unique() && self.spare.len() < 2 {
-            self.spare.push(content.into());
-        }
+    fn finished(&mut self, upload: Result<Result<IndexedPack>, JoinError>) -> Result<()> {
+        self.uploaded.push(upload.map_err(|died| Error::internal("upload a pack", died))??);
         Ok(())
     }
 
-    fn unindexed_blobs(&self) -> usize {
-        self.uploaded.iter().map(|pack| pack.blobs.len()).sum()
+    fn index_is_due(&self) -> bool {
+        let blobs: usize = self.uploaded.iter().map(|pack| pack.blobs.len()).sum();
+        blobs >= index_file::MAX_BLOBS || (blobs > 0 && self.last_index.elapsed() >= INDEX_EVERY)
     }
 }

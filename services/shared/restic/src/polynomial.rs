@@ -3,17 +3,17 @@
 use crate::crypto;
 use crate::error::Result;
 
-/// The degree restic chooses: products of a byte shift still fit into 64 bits.
-const DEGREE: u32 = 53;
-
 /// An irreducible polynomial of degree 53; bit *i* is the coefficient of x^*i*.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Polynomial(u64);
 
 impl Polynomial {
+    /// The degree restic chooses: products of a byte shift still fit into 64 bits.
+    pub(crate) const DEGREE: u32 = 53;
+
     /// `bits` as a polynomial, if it is one that chunks can be cut with.
     pub(crate) fn checked(bits: u64) -> Option<Self> {
-        (degree(bits) == Some(DEGREE) && is_irreducible(bits)).then_some(Self(bits))
+        (degree(bits) == Some(Self::DEGREE) && is_irreducible(bits)).then_some(Self(bits))
     }
 
     /// A random one. About one candidate in 27 (odd ones of this degree) is irreducible.
@@ -21,7 +21,8 @@ impl Polynomial {
         loop {
             let mut bytes = [0; 8];
             crypto::random(&mut bytes)?;
-            let bits = u64::from_le_bytes(bytes) & ((1 << DEGREE) - 1) | (1 << DEGREE) | 1;
+            let bits =
+                u64::from_le_bytes(bytes) & ((1 << Self::DEGREE) - 1) | (1 << Self::DEGREE) | 1;
             if let Some(polynomial) = Self::checked(bits) {
                 return Ok(polynomial);
             }
@@ -30,10 +31,6 @@ impl Polynomial {
 
     pub(crate) const fn bits(self) -> u64 {
         self.0
-    }
-
-    pub(crate) const fn degree(self) -> u32 {
-        DEGREE
     }
 
     /// The remainder of `x` divided by this polynomial.

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use chrono::{DateTime, FixedOffset};
 use futures::stream::{BoxStream, Stream, StreamExt, TryStreamExt};
+use tokio::sync::Semaphore;
 
 use crate::encode;
 use crate::error::{Error, Result};
@@ -19,10 +20,12 @@ use crate::snapshot::Snapshot;
 use crate::store::FileKind;
 use crate::tree::{Node, Tree};
 
-/// One ranged read covers blobs of up to this much content, unless a single one is larger.
-const READ_CONTENT: u64 = 4 * 1024 * 1024;
-/// Blobs of one pack that lie no further apart than this are fetched in one read.
-const MAX_GAP: u32 = 64 * 1024;
+mod fetch;
+mod plan;
+
+use fetch::{BUDGET_UNITS, missing_pack};
+use plan::{Part, Reads};
+
 /// Folders may not be nested deeper: a limit against damaged or malicious trees.
 const MAX_DEPTH: usize = 64;
 
@@ -44,13 +47,14 @@ pub struct ReadOptions {
     pub offset: u64,
     /// How many bytes; `None`: to the end. A range that ends beyond the file is cut there.
     pub length: Option<u64>,
-    /// Ranged reads in flight, each of about 4 MiB of content (at least one).
+    /// Ranged reads in flight, each of 4 to 8 MiB of content (at least one); fewer while many streams
+    /// share the memory.
     pub ahead: usize,
 }
 
 impl Default for ReadOptions {
     fn default() -> Self {
-        Self { offset: 0, length: None, ahead: 4 }
+        Self { offset: 0, length: None, ahead: 8 }
     }
 }
 
@@ -119,24 +123,29 @@ impl Repository {
     ) -> Result<FileReader> {
         let inner = &self.inner;
         let lock = inner.lock_for_reading(Mode::Shared).await?;
+        let stream = inner.resources.enter();
         let (reads, length) = match inner.plan(snapshot, path, &options).await {
             Ok(planned) => planned,
             // What comes next must not meet our lock.
             Err(error) => return lock::during(lock, async { Err(error) }).await,
         };
-        let shared = Arc::clone(inner);
         // Yields nothing, and not before the lock is released.
         let end = async move {
+            drop(stream);
             if let Some(lock) = lock {
                 lock.release().await;
             }
             futures::stream::empty()
         };
         let end = futures::stream::once(end).flatten();
+        let budget = Arc::new(Semaphore::new(BUDGET_UNITS as usize));
+        let shared = Arc::clone(inner);
         let content = futures::stream::iter(reads)
-            .map(move |read| fetch(Arc::clone(&shared), read))
+            // One after the other, so that the read that is due first has its memory first.
+            .then(move |read| fetch::begin(Arc::clone(&shared), Arc::clone(&budget), read))
+            .map(fetch::finish)
             .buffered(options.ahead.max(1))
-            .map_ok(|pieces| futures::stream::iter(pieces.into_iter().map(Ok)))
+            .map_ok(fetch::pieces)
             .try_flatten()
             .chain(end);
         Ok(FileReader { length, content: content.boxed() })
@@ -145,14 +154,14 @@ impl Repository {
 
 impl Inner {
     async fn plan(
-        &self,
+        self: &Arc<Self>,
         snapshot: &Snapshot,
         path: &str,
         options: &ReadOptions,
-    ) -> Result<(Vec<Read>, u64)> {
+    ) -> Result<(Reads, u64)> {
         self.refresh_index().await?;
-        let nodes = self.file_nodes(snapshot).await?;
-        let Some((_, node)) = nodes.iter().find(|(other, _)| other == path) else {
+        let mut nodes = self.file_nodes(snapshot).await?;
+        let Some(at) = nodes.iter().position(|(other, _)| other == path) else {
             let present: Vec<&str> = nodes.iter().map(|(path, _)| path.as_str()).take(10).collect();
             return Err(Error::NoFile {
                 snapshot: snapshot.id,
@@ -160,9 +169,14 @@ impl Inner {
                 present: present.join(", "),
             });
         };
+        let (_, node) = nodes.swap_remove(at);
         let needed_by = format!("{path} in snapshot {}", snapshot.id.short());
-        let content = node.content.as_deref().unwrap_or_default();
-        plan_reads(self, content, node.size, &needed_by, options)
+        let part = Part::of(node.size, options);
+        let length = part.length();
+        Ok((
+            Reads::new(self, node.content.unwrap_or_default(), node.size, needed_by, part)?,
+            length,
+        ))
     }
 
     /// The file nodes of a snapshot with their paths, sorted by path.
@@ -226,137 +240,4 @@ impl Inner {
         let file = self.vault.store.describe(&FileKind::Pack.name(pack));
         Error::damaged(file, format!("blob {blob}: {problem}"))
     }
-}
-
-/// A pack that the index lists and the store does not have is damage, not a wrong request.
-fn missing_pack(error: Error, pack: &Id, blob: &Id) -> Error {
-    if error.is_not_found_in_store() {
-        let needed_by = format!("blob {blob}");
-        Error::MissingPack { id: *pack, needed_by, problem: "is missing".into() }
-    } else {
-        error
-    }
-}
-
-/// Neighbouring blobs of one pack, fetched at once.
-#[derive(Debug)]
-struct Read {
-    pack: Id,
-    offset: u32,
-    length: u32,
-    content: u64,
-    blobs: Vec<Wanted>,
-}
-
-#[derive(Debug)]
-struct Wanted {
-    id: Id,
-    location: Location,
-    /// Bytes of the content to leave out at either end.
-    skip_front: u64,
-    keep: u64,
-}
-
-/// Looks every blob of the range up, so that a missing one is known before anything is given out,
-/// and groups them into reads.
-fn plan_reads(
-    inner: &Inner,
-    content: &[Id],
-    size: u64,
-    needed_by: &str,
-    options: &ReadOptions,
-) -> Result<(Vec<Read>, u64)> {
-    let start = options.offset.min(size);
-    let end = options.length.map_or(size, |length| start.saturating_add(length).min(size));
-    let mut reads: Vec<Read> = Vec::new();
-    let mut position = 0_u64;
-    for id in content {
-        let location = inner.locate(BlobKind::Data, *id, needed_by)?;
-        let blob_start = position;
-        position += location.content_length();
-        if position <= start || blob_start >= end {
-            continue;
-        }
-        let skip_front = start.saturating_sub(blob_start);
-        let keep = position.min(end) - blob_start - skip_front;
-        let wanted = Wanted { id: *id, location, skip_front, keep };
-        match reads.last_mut() {
-            Some(read) if read.can_take(&wanted) => read.take(wanted),
-            _ => reads.push(Read::of(wanted)),
-        }
-    }
-    if position != size {
-        let problem = format!("its chunks make {position} bytes, its size is {size}");
-        return Err(Error::damaged(needed_by, problem));
-    }
-    Ok((reads, end - start))
-}
-
-impl Read {
-    fn of(wanted: Wanted) -> Self {
-        let Location { pack, offset, length, .. } = wanted.location;
-        Self {
-            pack,
-            offset,
-            length,
-            content: wanted.location.content_length(),
-            blobs: vec![wanted],
-        }
-    }
-
-    fn end(&self) -> u32 {
-        self.offset.saturating_add(self.length)
-    }
-
-    fn can_take(&self, wanted: &Wanted) -> bool {
-        let gap = wanted.location.offset.checked_sub(self.end());
-        wanted.location.pack == self.pack
-            && gap.is_some_and(|gap| gap <= MAX_GAP)
-            && self.content + wanted.location.content_length() <= READ_CONTENT
-    }
-
-    fn take(&mut self, wanted: Wanted) {
-        let end = wanted.location.offset.saturating_add(wanted.location.length);
-        self.length = end - self.offset;
-        self.content += wanted.location.content_length();
-        self.blobs.push(wanted);
-    }
-}
-
-async fn fetch(inner: Arc<Inner>, read: Read) -> Result<Vec<Bytes>> {
-    let name = FileKind::Pack.name(&read.pack);
-    let start = u64::from(read.offset);
-    let range = start..start + u64::from(read.length);
-    let first = read.blobs[0].id;
-    let sealed = inner
-        .vault
-        .store
-        .get_range(&name, range)
-        .await
-        .map_err(|error| missing_pack(error, &read.pack, &first))?;
-    let resources = inner.resources.clone();
-    resources.compute("decode blobs", move || decode_all(&inner, &read, &sealed)).await?
-}
-
-fn decode_all(inner: &Inner, read: &Read, sealed: &Bytes) -> Result<Vec<Bytes>> {
-    let mut pieces = Vec::with_capacity(read.blobs.len());
-    for Wanted { id, location, skip_front, keep } in &read.blobs {
-        let failed = |problem: &str| inner.damaged_blob(&read.pack, id, problem.into());
-        let bounds = || {
-            let start = usize::try_from(location.offset - read.offset).ok()?;
-            let length = usize::try_from(location.length).ok()?;
-            sealed.get(start..start.checked_add(length)?)
-        };
-        let blob = bounds().ok_or_else(|| failed("it lies outside its pack"))?;
-        let content = encode::decode(&inner.vault.key, id, blob, location.raw_length)
-            .map_err(|problem| failed(&problem))?;
-        let piece = || {
-            let start = usize::try_from(*skip_front).ok()?;
-            let end = start.checked_add(usize::try_from(*keep).ok()?)?;
-            (end <= content.len()).then_some(start..end)
-        };
-        let range = piece().ok_or_else(|| failed("it is shorter than the index says"))?;
-        pieces.push(Bytes::from(content).slice(range));
-    }
-    Ok(pieces)
 }

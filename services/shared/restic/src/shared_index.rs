@@ -7,8 +7,8 @@ use crate::error::Result;
 use crate::id::Id;
 use crate::index::{Index, Location};
 use crate::index_file;
-use crate::options::Resources;
 use crate::pack::{BlobKind, IndexedPack};
+use crate::resources::Resources;
 use crate::store::FileKind;
 use crate::vault::Vault;
 

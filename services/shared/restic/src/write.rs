@@ -11,7 +11,6 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::buffers::Buffers;
 use crate::encode::Encoder;
 use crate::error::{Error, Kind, Result};
 use crate::id::Id;
@@ -20,17 +19,18 @@ use crate::options::BackupOptions;
 use crate::pack::BlobKind;
 use crate::packer::Packer;
 use crate::repository::{Inner, Repository};
+use crate::resources::Stream;
 use crate::snapshot::Snapshot;
 use crate::store::FileKind;
 use crate::tree::{self, FileNode, Folder};
 
+mod blobs;
 mod file;
 pub use file::{FileSummary, FileWriter};
 
-/// Content of chunks between the chunker and the packs, per snapshot, in KiB. With the chunk in the
-/// making (up to 12 MiB a file), the open pack and two uploads (48 MiB) and idle buffers (24 MiB) a
-/// stream holds about 100 MiB at worst, whatever the size of its data.
-const CHUNK_BUDGET_KIB: usize = 16 * 1024;
+/// A semaphore's whole, which stands for the content that a stream may hold between the chunker and the
+/// packs. A chunk takes its part of it, never more than all.
+const CONTENT_UNITS: u32 = 1 << 16;
 
 /// A snapshot being written.
 ///
@@ -74,10 +74,11 @@ struct Session {
     options: BackupOptions,
     encoder: Arc<Encoder>,
     packer: Packer,
-    buffers: Arc<Buffers>,
     budget: Arc<Semaphore>,
     stop: CancellationToken,
     state: Mutex<State>,
+    /// Counts in the shares of all streams.
+    _stream: Stream,
 }
 
 #[derive(Debug, Default)]
@@ -109,29 +110,24 @@ impl Repository {
     pub async fn backup(&self, options: BackupOptions) -> Result<SnapshotWriter> {
         let inner = Arc::clone(&self.inner);
         let vault = &inner.vault;
-        let buffers = Arc::new(Buffers::default());
-        let encoder = Encoder::new(
-            vault.key.clone(),
-            vault.version,
-            options.compression,
-            options.verify,
-            Arc::clone(&buffers),
-        )?;
+        let (level, verify) = (options.compression, options.verify);
+        let encoder = Encoder::new(vault.key.clone(), vault.version, level, verify)?;
         let lock = Lock::acquire(&inner.locker, Mode::Shared).await?;
         // Under the lock: what the index lists now, nobody removes before we are done.
         inner.refresh_index().await?;
         let packer =
             Packer::new(Arc::clone(vault), inner.resources.clone(), lock.watch(), options.uploads);
         let stop = CancellationToken::new();
+        let stream = inner.resources.enter();
         let session = Session {
             repository: inner,
             options,
             encoder,
             packer,
-            buffers,
-            budget: Arc::new(Semaphore::new(CHUNK_BUDGET_KIB)),
+            budget: Arc::new(Semaphore::new(CONTENT_UNITS as usize)),
             stop: stop.clone(),
             state: Mutex::default(),
+            _stream: stream,
         };
         Ok(SnapshotWriter {
             session: Arc::new(session),
@@ -201,37 +197,16 @@ impl Session {
         self.stop.cancel();
     }
 
-    /// Stores a blob, unless it is there already, and gives its id.
-    async fn store_blob(self: &Arc<Self>, kind: BlobKind, content: Vec<u8>) -> Result<Id> {
-        let length = content.len() as u64;
-        let session = Arc::clone(self);
-        let (id, blob) = self
-            .repository
-            .resources
-            .compute("encode a blob", move || {
-                let id = Id::of(&content);
-                let blob = if session.claim(kind, id) {
-                    Some(session.encoder.encode(kind, &id, &content)?)
-                } else {
-                    None
-                };
-                session.buffers.give(content);
-                Ok::<_, Error>((id, blob))
-            })
-            .await??;
-        let Some(blob) = blob else { return Ok(id) };
-        self.packer.add(kind, id, &blob).await?;
-        let packed = blob.sealed.len() as u64;
-        self.buffers.give(blob.sealed);
+    /// Counts a blob that was put into a pack.
+    fn added(&self, kind: BlobKind, length: usize, packed: u32) {
         let mut state = self.state.lock();
         let counts = &mut state.counts;
-        counts.added += length;
-        counts.added_packed += packed;
+        counts.added += length as u64;
+        counts.added_packed += u64::from(packed);
         match kind {
             BlobKind::Data => counts.data_blobs += 1,
             BlobKind::Tree => counts.tree_blobs += 1,
         }
-        Ok(id)
     }
 
     /// Whether this blob is ours to write: neither known to the index nor claimed before.
@@ -326,9 +301,7 @@ impl Session {
             trees.push(json);
             id
         })?;
-        for json in trees {
-            self.store_blob(BlobKind::Tree, json).await?;
-        }
+        self.store_blobs(BlobKind::Tree, trees).await?;
         Ok(root)
     }
 

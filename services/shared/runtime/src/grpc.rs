@@ -28,8 +28,9 @@ pub const CHUNK_BYTES: usize = 1024 * 1024;
 /// The largest message a server takes: tonic's default, four chunks.
 pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 
-/// One stream may have four chunks in flight: at 1 ms of round trip that is 4 GB/s, at 20 ms 200 MB/s.
-const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// One stream may have two chunks in flight: at 1 ms of round trip that is 2 GB/s, at 20 ms 100 MB/s. A gateway with 32
+/// streams may have to hold all of it.
+const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 /// Several streams share a connection; one that stands still must not stop the others.
 const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 /// HTTP/2 frames of 256 KiB: few enough for a 1 MiB chunk, small enough to let other streams in between.

@@ -283,14 +283,14 @@ impl Repositories for Server {
     ) -> Result<Response<Self::DownloadStream>, Status> {
         let operation = Operation::Download;
         let (at, request) = self.admit(request, |_| operation, |r| r.repository.take()).await?;
+        let (admitted, figures) = self.0.admit(operation.name(), &at.namespace)?;
         let request = maintenance::download(request, at)?;
-        let (permit, figures) = self.0.admit(operation.name())?;
         let run = restore::run(&self.0.repositories, request, figures).boxed();
         let (header, messages) = run.await.map_err(self.refused(operation))?;
         let header = futures::stream::once(async { Ok(convert::restore_header(header)) });
         let messages = messages.map_ok(convert::restore_message).map_err(move |error| {
             // Given back when the stream ends, and the closure with it.
-            let _ = &permit;
+            let _ = &admitted;
             fault::to_status(&error)
         });
         Ok(Response::new(header.chain(messages).boxed()))

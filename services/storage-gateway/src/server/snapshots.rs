@@ -23,14 +23,20 @@ impl Snapshots for Server {
     ) -> Result<Response<BackupResponse>, Status> {
         let services = &self.0;
         let grant = services.worker(&request).await?;
-        let (_permit, figures) = services.admit(BACKUP)?;
+        let (_admitted, figures) = services.admit(BACKUP, &grant.repository.namespace)?;
         let mut messages = request.into_inner();
         let header = convert::backup_header(messages.message().await?)
             .map_err(|error| services.refuse(BACKUP, &error))?;
         services.covered(&grant, &header.repository, Operation::Backup)?;
         let messages = messages.map(convert::backup_message);
         // Boxed, for it holds a whole backup's state.
-        let run = backup::run(&services.repositories, header, messages, &services.clock, &figures);
+        let work = backup::Work {
+            repositories: &services.repositories,
+            compression: services.compression,
+            clock: &services.clock,
+            figures: &figures,
+        };
+        let run = backup::run(work, header, messages);
         let summary = run.boxed().await.map_err(|error| services.refuse(BACKUP, &error))?;
         Ok(Response::new(convert::backup_response(summary)))
     }
@@ -46,14 +52,14 @@ impl Snapshots for Server {
         grant
             .covers_snapshot(&request.snapshot)
             .map_err(|refused| Status::permission_denied(refused.to_string()))?;
-        let (permit, figures) = services.admit(RESTORE)?;
+        let (admitted, figures) = services.admit(RESTORE, &grant.repository.namespace)?;
         let run = restore::run(&services.repositories, request, figures);
         let (header, messages) =
             run.boxed().await.map_err(|error| services.refuse(RESTORE, &error))?;
         let header = futures::stream::once(async { Ok(convert::restore_header(header)) });
         let messages = messages.map_ok(convert::restore_message).map_err(move |error| {
             // Given back when the stream ends, and the closure with it.
-            let _ = &permit;
+            let _ = &admitted;
             fault::to_status(&error)
         });
         Ok(Response::new(header.chain(messages).boxed()))

@@ -70,7 +70,8 @@ async fn repack(
         return Ok(Vec::new());
     }
     let packer =
-        Packer::new(Arc::clone(&inner.vault), inner.resources.clone(), lock.watch(), UPLOADS);
+        Packer::new(Arc::clone(&inner.vault), inner.resources.clone(), lock.watch(), UPLOADS)
+            .full_sized();
     let step = observer.bytes("repack", plan.summary.bytes_repacked);
     let goes = |number: &u32| plan.fates[*number as usize] == Fate::Repack;
     let mut done = vec![false; catalog.packs().len()];

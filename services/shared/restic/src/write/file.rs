@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Session;
+use super::{CONTENT_UNITS, Session};
 use crate::chunker::Chunker;
 use crate::error::{Error, Result};
 use crate::id::Id;
@@ -16,7 +17,9 @@ use crate::tree::FileNode;
 
 /// Input is handed to the chunker in batches of about this size: large enough that the hand-over
 /// costs nothing, small enough for memory.
-const BATCH: usize = 2 * 1024 * 1024;
+const BATCH: usize = 1024 * 1024;
+/// Chunks that are stored by one task.
+const TOGETHER: usize = 2;
 
 /// One finished file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,8 +44,17 @@ pub struct FileWriter {
     /// `None` only while a call is under way; found so, an earlier call was dropped half way.
     chunker: Option<Cutting>,
     /// Chunks being encoded and packed, in the file's order.
-    pending: VecDeque<AbortOnDropHandle<Result<Id>>>,
+    pending: VecDeque<AbortOnDropHandle<Result<Vec<Id>>>>,
     content: Vec<Id>,
+    /// Chunks that wait for a second one: two are hashed more quickly than one after the other.
+    waiting: Vec<Budgeted>,
+}
+
+/// A chunk and its part of the stream's memory.
+#[derive(Debug)]
+struct Budgeted {
+    content: Vec<u8>,
+    permit: OwnedSemaphorePermit,
 }
 
 #[derive(Debug)]
@@ -53,8 +65,8 @@ enum Cutting {
 
 impl FileWriter {
     pub(super) fn new(session: Arc<Session>, path: String) -> Self {
-        let chunker =
-            Chunker::new(Arc::clone(&session.repository.tables), Arc::clone(&session.buffers));
+        let repository = &session.repository;
+        let chunker = Chunker::new(Arc::clone(&repository.tables), repository.resources.clone());
         Self {
             session,
             path,
@@ -64,6 +76,7 @@ impl FileWriter {
             chunker: Some(Cutting::Idle(chunker)),
             pending: VecDeque::new(),
             content: Vec::new(),
+            waiting: Vec::new(),
         }
     }
 
@@ -162,39 +175,64 @@ impl FileWriter {
         if let Some(rest) = chunker.finish() {
             self.dispatch(rest).await?;
         }
+        self.store_waiting();
         while let Some(done) = self.pending.pop_front() {
-            self.content.push(joined(done).await?);
+            self.content.extend(joined(done).await?);
         }
         Ok(())
     }
 
-    /// Has a chunk encoded and packed by a task of its own, as soon as the budget allows.
-    async fn dispatch(&mut self, chunk: Vec<u8>) -> Result<()> {
+    /// Has chunks stored by a task of its own, as soon as there are two and the budget allows.
+    async fn dispatch(&mut self, content: Vec<u8>) -> Result<()> {
         while self.pending.front().is_some_and(AbortOnDropHandle::is_finished) {
             if let Some(done) = self.pending.pop_front() {
-                self.content.push(joined(done).await?);
+                self.content.extend(joined(done).await?);
             }
         }
-        let cost = u32::try_from(chunk.len().div_ceil(1024))
-            .map_err(|e| Error::internal("budget a chunk", e))?;
-        let permit = Arc::clone(&self.session.budget)
-            .acquire_many_owned(cost)
-            .await
-            .map_err(|closed| Error::internal("budget a chunk", closed))?;
+        let budget = Arc::clone(&self.session.budget);
+        let cost = cost(content.len(), self.session.repository.resources.share().content);
+        let permit = match Arc::clone(&budget).try_acquire_many_owned(cost) {
+            Ok(permit) => permit,
+            Err(_) => {
+                // The one that waits for us may have what we wait for.
+                self.store_waiting();
+                let permit = budget.acquire_many_owned(cost).await;
+                permit.map_err(|closed| Error::internal("budget a chunk", closed))?
+            }
+        };
+        self.waiting.push(Budgeted { content, permit });
+        if self.waiting.len() >= TOGETHER {
+            self.store_waiting();
+        }
+        Ok(())
+    }
+
+    fn store_waiting(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let waiting = std::mem::take(&mut self.waiting);
         let session = Arc::clone(&self.session);
         let task = tokio::spawn(async move {
-            let stored = session.store_blob(BlobKind::Data, chunk).await;
-            drop(permit);
+            let (contents, permits): (Vec<_>, Vec<_>) =
+                waiting.into_iter().map(|chunk| (chunk.content, chunk.permit)).unzip();
+            let stored = session.store_blobs(BlobKind::Data, contents).await;
+            drop(permits);
             if let Err(error) = &stored {
                 session.fail(error);
             }
             stored
         });
         self.pending.push_back(AbortOnDropHandle::new(task));
-        Ok(())
     }
 }
 
-async fn joined(task: AbortOnDropHandle<Result<Id>>) -> Result<Id> {
-    task.await.map_err(|died| Error::internal("store a chunk", died))?
+/// What a chunk takes of the budget, which stands for this many bytes now.
+fn cost(length: usize, all: usize) -> u32 {
+    let units = length as u64 * u64::from(CONTENT_UNITS) / all.max(1) as u64;
+    u32::try_from(units).unwrap_or(CONTENT_UNITS).min(CONTENT_UNITS)
+}
+
+async fn joined(task: AbortOnDropHandle<Result<Vec<Id>>>) -> Result<Vec<Id>> {
+    task.await.map_err(|died| Error::internal("store chunks", died))?
 }

@@ -1,0 +1,248 @@
+//! What the streams of a process share: processors, memory, and the buffers and codecs that are used again.
+//!
+//! Nothing here waits for another stream's memory, so nothing can stand still for good: a stream's share
+//! follows from how many there are, and each keeps to its own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use crate::buffers::Buffers;
+use crate::codec::Codec;
+use crate::error::{Error, Result};
+use crate::pack::TARGET_LEN;
+
+const MIB: usize = 1024 * 1024;
+
+/// The memory of all streams of a process together, unless [`Resources::with_memory`] says otherwise:
+/// 32 streams get 12 MiB each.
+const MEMORY: usize = 384 * MIB;
+/// However few streams there are, one takes no more than this. A chunk in the making, input on its way
+/// and codecs come on top, some 15 MiB.
+const MOST_FOR_ONE: usize = 44 * MIB;
+/// However many streams there are, one needs this: two packs of 4 MiB, and a little content.
+const LEAST_FOR_ONE: usize = 12 * MIB;
+/// Two typical chunks. A larger one takes all, so that it always finds a place.
+const LEAST_CONTENT: usize = 3 * MIB;
+/// No pack is closed while it is smaller, except at the end.
+const LEAST_PACK: usize = 4 * MIB;
+/// A pack is closed by the blob that takes it over its target: half a typical chunk more.
+const OVERSHOOT: usize = 3 * MIB / 4;
+/// Packs of a stream that are filled at a time.
+const MOST_LANES: usize = 3;
+/// What stays idle for the next stream when the last one has left.
+const KEPT: usize = 24 * MIB;
+
+/// The processors and the memory that all streams share.
+///
+/// Hashing, compression and encryption run on blocking threads, but never more of them at once than
+/// there are permits, and in the order they asked: a hundred streams are as fair to each other as
+/// two. Give every repository of a process the same value.
+#[derive(Clone, Debug)]
+pub struct Resources {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    cpu: Arc<Semaphore>,
+    parallelism: usize,
+    memory: usize,
+    streams: AtomicUsize,
+    buffers: Buffers,
+    /// Codecs that no computation uses at the moment; never more than there are permits.
+    codecs: Mutex<Vec<Codec>>,
+}
+
+impl Shared {
+    /// Buffers that lie idle are of no more use than what the streams may hold.
+    fn most_idle(&self) -> usize {
+        let streams = self.streams.load(Ordering::Relaxed);
+        if streams == 0 { KEPT } else { self.memory.min(streams * MOST_FOR_ONE).max(KEPT) }
+    }
+}
+
+/// A stream that counts in the shares of all others, until dropped.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    resources: Resources,
+}
+
+/// What a stream may hold at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Share {
+    /// Bytes of content that is not yet, or no longer, in packs.
+    pub(crate) content: usize,
+    /// Packs that are filled at a time.
+    pub(crate) lanes: usize,
+    /// Packs in all: open ones, and those on their way to the store.
+    pub(crate) packs: usize,
+    /// The size at which a pack is closed.
+    pub(crate) pack_target: usize,
+    /// Instead of all that: bytes of reads ahead.
+    pub(crate) reads: usize,
+}
+
+impl Share {
+    fn of(memory: usize, parallelism: usize, streams: usize) -> Self {
+        let streams = streams.max(1);
+        let all = (memory / streams).clamp(LEAST_FOR_ONE, MOST_FOR_ONE);
+        let content = (all / 5).max(LEAST_CONTENT);
+        let lanes = parallelism.div_ceil(streams).clamp(1, MOST_LANES);
+        let for_packs = all - content;
+        let packs = (for_packs / (LEAST_PACK + OVERSHOOT)).clamp(2, lanes + 3);
+        let lanes = lanes.min(packs - 1);
+        let pack_target = (for_packs / packs).saturating_sub(OVERSHOOT);
+        let pack_target = pack_target.clamp(LEAST_PACK, TARGET_LEN);
+        // What is read ahead was allocated by others, who are not as thrifty with it.
+        Self { content, lanes, packs, pack_target, reads: (all / 4 * 3).max(LEAST_FOR_ONE) }
+    }
+}
+
+impl Resources {
+    /// Room for `parallelism` computations at a time (at least one).
+    #[must_use]
+    pub fn new(parallelism: usize) -> Self {
+        Self::with_memory(parallelism, MEMORY)
+    }
+
+    /// The same with a bound, in bytes, on what all streams together hold: chunks, packs and reads
+    /// ahead. The index comes on top, and 12 MiB a stream are never denied.
+    #[must_use]
+    pub fn with_memory(parallelism: usize, memory: usize) -> Self {
+        let parallelism = parallelism.max(1);
+        Self {
+            shared: Arc::new(Shared {
+                cpu: Arc::new(Semaphore::new(parallelism)),
+                parallelism,
+                memory,
+                streams: AtomicUsize::new(0),
+                buffers: Buffers::default(),
+                codecs: Mutex::default(),
+            }),
+        }
+    }
+
+    /// An empty buffer with at least this capacity.
+    pub(crate) fn take_buffer(&self, capacity: usize) -> Vec<u8> {
+        self.shared.buffers.take(capacity)
+    }
+
+    /// Gives a buffer back that others can use.
+    pub(crate) fn give_buffer(&self, buffer: Vec<u8>) {
+        self.shared.buffers.give(buffer, self.shared.most_idle());
+    }
+
+    /// Makes room in a buffer.
+    pub(crate) fn grow_buffer(&self, buffer: &mut Vec<u8>, capacity: usize) {
+        self.shared.buffers.grow(buffer, capacity, self.shared.most_idle());
+    }
+
+    /// Counts a stream in.
+    pub(crate) fn enter(&self) -> Stream {
+        self.shared.streams.fetch_add(1, Ordering::Relaxed);
+        Stream { resources: self.clone() }
+    }
+
+    /// What a stream may hold as of now.
+    pub(crate) fn share(&self) -> Share {
+        let Shared { parallelism, memory, streams, .. } = &*self.shared;
+        Share::of(*memory, *parallelism, streams.load(Ordering::Relaxed))
+    }
+
+    /// Runs `work` on a blocking thread as soon as a processor is free.
+    ///
+    /// Dropping the future before the work began prevents it; once begun it runs to its end, which
+    /// is a matter of milliseconds.
+    pub(crate) async fn compute<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        let permit = Arc::clone(&self.shared.cpu)
+            .acquire_owned()
+            .await
+            .map_err(|closed| Error::internal(operation, closed))?;
+        tokio::task::spawn_blocking(move || {
+            let result = work();
+            drop(permit);
+            result
+        })
+        .await
+        .map_err(|died| Error::internal(operation, died))
+    }
+
+    /// The same for work that compresses or decompresses.
+    pub(crate) async fn compute_with_codec<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&mut Codec) -> T + Send + 'static,
+    ) -> Result<T> {
+        let shared = Arc::clone(&self.shared);
+        let work = move || {
+            let idle = shared.codecs.lock().pop();
+            let mut codec = idle.unwrap_or_default();
+            let result = work(&mut codec);
+            shared.codecs.lock().push(codec);
+            result
+        };
+        self.compute(operation, work).await
+    }
+}
+
+impl Default for Resources {
+    /// One computation per processor.
+    fn default() -> Self {
+        Self::new(std::thread::available_parallelism().map_or(2, usize::from))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let shared = &self.resources.shared;
+        shared.streams.fetch_sub(1, Ordering::Relaxed);
+        shared.buffers.trim(shared.most_idle());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All of a share at once, each pack with what may go over.
+    fn most(share: &Share) -> usize {
+        share.content + share.packs * (share.pack_target + OVERSHOOT)
+    }
+
+    #[test]
+    fn shares_keep_within_the_bounds() {
+        for parallelism in [1, 2, 8, 64] {
+            for streams in 1..=32 {
+                let share = Share::of(MEMORY, parallelism, streams);
+                assert!(most(&share) <= MOST_FOR_ONE, "{streams}: {share:?}");
+                let all = streams * most(&share);
+                // A little more than their part is what many streams need for two packs each.
+                assert!(all <= MEMORY + MEMORY / 20, "{streams}: {all} {share:?}");
+                assert!(share.lanes >= 1 && share.packs > share.lanes, "{share:?}");
+                assert!((LEAST_PACK..=TARGET_LEN).contains(&share.pack_target));
+            }
+        }
+        let alone = Share::of(MEMORY, 2, 1);
+        assert_eq!((alone.lanes, alone.packs), (2, 5));
+        assert!(alone.pack_target > 6 * MIB);
+        let crowded = Share::of(MEMORY, 2, 32);
+        assert_eq!((crowded.lanes, crowded.packs, crowded.pack_target), (1, 2, LEAST_PACK));
+    }
+
+    #[test]
+    fn a_stream_counts_until_it_is_dropped() {
+        let resources = Resources::new(2);
+        let alone = resources.share();
+        let streams: Vec<_> = (0..32).map(|_| resources.clone().enter()).collect();
+        assert_eq!(resources.share(), Share::of(MEMORY, 2, 32));
+        drop(streams);
+        assert_eq!(resources.share(), alone);
+    }
+}
