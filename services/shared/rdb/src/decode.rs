@@ -26,6 +26,7 @@ mod zipmap;
 pub use fields::Field;
 pub use module::{Module, ModuleField};
 pub use scored::Member;
+pub(crate) use stream::Layout;
 pub use stream::{
     Consumer, Figures, Group, Groups, Pending, Stream, StreamEntries, StreamEntry, StreamId,
 };
@@ -83,11 +84,13 @@ pub fn decode(value_type: &Type, mut body: Bytes, largest: u64) -> Result<Value,
     })
 }
 
-fn layout(encoding: Encoding) -> Result<stream::Layout, Error> {
+fn layout(encoding: Encoding) -> Result<Layout, Error> {
     match encoding {
-        Encoding::Stream1 => Ok(stream::Layout::V1),
-        Encoding::Stream2 => Ok(stream::Layout::V2),
-        Encoding::Stream3 => Ok(stream::Layout::V3),
+        Encoding::Stream1 => Ok(Layout::V1),
+        Encoding::Stream2 => Ok(Layout::V2),
+        Encoding::Stream3 => Ok(Layout::V3),
+        Encoding::Stream4 => Ok(Layout::V4),
+        Encoding::Stream5 => Ok(Layout::V5),
         _ => Err(malformed("stream", 0)),
     }
 }

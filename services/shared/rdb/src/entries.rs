@@ -65,6 +65,8 @@ pub enum Event {
     ModuleAux {
         /// The module's nine-letter type name.
         module: String,
+        /// The data as it stands in the file, behind its opcode.
+        body: Bytes,
     },
     /// A key.
     Entry(Entry),
@@ -80,8 +82,10 @@ pub enum Event {
 pub struct Entries {
     parser: Parser,
     input: Bytes,
+    /// What has yet to go into the checksum: so many bytes from here on.
+    unsummed: (Bytes, usize),
     /// The part of the item under way that came with earlier input.
-    kept: BytesMut,
+    kept: Vec<u8>,
     largest: u64,
     database: u64,
     key: Bytes,
@@ -96,7 +100,8 @@ impl Entries {
         Self {
             parser: Parser::new(),
             input: Bytes::new(),
-            kept: BytesMut::new(),
+            unsummed: (Bytes::new(), 0),
+            kept: Vec::new(),
             largest,
             database: 0,
             key: Bytes::new(),
@@ -107,6 +112,7 @@ impl Entries {
 
     /// Adds input, to be called when [`Self::next`] has asked for it.
     pub fn feed(&mut self, chunk: Bytes) {
+        self.sum();
         if self.input.is_empty() {
             self.input = chunk;
         } else {
@@ -115,6 +121,22 @@ impl Entries {
             joined.extend_from_slice(&chunk);
             self.input = joined.freeze();
         }
+        self.unsummed = (self.input.clone(), 0);
+    }
+
+    /// Many items at once, since a checksum of long spans is much faster.
+    fn sum(&mut self) {
+        let (from, len) = &mut self.unsummed;
+        self.parser.sum(&from[..*len]);
+        from.advance(std::mem::take(len));
+    }
+
+    /// Goes on in the input, all of which but the checksum at the end is summed.
+    fn advance(&mut self, used: usize) -> Bytes {
+        if !self.parser.is_in_checksum() {
+            self.unsummed.1 += used;
+        }
+        self.input.split_to(used)
     }
 
     /// The next thing in the file, or `None` when more input is needed. After [`Event::End`], and after
@@ -129,20 +151,27 @@ impl Entries {
             match self.parser.parse(&self.input)? {
                 Parsed::Hungry(used) => {
                     self.check_size(used)?;
-                    self.kept.extend_from_slice(&self.input[..used]);
-                    self.input.advance(used);
+                    let part = self.advance(used);
+                    self.keep(&part);
                     return Ok(None);
                 }
-                Parsed::Next(used) => self.input.advance(used),
+                Parsed::Next(used) => {
+                    // The opcode in front of the checksum still counts.
+                    self.unsummed.1 += used;
+                    self.input.advance(used);
+                    if self.parser.is_in_checksum() {
+                        self.sum();
+                    }
+                }
                 Parsed::Item(used, item) => {
                     self.check_item_size(used, item)?;
-                    let tail = self.input.split_to(used);
+                    let tail = self.advance(used);
                     let whole = if self.kept.is_empty() {
                         tail
                     } else {
-                        self.kept.extend_from_slice(&tail);
+                        self.keep(&tail);
                         // A buffer of its own, which is given back when the value has been sent.
-                        std::mem::take(&mut self.kept).freeze()
+                        Bytes::from(std::mem::take(&mut self.kept))
                     };
                     if let Some(event) = self.event(item, whole)? {
                         return Ok(Some(event));
@@ -152,6 +181,15 @@ impl Entries {
                 Parsed::Ended => return Err(Error::Trailing { at: self.parser.at() }),
             }
         }
+    }
+
+    /// Grows by an eighth and not, as a vector would, by as much again: the largest value may take all the
+    /// memory that there is.
+    fn keep(&mut self, part: &[u8]) {
+        if self.kept.len() + part.len() > self.kept.capacity() {
+            self.kept.reserve_exact(part.len().max(self.kept.len() / 8));
+        }
+        self.kept.extend_from_slice(part);
     }
 
     fn check_size(&self, more: usize) -> Result<(), Error> {
@@ -205,8 +243,9 @@ impl Entries {
             }
             Item::Function => Event::Function(strings::take(&mut bytes, self.largest)?),
             Item::ModuleAux => {
+                let body = bytes.clone();
                 let id = strings::take_number(&mut bytes)?;
-                Event::ModuleAux { module: value::module_name_of_id(id) }
+                Event::ModuleAux { module: value::module_name_of_id(id), body }
             }
             Item::Passing => return Ok(None),
             Item::Key => {

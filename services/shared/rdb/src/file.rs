@@ -1,7 +1,9 @@
 //! The opcodes of an RDB file, as an incremental parser that both readers of the crate share.
 //!
 //! Push style: it is given bytes and says how many it used and which item they completed. Whether the
-//! bytes of an item are kept is the caller's decision; the parser itself holds a few dozen bytes. The checksum is computed here, over spans as long as the input allows.
+//! bytes of an item are kept is the caller's decision; the parser itself
+//! holds a few dozen bytes. The checksum is kept here, but fed by the caller, who can do so over spans as
+//! long as its input and not item by item.
 
 use crate::crc64::Crc64;
 use crate::error::Error;
@@ -85,7 +87,18 @@ impl Parser {
         self.at
     }
 
-    /// The checksum of everything up to [`Self::at`].
+    /// Adds bytes to the checksum: each once and in order, up to where [`Self::is_in_checksum`] says that
+    /// the file's own begins.
+    pub(crate) fn sum(&mut self, bytes: &[u8]) {
+        self.crc.update(bytes);
+    }
+
+    /// Whether what was parsed last is the checksum at the end, which is not a part of itself.
+    pub(crate) const fn is_in_checksum(&self) -> bool {
+        matches!(self.state, State::Reading(Item::Checksum) | State::Ended)
+    }
+
+    /// The checksum of everything that was added.
     pub(crate) const fn crc(&self) -> Crc64 {
         self.crc
     }
@@ -113,7 +126,6 @@ impl Parser {
                 self.skipper.start(program);
                 self.state = State::Reading(item);
                 self.at += 1;
-                self.crc.update(&[code]);
                 Ok(Parsed::Next(1))
             }
             State::Reading(item) => {
@@ -124,9 +136,6 @@ impl Parser {
                     Ran::Ended(used) => used,
                 };
                 self.at += used as u64;
-                if !matches!(item, Item::Checksum) {
-                    self.crc.update(&input[..used]);
-                }
                 if ran == Ran::Hungry {
                     return Ok(Parsed::Hungry(used));
                 }

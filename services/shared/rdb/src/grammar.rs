@@ -44,41 +44,37 @@ pub(crate) const HASH_TTL_LISTPACK: Program = &[Raw(8), Str];
 pub(crate) const HASH_TTL_VALKEY: Program = &[Count(&[Str, Str, Raw(8)])];
 
 /// Entry of a pending list: id, delivery time, delivery count.
-const PENDING: Program = &[Raw(24), Len];
-const NODES: Step = Count(&[Str, Str]);
-pub(crate) const STREAM_1: Program = &[
-    NODES,
-    Len,
-    Len,
-    Len,
-    Count(&[Str, Len, Len, Count(PENDING), Count(&[Str, Raw(8), Count(&[Raw(16)])])]),
-];
-/// Adds first id, greatest deleted id, entries added; entries read by each group.
-pub(crate) const STREAM_2: Program = &[
-    NODES,
-    Len,
-    Len,
-    Len,
-    Len,
-    Len,
-    Len,
-    Len,
-    Len,
-    Count(&[Str, Len, Len, Len, Count(PENDING), Count(&[Str, Raw(8), Count(&[Raw(16)])])]),
-];
-/// Adds each consumer's active time.
-pub(crate) const STREAM_3: Program = &[
-    NODES,
-    Len,
-    Len,
-    Len,
-    Len,
-    Len,
-    Len,
-    Len,
-    Len,
-    Count(&[Str, Len, Len, Len, Count(PENDING), Count(&[Str, Raw(16), Count(&[Raw(16)])])]),
-];
+const PENDING: Step = Count(&[Raw(24), Len]);
+const IDS: Step = Count(&[Raw(16)]);
+/// The entries of a stream: nodes by their first id.
+pub(crate) const NODES: Program = &[Count(&[Str, Str])];
+/// A consumer group: name, last id, what is pending, and of each consumer when it was seen.
+pub(crate) const GROUPS_1: Program =
+    &[Count(&[Str, Len, Len, PENDING, Count(&[Str, Raw(8), IDS])])];
+/// Adds how many entries the group has read.
+pub(crate) const GROUPS_2: Program =
+    &[Count(&[Str, Len, Len, Len, PENDING, Count(&[Str, Raw(8), IDS])])];
+/// Adds when each consumer was active.
+pub(crate) const GROUPS_3: Program =
+    &[Count(&[Str, Len, Len, Len, PENDING, Count(&[Str, Raw(16), IDS])])];
+/// Adds what consumers gave back, which is pending without one.
+pub(crate) const GROUPS_5: Program =
+    &[Count(&[Str, Len, Len, Len, PENDING, Count(&[Str, Raw(16), IDS]), IDS])];
+/// What tells an entry that a producer repeats: for how long and how many ids are kept, and of each
+/// producer its ids with those of the entries; how many came, and how many again.
+pub(crate) const IDEMPOTENCE: Program = &[Len, Len, PRODUCERS, Len, Len];
+const PRODUCERS: Step = Count(&[Str, Count(&[Str, Len, Len])]);
+
+pub(crate) const STREAM_1: Program = &[NODES[0], Len, Len, Len, GROUPS_1[0]];
+/// Adds first id, greatest deleted id, entries added.
+pub(crate) const STREAM_2: Program =
+    &[NODES[0], Len, Len, Len, Len, Len, Len, Len, Len, GROUPS_2[0]];
+pub(crate) const STREAM_3: Program =
+    &[NODES[0], Len, Len, Len, Len, Len, Len, Len, Len, GROUPS_3[0]];
+pub(crate) const STREAM_4: Program =
+    &[NODES[0], Len, Len, Len, Len, Len, Len, Len, Len, GROUPS_3[0], Len, Len, PRODUCERS, Len, Len];
+pub(crate) const STREAM_5: Program =
+    &[NODES[0], Len, Len, Len, Len, Len, Len, Len, Len, GROUPS_5[0], Len, Len, PRODUCERS, Len, Len];
 
 pub(crate) const MAGIC: Program = &[Raw(9)];
 pub(crate) const NUMBER: Program = &[Len];

@@ -1,6 +1,7 @@
 //! RESP2, the protocol of clients and of Stash's `/dumpfile.resp`: written here, read in the two modules.
 
 mod command;
+pub mod dump;
 mod frame;
 mod reply;
 

@@ -1,8 +1,13 @@
 //! Runs a grammar program over input that arrives in pieces, and says where the program's bytes end.
 //!
+//! Most values lie whole within one piece of input, and for those there is a way without a state, in
+//! `skip/slice.rs`, several times as fast. It is tried first.
+//!
 //! Constant memory: a stack as deep as the grammar nests, and nine bytes for a length code that was cut.
 //! Constant work per input byte: the body of every loop consumes at least one, so a hostile count only
 //! makes the reader ask for more input.
+
+mod slice;
 
 use crate::error::Error;
 use crate::grammar::{DEPTH, Program, Step};
@@ -40,6 +45,8 @@ enum Pending {
 /// The interpreter.
 #[derive(Debug)]
 pub(crate) struct Skipper {
+    /// A program of which nothing has run yet.
+    fresh: Option<Program>,
     frames: Vec<Frame>,
     pending: Pending,
     /// Bytes still to pass over before `pending` is looked at.
@@ -50,6 +57,7 @@ pub(crate) struct Skipper {
 impl Skipper {
     pub(crate) fn new() -> Self {
         Self {
+            fresh: None,
             frames: Vec::with_capacity(DEPTH),
             pending: Pending::Nothing,
             raw: 0,
@@ -60,7 +68,7 @@ impl Skipper {
     /// Begins a program; whatever ran before is forgotten.
     pub(crate) fn start(&mut self, program: Program) {
         self.frames.clear();
-        self.frames.push(Frame { program, at: 0, runs_left: 1 });
+        self.fresh = Some(program);
         self.pending = Pending::Nothing;
         self.raw = 0;
         self.length = LengthReader::default();
@@ -68,6 +76,19 @@ impl Skipper {
 
     /// Goes on with the program. Offsets in errors count from the start of `input`.
     pub(crate) fn run(&mut self, input: &[u8]) -> Result<Ran, Error> {
+        if let Some(program) = self.fresh.take() {
+            let mut rest = input;
+            let ended = slice::skip(program, &mut rest)
+                .map_err(|error| error.offset_by((input.len() - rest.len()) as u64))?;
+            if ended {
+                return Ok(Ran::Ended(input.len() - rest.len()));
+            }
+            self.frames.push(Frame { program, at: 0, runs_left: 1 });
+        }
+        self.run_piecewise(input)
+    }
+
+    fn run_piecewise(&mut self, input: &[u8]) -> Result<Ran, Error> {
         let mut rest = input;
         loop {
             if self.raw > 0 {

@@ -1,6 +1,6 @@
 //! The server that values are to go to: what it is, what it reads, what it can do.
 
-use crate::version::Version;
+use crate::version::{Vendor, Version};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -86,6 +86,11 @@ impl Target {
                 Software::Redis => redis,
                 Software::Valkey => valkey,
             }
+    }
+
+    /// Whether it reads what came with that number of the Redis line.
+    pub(crate) fn reads_since(&self, number: u16) -> bool {
+        self.reads.vendor == Vendor::Redis && self.reads.number >= number
     }
 
     /// Whether it can take a value of a module's type; `None` if that cannot be told before it is tried.

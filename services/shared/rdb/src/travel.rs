@@ -4,7 +4,7 @@
 //! refuse each other's. Mostly that is the footer alone, which is written for the target. The few types a
 //! target does not know are written in another way that it does; what has no other way is named.
 //!
-//! [`travel`] decides and touches nothing; [`reencode`] does what was decided.
+//! [`travel`] decides and touches nothing; [`reencode()`] does what was decided.
 
 mod reencode;
 
@@ -22,7 +22,7 @@ use std::fmt;
 pub enum Way {
     /// As it is, with a footer for the target: [`crate::payload::footer`].
     AsIs,
-    /// By [`reencode`] to this type, then with a footer for the target.
+    /// By [`reencode()`] to this type, then with a footer for the target.
     Reencode(&'static Type),
     /// As typed commands: [`crate::commands`].
     Commands,
@@ -44,6 +44,13 @@ pub enum Travel {
 pub enum Loss {
     /// The hash has fields with times to live, and the server knows none: they would stay for ever.
     FieldTtls {
+        /// The server.
+        target: String,
+    },
+    /// The stream has something that servers keep only since a later version.
+    StreamParts {
+        /// What it is.
+        what: &'static str,
         /// The server.
         target: String,
     },
@@ -76,6 +83,9 @@ impl fmt::Display for Loss {
             Self::FieldTtls { target } => {
                 write!(f, "the times to live of its fields, which {target} does not know")
             }
+            Self::StreamParts { what, target } => {
+                write!(f, "{what}, which {target} does not keep")
+            }
             Self::Type { name, target } => write!(f, "a {name}, which {target} does not know"),
             Self::Module { module, target } => {
                 write!(f, "a value of module type {module}, for which {target} has no module")
@@ -88,11 +98,11 @@ impl fmt::Display for Loss {
     }
 }
 
-/// Decides how a value goes to a server. Only hashes that may have fields with times to live are looked
-/// into; `largest` bounds what is unpacked for it.
+/// Decides how a value goes to a server. Only values that the server does not read as they are, and that
+/// may hold something it has no place for, are looked into; `largest` bounds what is unpacked for it.
 ///
 /// # Errors
-/// When such a hash cannot be decoded.
+/// When such a value cannot be decoded.
 pub fn travel(
     value_type: &'static Type,
     body: &Bytes,
@@ -110,20 +120,47 @@ pub fn travel(
     if target.restore && value_type.is_read_by(target.reads) {
         return Ok(Travel::Whole(Way::AsIs));
     }
-    // Whether fields have times decides first: what knows no such times must not lose them unseen.
-    let loses_times = has_field_ttls(value_type.encoding())
-        && !target.can(Feature::FieldTtls)
-        && any_field_expires(value_type, body, largest)?;
+    let loss = loss(value_type, body, target, largest)?;
     let way = if target.restore {
         other_type(value_type, target).map_or(Way::Commands, Way::Reencode)
     } else {
         Way::Commands
     };
-    Ok(if loses_times {
-        Travel::Partly(way, Loss::FieldTtls { target: target.to_string() })
-    } else {
-        Travel::Whole(way)
+    Ok(match loss {
+        Some(loss) => Travel::Partly(way, loss),
+        None => Travel::Whole(way),
     })
+}
+
+/// What the value has that a server of another version has no place for. It must not be lost unseen.
+fn loss(
+    value_type: &Type,
+    body: &Bytes,
+    target: &Target,
+    largest: u64,
+) -> Result<Option<Loss>, Error> {
+    let encoding = value_type.encoding();
+    let target_name = || target.to_string();
+    if has_field_ttls(encoding) && !target.can(Feature::FieldTtls) {
+        let expires = any_field_expires(value_type, body, largest)?;
+        return Ok(expires.then(|| Loss::FieldTtls { target: target_name() }));
+    }
+    if !matches!(encoding, Encoding::Stream4 | Encoding::Stream5) {
+        return Ok(None);
+    }
+    let Value::Stream(stream) = decode::decode(value_type, body.clone(), largest)? else {
+        return Ok(None);
+    };
+    for group in stream.groups()? {
+        if !group?.unowned.is_empty() {
+            let what = "pending entries that consumers gave back";
+            return Ok(Some(Loss::StreamParts { what, target: target_name() }));
+        }
+    }
+    // It outlives neither minutes nor the producers, but who asks for everything is told.
+    let remembers = stream.remembers_producers()? && !target.reads_since(13);
+    let what = "the ids by which repeated entries of producers are told";
+    Ok(remembers.then(|| Loss::StreamParts { what, target: target_name() }))
 }
 
 fn module(value_type: &'static Type, body: &Bytes, target: &Target) -> Travel {
@@ -157,6 +194,8 @@ fn other_type(value_type: &Type, target: &Target) -> Option<&'static Type> {
                 &[4]
             }
         }
+        Encoding::Stream5 => &[26, 21, 19, 15],
+        Encoding::Stream4 => &[21, 19, 15],
         Encoding::Stream3 => &[19, 15],
         Encoding::Stream2 => &[15],
         Encoding::QuicklistOfListpacks | Encoding::QuicklistOfZiplists => &[1],

@@ -71,6 +71,8 @@ pub(crate) enum Encoding {
     Stream1,
     Stream2,
     Stream3,
+    Stream4,
+    Stream5,
     HashTtlPreGa,
     HashTtlListpackPreGa,
     HashTtl,
@@ -130,6 +132,16 @@ const fn redis_only(code: u8, name: &'static str, program: Program, encoding: En
     Type { code, kind: Kind::Hash, name, redis: Some(12), valkey: None, program, encoding }
 }
 
+const fn redis_stream(
+    code: u8,
+    name: &'static str,
+    redis: u16,
+    program: Program,
+    encoding: Encoding,
+) -> Type {
+    Type { code, kind: Kind::Stream, name, redis: Some(redis), valkey: None, program, encoding }
+}
+
 /// Type 6, a module's value before modules were released, has no findable end and is left out.
 static TYPES: &[Type] = &[
     both(0, Kind::String, "string", 6, grammar::STRING, Encoding::Text),
@@ -166,6 +178,9 @@ static TYPES: &[Type] = &[
     both(19, Kind::Stream, "stream (7.0)", 10, grammar::STREAM_2, Encoding::Stream2),
     both(20, Kind::Set, "listpack set", 11, grammar::STRING, Encoding::Listpack),
     both(21, Kind::Stream, "stream (7.2)", 11, grammar::STREAM_3, Encoding::Stream3),
+    redis_stream(26, "stream (8.6)", 13, grammar::STREAM_4, Encoding::Stream4),
+    // Of 8.8, from its description: no such server was at hand.
+    redis_stream(27, "stream (8.8)", 14, grammar::STREAM_5, Encoding::Stream5),
     redis_only(
         22,
         "hash with field TTLs (7.4 candidate)",

@@ -67,7 +67,8 @@ impl Version {
             (5 | 6, _) => 9,
             (7, 0..=1) => 10,
             (7, 2..=3) => 11,
-            _ => 12,
+            (7, _) | (8, 0..=5) => 12,
+            _ => 13,
         })
     }
 }
@@ -111,6 +112,9 @@ mod tests {
             ("7.2.4", None, Version::redis(11)),
             ("7.4.0", None, Version::redis(12)),
             ("8.0.6", None, Version::redis(12)),
+            ("8.4.0", None, Version::redis(12)),
+            ("8.6.2", None, Version::redis(13)),
+            ("9.0.0", None, Version::redis(13)),
             ("7.2.4", Some("8.0.1"), Version::redis(11)),
             ("7.2.4", Some("9.1.2"), Version::valkey(80)),
         ] {

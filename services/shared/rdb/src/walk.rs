@@ -65,6 +65,20 @@ impl Summary {
     }
 }
 
+/// How much of an input has gone into the checksum.
+struct Summed {
+    /// Where in the file the input begins.
+    from: u64,
+    bytes: usize,
+}
+
+/// Keys of one database, to be put to its figures: a search for each key would take longer than the key.
+#[derive(Debug, Default)]
+struct Counted {
+    keys: [u64; Kind::ALL.len()],
+    expiring: u64,
+}
+
 /// The walker.
 #[derive(Debug)]
 pub struct Walk {
@@ -72,6 +86,7 @@ pub struct Walk {
     kept: BytesMut,
     database: u64,
     expiry_seen: bool,
+    counted: Counted,
     summary: Summary,
 }
 
@@ -90,6 +105,7 @@ impl Walk {
             kept: BytesMut::new(),
             database: 0,
             expiry_seen: false,
+            counted: Counted::default(),
             summary: Summary::default(),
         }
     }
@@ -101,6 +117,24 @@ impl Walk {
     /// When the bytes are not RDB, are damaged, or hold what this reader does not know; see
     /// [`Error::may_be_newer_format`].
     pub fn feed(&mut self, input: &[u8]) -> Result<usize, Error> {
+        let mut summed = Summed { from: self.parser.at(), bytes: 0 };
+        let result = self.read(input, &mut summed);
+        // Also after an error: up to there the checksum and the figures hold.
+        self.sum(input, &mut summed);
+        self.count();
+        result
+    }
+
+    /// Adds what was parsed to the checksum, unless it is the checksum.
+    fn sum(&mut self, input: &[u8], summed: &mut Summed) {
+        let parsed = usize::try_from(self.parser.at() - summed.from).unwrap_or(input.len());
+        if !self.parser.is_in_checksum() && parsed > summed.bytes {
+            self.parser.sum(&input[summed.bytes..parsed]);
+            summed.bytes = parsed;
+        }
+    }
+
+    fn read(&mut self, input: &[u8], summed: &mut Summed) -> Result<usize, Error> {
         let mut rest = input;
         while !self.parser.has_ended() {
             let limit = self.parser.item().map_or(0, limit_of);
@@ -109,11 +143,17 @@ impl Walk {
                     self.keep(&rest[..used], limit);
                     return Ok(input.len());
                 }
-                Parsed::Next(used) => rest = &rest[used..],
+                Parsed::Next(used) => {
+                    rest = &rest[used..];
+                    if self.parser.is_in_checksum() {
+                        let opcode_end = input.len() - rest.len();
+                        self.parser.sum(&input[summed.bytes..opcode_end]);
+                    }
+                }
                 Parsed::Item(used, item) => {
                     self.keep(&rest[..used], limit);
                     rest = &rest[used..];
-                    let kept = self.kept.split().freeze();
+                    let kept = if limit == 0 { Bytes::new() } else { self.kept.split().freeze() };
                     self.note(item, kept)?;
                 }
                 Parsed::Ended => break,
@@ -142,6 +182,7 @@ impl Walk {
                 }
             }
             Item::SelectDb => {
+                self.count();
                 let chosen = strings::take_number(&mut kept)?;
                 if self.summary.databases.len() < MOST_DATABASES
                     || self.summary.databases.contains_key(&chosen)
@@ -156,10 +197,8 @@ impl Walk {
             }
             Item::ExpirySeconds | Item::ExpiryMillis => self.expiry_seen = true,
             Item::Value(known) => {
-                let expiring = u64::from(std::mem::take(&mut self.expiry_seen));
-                let here = self.here();
-                *here.keys.entry(known.kind).or_default() += 1;
-                here.expiring += expiring;
+                self.counted.expiring += u64::from(std::mem::take(&mut self.expiry_seen));
+                self.counted.keys[known.kind as usize] += 1;
             }
             Item::Function => self.summary.functions += 1,
             Item::ModuleAux => self.summary.module_aux += 1,
@@ -170,6 +209,22 @@ impl Walk {
             Item::Idle | Item::Freq | Item::Passing | Item::Key => {}
         }
         Ok(())
+    }
+
+    /// Puts what was counted in a piece of the file to the figures of its database.
+    fn count(&mut self) {
+        let Counted { keys, expiring } = std::mem::take(&mut self.counted);
+        if keys.iter().all(|count| *count == 0) {
+            return;
+        }
+        let here = self.here();
+        here.expiring += expiring;
+        for kind in Kind::ALL {
+            let count = keys[kind as usize];
+            if count > 0 {
+                *here.keys.entry(kind).or_default() += count;
+            }
+        }
     }
 
     fn here(&mut self) -> &mut Database {

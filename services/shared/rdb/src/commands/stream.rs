@@ -151,7 +151,8 @@ impl StreamCommands {
                 }
                 self.group = None;
             }
-            let Group { name, last_id, entries_read, consumers } = self.groups.next()?;
+            let Group { name, last_id, entries_read, consumers, unowned: _ } =
+                self.groups.next()?;
             let mut command =
                 vec![word(b"XGROUP"), word(b"CREATE"), self.key.clone(), name.clone()];
             command.push(digits(last_id));

@@ -66,7 +66,7 @@ impl FieldSource {
                 let Some(name) = parts.next()?.map(Packed::into_text) else { return Ok(None) };
                 let value = parts.require()?.into_text();
                 let time = parts.require()?.number().ok_or_else(|| malformed("field time", 0))?;
-                Ok(Some(Field { name, value, expires_at_ms: (time != 0).then_some(time) }))
+                Ok(Some(Field { name, value, expires_at_ms: time_unless(0, time)? }))
             }
             Self::TimeFirst { rest, left, base_ms, largest } => {
                 if !count_down(left, rest)? {
@@ -77,10 +77,7 @@ impl FieldSource {
                 let value = strings::take(rest, *largest)?;
                 let expires_at_ms = match i64::try_from(time) {
                     Ok(0) => None,
-                    Ok(time) => {
-                        let at = base_ms.checked_add(time);
-                        Some(at.ok_or_else(|| malformed("field time", 0))?)
-                    }
+                    Ok(time) => time_unless(i64::MIN, base_ms.saturating_add(time))?,
                     Err(_) => return Err(malformed("field time", 0)),
                 };
                 Ok(Some(Field { name, value, expires_at_ms }))
@@ -92,9 +89,20 @@ impl FieldSource {
                 let name = strings::take(rest, *largest)?;
                 let value = strings::take(rest, *largest)?;
                 let time = rest.try_get_i64_le().map_err(|_| malformed("field time", 0))?;
-                Ok(Some(Field { name, value, expires_at_ms: (time != -1).then_some(time) }))
+                Ok(Some(Field { name, value, expires_at_ms: time_unless(-1, time)? }))
             }
         }
+    }
+}
+
+/// A time, if it is not the one that stands for none. No server gives one before 1970.
+fn time_unless(none: i64, time: i64) -> Result<Option<i64>, Error> {
+    if time == none {
+        Ok(None)
+    } else if time >= 0 {
+        Ok(Some(time))
+    } else {
+        Err(malformed("field time", 0))
     }
 }
 

@@ -8,7 +8,7 @@ pub use entries::{StreamEntries, StreamEntry};
 pub use groups::{Consumer, Group, Groups, Pending};
 
 use crate::error::{Error, malformed};
-use crate::grammar;
+use crate::grammar::{self, Program};
 use crate::skip::{Ran, Skipper};
 use crate::strings;
 use bytes::{Buf, Bytes};
@@ -50,6 +50,21 @@ pub(crate) enum Layout {
     V2,
     /// Since 7.2: when consumers were active.
     V3,
+    /// Since Redis 8.6: what producers repeat.
+    V4,
+    /// Since Redis 8.8: what consumers gave back.
+    V5,
+}
+
+impl Layout {
+    const fn groups(self) -> Program {
+        match self {
+            Self::V1 => grammar::GROUPS_1,
+            Self::V2 => grammar::GROUPS_2,
+            Self::V3 | Self::V4 => grammar::GROUPS_3,
+            Self::V5 => grammar::GROUPS_5,
+        }
+    }
 }
 
 /// The figures that servers keep since 7.0.
@@ -75,12 +90,14 @@ pub struct Stream {
     layout: Layout,
     nodes: Bytes,
     groups: Bytes,
+    /// As it stands in the file; empty where servers keep none.
+    idempotence: Bytes,
     largest: u64,
 }
 
 impl Stream {
     pub(crate) fn new(layout: Layout, mut body: Bytes, largest: u64) -> Result<Self, Error> {
-        let nodes = take_nodes(&mut body)?;
+        let nodes = take(grammar::NODES, &mut body)?;
         let len = strings::take_number(&mut body)?;
         let last_id = StreamId::take(&mut body)?;
         let figures = if layout == Layout::V1 {
@@ -92,7 +109,30 @@ impl Stream {
                 entries_added: strings::take_number(&mut body)?,
             })
         };
-        Ok(Self { len, last_id, figures, layout, nodes, groups: body, largest })
+        let groups = take(layout.groups(), &mut body)?;
+        let idempotence = if layout >= Layout::V4 {
+            take(grammar::IDEMPOTENCE, &mut body)?
+        } else {
+            Bytes::new()
+        };
+        if !body.is_empty() {
+            return Err(malformed("end of a value", 0));
+        }
+        Ok(Self { len, last_id, figures, layout, nodes, groups, idempotence, largest })
+    }
+
+    /// Whether the server remembers ids of producers, by which it tells an entry that is sent again.
+    ///
+    /// # Errors
+    /// When that part is malformed.
+    pub fn remembers_producers(&self) -> Result<bool, Error> {
+        if self.idempotence.is_empty() {
+            return Ok(false);
+        }
+        let mut rest = self.idempotence.clone();
+        let _kept_for_seconds = strings::take_number(&mut rest)?;
+        let _most_ids = strings::take_number(&mut rest)?;
+        Ok(strings::take_number(&mut rest)? > 0)
     }
 
     /// The entries in the order of their ids, without those that were deleted.
@@ -115,12 +155,17 @@ impl Stream {
     pub(crate) const fn raw_nodes(&self) -> &Bytes {
         &self.nodes
     }
+
+    /// The memory of producers as it stands in the file.
+    pub(crate) const fn raw_idempotence(&self) -> &Bytes {
+        &self.idempotence
+    }
 }
 
-/// Takes the nodes off the front, without looking into them.
-fn take_nodes(body: &mut Bytes) -> Result<Bytes, Error> {
+/// Takes the bytes of a program off the front, without looking into them.
+fn take(program: Program, body: &mut Bytes) -> Result<Bytes, Error> {
     let mut skipper = Skipper::new();
-    skipper.start(grammar::PAIRS);
+    skipper.start(program);
     match skipper.run(body)? {
         Ran::Ended(len) => Ok(body.split_to(len)),
         Ran::Hungry => Err(malformed("stream", body.len())),

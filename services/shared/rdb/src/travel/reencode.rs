@@ -1,6 +1,6 @@
 //! Writes a value as another type that holds the same.
 
-use crate::decode::{self, Field, Fields, Stream, StreamId, Value};
+use crate::decode::{self, Field, Fields, Layout, Stream, StreamId, Value};
 use crate::encode;
 use crate::error::{Error, malformed};
 use crate::value::{Encoding, Type};
@@ -47,8 +47,10 @@ pub fn reencode(from: &Type, body: &Bytes, to: &Type, largest: u64) -> Result<By
                 out.put_i64_le(field.expires_at_ms.unwrap_or(-1));
             })?;
         }
-        (Value::Stream(stream), Encoding::Stream1) => older_stream(&mut out, &stream, false)?,
-        (Value::Stream(stream), Encoding::Stream2) => older_stream(&mut out, &stream, true)?,
+        (Value::Stream(stream), Encoding::Stream1) => older_stream(&mut out, &stream, Layout::V1)?,
+        (Value::Stream(stream), Encoding::Stream2) => older_stream(&mut out, &stream, Layout::V2)?,
+        (Value::Stream(stream), Encoding::Stream3) => older_stream(&mut out, &stream, Layout::V3)?,
+        (Value::Stream(stream), Encoding::Stream4) => older_stream(&mut out, &stream, Layout::V4)?,
         _ => return Err(other()),
     }
     Ok(out.freeze())
@@ -99,15 +101,17 @@ fn redis_field_ttls(out: &mut BytesMut, fields: Fields) -> Result<(), Error> {
     let smallest = smallest.unwrap_or(0);
     out.put_i64_le(smallest);
     counted(out, fields, |out, Field { name, value, expires_at_ms }| {
-        let above = |at: i64| at.checked_sub(smallest).and_then(|above| u64::try_from(above).ok());
-        let time = expires_at_ms.and_then(above).map_or(0, |above| above.saturating_add(1));
+        // No time is before 1970 or below the smallest.
+        let time = expires_at_ms.map_or(0, |at| (at - smallest).cast_unsigned() + 1);
         encode::number(out, time);
         encode::string(out, &name);
         encode::string(out, &value);
     })
 }
 
-fn older_stream(out: &mut BytesMut, stream: &Stream, figures: bool) -> Result<(), Error> {
+/// Up to the parts that a layout has. What nobody owns is pending in none of them.
+fn older_stream(out: &mut BytesMut, stream: &Stream, layout: Layout) -> Result<(), Error> {
+    let figures = layout >= Layout::V2;
     out.put_slice(stream.raw_nodes());
     encode::number(out, stream.len);
     id(out, stream.last_id);
@@ -136,12 +140,20 @@ fn older_stream(out: &mut BytesMut, stream: &Stream, figures: bool) -> Result<()
         for consumer in group.consumers {
             encode::string(out, &consumer.name);
             out.put_i64_le(consumer.seen_at_ms);
+            if layout >= Layout::V3 {
+                // Minus one: never active.
+                out.put_i64_le(consumer.active_at_ms.unwrap_or(-1));
+            }
             encode::number(out, consumer.pending.len() as u64);
             for entry in &consumer.pending {
                 raw_id(out, entry.id);
             }
         }
-    })
+    })?;
+    if layout >= Layout::V4 {
+        out.put_slice(stream.raw_idempotence());
+    }
+    Ok(())
 }
 
 fn id(out: &mut BytesMut, id: StreamId) {

@@ -71,6 +71,62 @@ fn a_type_that_the_target_does_not_know_is_written_as_one_that_it_does() {
     }
 }
 
+/// A stream as Redis 8.6 writes it; its tail says how many producers it remembers.
+fn stream_26(producers: &[u8]) -> Vec<u8> {
+    let mut body = b"\x00\x00\x05\x00\x00\x00\x00\x00\x00\x00\x40\x64\x40\x64".to_vec();
+    body.extend(producers);
+    body.extend(b"\x01\x00");
+    body
+}
+
+#[test]
+fn a_stream_of_8_6_loses_its_memory_of_producers_and_nothing_unseen() {
+    let version = Version::redis(13);
+    let plain = stream_26(b"\x00");
+    let remembers = stream_26(b"\x01\x01p\x01\x03iid\x05\x00");
+    assert_eq!(way(26, version, &plain, &redis("8.6.2")), "as is");
+    assert_eq!(way(26, version, &plain, &redis("8.2.3")), "to 21");
+    assert_eq!(way(26, version, &plain, &valkey("9.1.2")), "to 21");
+    assert_eq!(way(26, version, &plain, &redis("6.2.5")), "to 15");
+    let partly = way(26, version, &remembers, &redis("8.2.3"));
+    assert!(partly.starts_with("to 21 without the ids by which"), "{partly}");
+}
+
+#[test]
+fn what_consumers_of_8_8_gave_back_is_pending_and_nobodys() {
+    let mut body = b"\x00\x00\x05\x00\x00\x00\x00\x00\x00\x01\x01g\x05\x00\x00".to_vec();
+    let ids: Vec<Vec<u8>> =
+        [4_u64, 5].map(|ms| [ms.to_be_bytes(), 0_u64.to_be_bytes()].concat()).into();
+    body.push(2);
+    for id in &ids {
+        body.extend(id);
+        body.extend(1_000_i64.to_le_bytes());
+        body.push(1);
+    }
+    body.extend(b"\x01\x01c");
+    body.extend([0; 16]);
+    body.push(1);
+    body.extend(&ids[0]);
+    body.push(1);
+    body.extend(&ids[1]);
+    body.extend(b"\x40\x64\x40\x64\x00\x00\x00");
+    let version = Version::redis(14);
+    let known = value::lookup(27, version).unwrap();
+    assert_eq!(value::end_of(27, version, &body), Ok(Some(body.len())));
+    let Value::Stream(stream) = decode::decode(known, body.clone().into(), NO_LIMIT).unwrap()
+    else {
+        panic!("no stream")
+    };
+    let groups: Vec<_> = stream.groups().unwrap().collect::<Result<_, _>>().unwrap();
+    assert_eq!(groups[0].consumers[0].pending[0].id.ms, 4);
+    assert_eq!(groups[0].unowned[0].id.ms, 5);
+    let partly = way(27, version, &body, &redis("8.2.3"));
+    assert!(
+        partly.starts_with("to 21 without pending entries that consumers gave back"),
+        "{partly}"
+    );
+}
+
 #[test]
 fn times_of_fields_go_where_there_are_such_times_and_are_never_lost_unseen() {
     let timed = hash_24(1);

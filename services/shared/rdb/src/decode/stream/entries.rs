@@ -12,6 +12,9 @@ use bytes::Bytes;
 const WHAT: &str = "stream node";
 const DELETED: i64 = 1;
 const SAME_FIELDS: i64 = 2;
+/// More fields are refused: no server takes more arguments in one command, and a field takes many times
+/// the memory of its packed form.
+const MOST_FIELDS: i64 = 1 << 20;
 
 /// An entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,6 +136,6 @@ impl Node {
 
     fn count(&mut self) -> Result<i64, Error> {
         let count = self.number()?;
-        if count >= 0 { Ok(count) } else { Err(malformed(WHAT, 0)) }
+        if (0..=MOST_FIELDS).contains(&count) { Ok(count) } else { Err(malformed(WHAT, 0)) }
     }
 }

@@ -44,6 +44,8 @@ pub struct Group {
     pub entries_read: Option<u64>,
     /// Its consumers.
     pub consumers: Vec<Consumer>,
+    /// What consumers gave back (`XNACK`): pending, and nobody's. By ascending id.
+    pub unowned: Vec<Pending>,
 }
 
 /// The groups of a stream. After an error there is nothing more.
@@ -97,10 +99,11 @@ impl Rest {
         for _ in 0..strings::take_number(&mut self.rest)? {
             consumers.push(self.consumer(&mut pending)?);
         }
+        let unowned = if self.layout == Layout::V5 { self.ids(&mut pending)? } else { Vec::new() };
         if pending.iter().any(|(_, owned)| !owned) {
             return Err(malformed("pending entry without a consumer", 0));
         }
-        Ok(Some(Group { name, last_id, entries_read, consumers }))
+        Ok(Some(Group { name, last_id, entries_read, consumers, unowned }))
     }
 
     fn pending(&mut self) -> Result<Vec<Unowned>, Error> {
@@ -121,11 +124,18 @@ impl Rest {
         let rest = &mut self.rest;
         let name = strings::take(rest, self.largest)?;
         let seen_at_ms = rest.try_get_i64_le().map_err(|_| malformed(WHAT, 0))?;
-        let active_at_ms = if self.layout == Layout::V3 {
+        let active_at_ms = if self.layout >= Layout::V3 {
             Some(rest.try_get_i64_le().map_err(|_| malformed(WHAT, 0))?)
         } else {
             None
         };
+        let pending = self.ids(group)?;
+        Ok(Consumer { name, seen_at_ms, active_at_ms, pending })
+    }
+
+    /// Reads whose the entries of a group are: each is one consumer's, or was given back.
+    fn ids(&mut self, group: &mut [Unowned]) -> Result<Vec<Pending>, Error> {
+        let rest = &mut self.rest;
         let mut pending = Vec::new();
         for _ in 0..strings::take_number(rest)? {
             let id = StreamId::take_raw(rest).ok_or_else(|| malformed(WHAT, 0))?;
@@ -139,6 +149,6 @@ impl Rest {
             pending.push(*entry);
         }
         pending.sort_unstable_by_key(|entry| entry.id);
-        Ok(Consumer { name, seen_at_ms, active_at_ms, pending })
+        Ok(pending)
     }
 }
