@@ -2,10 +2,11 @@
 # make test    everything that must pass before a change lands
 # make bench   speed and memory beside the peers, as a table
 # make bench-storage   the same for the storage engine alone, beside restic
+# make fuzz    hostile input for the readers of foreign formats, a minute for each
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo build test fmt bench bench-storage
+.PHONY: help demo build test fmt bench bench-storage fuzz
 
 TEST_RUNNER := $(shell cargo nextest --version >/dev/null 2>&1 && echo "nextest run" || echo "test")
 
@@ -24,6 +25,7 @@ test: ## Runs format, lints, generated files, every test and doc test.
 	@tests/tools/need cc=build-essential redis-server=redis-server restic=restic openssl=openssl python3=python3 \
 	  kubectl=kubernetes-client prometheus-pushgateway=prometheus-pushgateway promtool=prometheus \
 	  redis-cli=redis-tools pip3=python3-pip
+	@tests/tools/servers
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings --allow rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items --quiet
@@ -47,3 +49,8 @@ bench-storage: ## Measures the storage engine beside restic, and beside what the
 	@tests/tools/need restic=restic cc=build-essential
 	@cargo build --release --package coffer-restic --example bench-storage
 	@target/release/examples/bench-storage
+
+FUZZ_SECONDS ?= 60
+fuzz: ## Feeds hostile input to each reader of foreign formats for FUZZ_SECONDS (60).
+	@tests/tools/need c++=g++
+	@tests/tools/fuzz $(FUZZ_SECONDS)

@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
 use bytes::Bytes;
-use coffer_rdb::entries::Entries;
+use coffer_rdb::commands::{Pages, commands};
+use coffer_rdb::entries::{Entries, Entry, Event};
+use coffer_rdb::target::Target;
+use coffer_rdb::travel::{Travel, Way, reencode, travel};
 use coffer_rdb::version::Version;
 use coffer_rdb::walk::Walk;
-use coffer_rdb::{Error, value};
+use coffer_rdb::{Error, digest, value};
 use proptest::prelude::*;
 
 /// Bytes that get deep into the grammar more often than chance would.
@@ -50,7 +53,7 @@ proptest! {
             entries.feed(Bytes::copy_from_slice(piece));
             loop {
                 match entries.next() {
-                    Ok(Some(coffer_rdb::entries::Event::Entry(_))) => counted += 1,
+                    Ok(Some(Event::Entry(_))) => counted += 1,
                     Ok(Some(_)) => {}
                     Ok(None) => break,
                     Err(_) => break 'file,
@@ -118,4 +121,124 @@ fn what_is_unknown_is_told_from_what_is_damaged() {
     assert_eq!(error.to_string(), "not an RDB file: it begins with \"GIF89a000\"");
     let error = Walk::new().feed(b"REDIS0013\x1e\x01k").unwrap_err();
     assert_eq!(error.to_string(), "unknown value type 30 at byte 9 of RDB version 13");
+}
+
+#[test]
+fn a_value_of_half_a_gigabyte_is_read_like_any_other() {
+    const MIB: usize = 1 << 20;
+    let head = [&b"REDIS0011\x00\x01k\x80"[..], &(512_u32 << 20).to_be_bytes()].concat();
+    let piece = Bytes::from(vec![b'x'; MIB]);
+    // No checksum, as with `rdbchecksum no`.
+    let tail = b"\xff\x00\x00\x00\x00\x00\x00\x00\x00";
+    let mut walk = Walk::new();
+    let mut entries = Entries::new(513 << 20);
+    walk.feed(&head).unwrap();
+    entries.feed(Bytes::from(head));
+    assert!(matches!(entries.next(), Ok(Some(Event::Version(_)))));
+    for _ in 0..512 {
+        walk.feed(&piece).unwrap();
+        assert!(matches!(entries.next(), Ok(None)));
+        entries.feed(piece.clone());
+    }
+    walk.feed(tail).unwrap();
+    assert_eq!(walk.finish().unwrap().total(), 1);
+    let Ok(Some(Event::Entry(entry))) = entries.next() else { panic!("no entry") };
+    assert_eq!(entry.body.len(), 5 + 512 * MIB);
+    entries.feed(Bytes::from_static(tail));
+    assert!(matches!(entries.next(), Ok(Some(Event::End { checksummed: false }))));
+    entries.finish().unwrap();
+}
+
+/// Everything that can be done with a value, and how much of it there was.
+fn exercise(entry: &Entry) -> usize {
+    const LARGEST: u64 = 1 << 20;
+    let mut done = usize::from(digest::of_entry(entry, LARGEST).is_ok());
+    for target in [
+        Target::from_info("3.2.6", None),
+        Target::from_info("6.2.5", None),
+        Target::from_info("8.2.3", None),
+        Target::from_info("7.2.4", Some("9.1.2")),
+    ] {
+        if let Ok(commands) = commands(entry, &target, Pages::default(), LARGEST) {
+            done += commands.take(1000).count();
+        }
+        let travels = travel(entry.value_type, &entry.body, &target, LARGEST);
+        if let Ok(Travel::Whole(Way::Reencode(to)) | Travel::Partly(Way::Reencode(to), _)) = travels
+        {
+            let body = reencode(entry.value_type, &entry.body, to, LARGEST);
+            done += body.map_or(0, |body| {
+                let end = value::end_of(to.code, target.reads, &body);
+                assert_eq!(end, Ok(Some(body.len())), "what is written has an end");
+                1
+            });
+        }
+    }
+    done
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn values_of_chance_are_taken_apart_or_refused(
+        code in 0_u8..30, body in bytes(), valkey in any::<bool>(),
+    ) {
+        let version = if valkey { Version::valkey(80) } else { Version::redis(12) };
+        let Some(value_type) = value::lookup(code, version) else { return Ok(()) };
+        let entry = Entry {
+            database: 0,
+            key: Bytes::from_static(b"k"),
+            expires_at_ms: None,
+            usage: None,
+            value_type,
+            body: Bytes::from(body),
+        };
+        exercise(&entry);
+    }
+}
+
+/// Real files with a few bytes changed get further into the readers than chance does. The same changes
+/// each time: a failure is one to be repeated.
+#[test]
+fn real_files_with_changed_bytes_are_taken_apart_or_refused() {
+    let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"));
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    let mut exercised = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let file = std::fs::read(file.unwrap().path()).unwrap();
+        for _ in 0..60 {
+            let mut changed = file.clone();
+            for _ in 0..=random(12) {
+                let at = random(changed.len());
+                match random(4) {
+                    0 => changed[at] ^= 1 << random(8),
+                    1 => {
+                        changed[at] =
+                            [0, 1, 0x3f, 0x40, 0x7f, 0x80, 0x81, 0xc0, 0xfe, 0xff][random(10)]
+                    }
+                    2 => changed.truncate(at.max(20)),
+                    _ => {
+                        let from = random(changed.len());
+                        changed[at] = changed[from];
+                    }
+                }
+            }
+            let mut walk = Walk::new();
+            let _ = walk.feed(&changed);
+            let mut entries = Entries::new(1 << 20);
+            entries.feed(Bytes::from(changed));
+            while let Ok(Some(event)) = entries.next() {
+                if let Event::Entry(entry) = event {
+                    exercised += exercise(&entry);
+                }
+            }
+        }
+    }
+    assert!(exercised > 10_000, "{exercised}");
 }

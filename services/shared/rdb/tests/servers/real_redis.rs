@@ -1,10 +1,7 @@
 //! The readers against what a real redis-server writes: its own DUMP, its own loader and its own
 //! DEBUG DIGEST say whether they are right.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
-
-mod support;
-
+use crate::support::{LIBRARY, Server};
 use bytes::Bytes;
 use coffer_rdb::entries::{Entries, Entry, Event, Usage};
 use coffer_rdb::resp::Reply;
@@ -12,7 +9,6 @@ use coffer_rdb::value::{self, Kind};
 use coffer_rdb::version::Version;
 use coffer_rdb::walk::{Summary, Walk};
 use coffer_rdb::{Error, payload};
-use support::{LIBRARY, Server};
 
 const NO_LIMIT: u64 = 1 << 32;
 

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+pub(crate) mod dataset;
+
 pub(crate) struct Server {
     child: Child,
     pub(crate) dir: tempfile::TempDir,
@@ -15,17 +17,74 @@ pub(crate) struct Server {
     reader: ReplyReader,
 }
 
+/// A server of some version: the one of this machine, or one of those that `tests/tools/servers` installs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Make(pub(crate) &'static str);
+
+impl Make {
+    pub(crate) const MACHINE: Self = Self("redis-7.0");
+    /// From the oldest to the newest; Valkey counts on from where it left Redis.
+    pub(crate) const ALL: [Self; 6] = [
+        Self("redis-5.0"),
+        Self("redis-6.2"),
+        Self::MACHINE,
+        Self("redis-8.2"),
+        Self("valkey-8.1"),
+        Self("valkey-9.1"),
+    ];
+
+    pub(crate) fn folder(self) -> PathBuf {
+        PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../target/servers")).join(self.0)
+    }
+
+    fn program(self) -> PathBuf {
+        if self == Self::MACHINE {
+            PathBuf::from("redis-server")
+        } else {
+            self.folder().join("server")
+        }
+    }
+
+    /// Its major and minor version.
+    pub(crate) fn release(self) -> (u32, u32) {
+        let (_, version) = self.0.split_once('-').unwrap();
+        let (major, minor) = version.split_once('.').unwrap();
+        (major.parse().unwrap(), minor.parse().unwrap())
+    }
+
+    pub(crate) fn is_valkey(self) -> bool {
+        self.0.starts_with("valkey")
+    }
+
+    pub(crate) fn has_field_ttls(self) -> bool {
+        self.release() >= if self.is_valkey() { (9, 0) } else { (7, 4) }
+    }
+}
+
 impl Server {
     pub(crate) fn start(options: &[&str]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::of(Make::MACHINE, options)
+    }
+
+    pub(crate) fn of(make: Make, options: &[&str]) -> Self {
+        Self::in_folder(make, tempfile::tempdir().unwrap(), options)
+    }
+
+    /// With a folder that may hold a `dump.rdb` to begin with.
+    pub(crate) fn in_folder(make: Make, dir: tempfile::TempDir, options: &[&str]) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = Command::new("redis-server")
+        let mut command = Command::new(make.program());
+        command
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
-            .args(["--dir", dir.path().to_str().unwrap(), "--enable-debug-command", "local"])
+            .args(["--dir", dir.path().to_str().unwrap()])
             .args(options)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is installed");
+            .stdout(Stdio::null());
+        if make.release() >= (7, 0) {
+            command.args(["--enable-debug-command", "local"]);
+        }
+        let child = command.spawn().unwrap_or_else(|error| {
+            panic!("{}: {error}; tests/tools/servers installs it", make.program().display())
+        });
         let deadline = Instant::now() + Duration::from_secs(20);
         let stream = loop {
             match TcpStream::connect(("127.0.0.1", port)) {
