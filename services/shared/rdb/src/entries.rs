@@ -91,6 +91,7 @@ pub struct Entries {
     key: Bytes,
     expires_at_ms: Option<i64>,
     usage: Option<Usage>,
+    failed: bool,
 }
 
 impl Entries {
@@ -107,6 +108,7 @@ impl Entries {
             key: Bytes::new(),
             expires_at_ms: None,
             usage: None,
+            failed: false,
         }
     }
 
@@ -147,6 +149,15 @@ impl Entries {
     /// large.
     #[expect(clippy::should_implement_trait, reason = "None means hungry, not over")]
     pub fn next(&mut self) -> Result<Option<Event>, Error> {
+        if self.failed {
+            return Ok(None);
+        }
+        let event = self.read();
+        self.failed = event.is_err();
+        event
+    }
+
+    fn read(&mut self) -> Result<Option<Event>, Error> {
         loop {
             match self.parser.parse(&self.input)? {
                 Parsed::Hungry(used) => {
@@ -276,9 +287,13 @@ impl Entries {
     /// # Errors
     /// When it was not, or more data followed.
     pub fn finish(self) -> Result<(), Error> {
-        if !self.parser.has_ended() {
-            return Err(Error::Truncated { at: self.parser.at() });
+        let at = self.parser.at();
+        if self.parser.has_ended() && !self.input.is_empty() {
+            Err(Error::Trailing { at })
+        } else if self.failed || !self.parser.has_ended() {
+            Err(Error::Truncated { at })
+        } else {
+            Ok(())
         }
-        if self.input.is_empty() { Ok(()) } else { Err(Error::Trailing { at: self.parser.at() }) }
     }
 }

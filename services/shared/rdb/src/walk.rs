@@ -87,6 +87,8 @@ pub struct Walk {
     database: u64,
     expiry_seen: bool,
     counted: Counted,
+    /// Whether the end was seen and found right.
+    whole: bool,
     summary: Summary,
 }
 
@@ -106,6 +108,7 @@ impl Walk {
             database: 0,
             expiry_seen: false,
             counted: Counted::default(),
+            whole: false,
             summary: Summary::default(),
         }
     }
@@ -205,6 +208,7 @@ impl Walk {
             Item::Checksum => {
                 self.summary.checksummed = self.parser.checksum(&kept)?;
                 self.summary.bytes = self.parser.at();
+                self.whole = true;
             }
             Item::Idle | Item::Freq | Item::Passing | Item::Key => {}
         }
@@ -234,7 +238,7 @@ impl Walk {
     /// Whether the last byte of the file has been seen, and its checksum was right.
     #[must_use]
     pub const fn has_ended(&self) -> bool {
-        self.parser.has_ended()
+        self.whole
     }
 
     /// The checksum of the bytes up to [`Self::position`], also after an error: with it, whoever cannot

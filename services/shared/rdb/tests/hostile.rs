@@ -149,6 +149,22 @@ fn a_value_of_half_a_gigabyte_is_read_like_any_other() {
     entries.finish().unwrap();
 }
 
+#[test]
+fn what_failed_once_is_never_whole() {
+    let wrong = b"REDIS0010\x00\x01k\x01v\xff\x01\x02\x03\x04\x05\x06\x07\x08";
+    let mut walk = Walk::new();
+    assert!(matches!(walk.feed(wrong), Err(Error::Checksum { .. })));
+    assert!(!walk.has_ended());
+    assert!(walk.finish().is_err());
+    let mut entries = Entries::new(100);
+    entries.feed(Bytes::from_static(wrong));
+    assert!(matches!(entries.next(), Ok(Some(Event::Version(_)))));
+    assert!(matches!(entries.next(), Ok(Some(Event::Entry(_)))));
+    assert!(matches!(entries.next(), Err(Error::Checksum { .. })));
+    assert!(matches!(entries.next(), Ok(None)));
+    assert!(entries.finish().is_err());
+}
+
 /// Everything that can be done with a value, and how much of it there was.
 fn exercise(entry: &Entry) -> usize {
     const LARGEST: u64 = 1 << 20;
