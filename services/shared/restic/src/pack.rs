@@ -152,6 +152,16 @@ impl PackBuilder {
         Ok(length)
     }
 
+    /// Takes over what another pack has, and gives the buffer back that it was in.
+    pub(crate) fn absorb(&mut self, other: Self) -> Result<Vec<u8>> {
+        let shift = u32::try_from(self.content.len());
+        let shift = shift.map_err(|source| Error::internal("fill a pack", source))?;
+        let moved = |blob: PackedBlob| PackedBlob { offset: blob.offset + shift, ..blob };
+        self.content.extend_from_slice(&other.content);
+        self.blobs.extend(other.blobs.into_iter().map(moved));
+        Ok(other.content)
+    }
+
     /// The ids of `messages`. The pack's own hash catches up meanwhile, which costs little beside
     /// another message.
     pub(crate) fn hash_along(&mut self, messages: &[&[u8]]) -> Vec<Id> {
@@ -277,6 +287,10 @@ mod tests {
     use super::*;
 
     fn build(key: &SealingKey, blobs: &[(bool, Option<u32>, Vec<u8>)]) -> SealedPack {
+        fill(blobs).seal(key).unwrap()
+    }
+
+    fn fill(blobs: &[(bool, Option<u32>, Vec<u8>)]) -> PackBuilder {
         let mut builder = PackBuilder::default();
         for (tree, raw, content) in blobs {
             let kind = if *tree { BlobKind::Tree } else { BlobKind::Data };
@@ -291,7 +305,7 @@ mod tests {
                 assert_eq!(builder.hash_along(&[content]), [Id::of(content)]);
             }
         }
-        builder.seal(key).unwrap()
+        builder
     }
 
     proptest! {
@@ -302,6 +316,20 @@ mod tests {
             prop_assert_eq!(sealed.pack.size(), sealed.content.len() as u64);
             prop_assert_eq!(sealed.pack.id, Id::of(&sealed.content));
             prop_assert_eq!(read_header(&key, &sealed.content).unwrap(), sealed.pack.blobs);
+        }
+
+        #[test]
+        fn two_packs_become_one(
+            one: Vec<(bool, Option<u32>, Vec<u8>)>,
+            other: Vec<(bool, Option<u32>, Vec<u8>)>,
+        ) {
+            let mut builder = fill(&one);
+            builder.absorb(fill(&other)).unwrap();
+            let together = [one, other].concat();
+            prop_assert_eq!(&builder.blobs, &fill(&together).blobs);
+            let sealed = builder.seal(&SealingKey::generate().unwrap()).unwrap();
+            prop_assert_eq!(sealed.pack.id, Id::of(&sealed.content));
+            prop_assert_eq!(sealed.pack.size(), sealed.content.len() as u64);
         }
 
         #[test]

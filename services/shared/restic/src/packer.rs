@@ -227,10 +227,29 @@ impl Packer {
 
     async fn upload_idle(&self) -> Result<()> {
         let idle = std::mem::take(&mut self.state.lock().idle);
-        for (_, pack) in idle {
+        for pack in self.together(idle)? {
             self.seal_and_upload(pack).await?;
         }
         Ok(())
+    }
+
+    /// Several lanes must not leave several small packs where one can hold all.
+    fn together(&self, idle: Vec<(BlobKind, OpenPack)>) -> Result<Vec<OpenPack>> {
+        let mut packs: Vec<(BlobKind, OpenPack)> = Vec::new();
+        for (kind, pack) in idle {
+            let length = pack.builder.len();
+            let host = packs
+                .iter_mut()
+                .find(|(of, host)| *of == kind && host.builder.len() + length <= TARGET_LEN / 2);
+            match host {
+                Some((_, host)) => {
+                    host.builder.reserve(host.builder.len() + length, &self.resources);
+                    self.resources.give_buffer(host.builder.absorb(pack.builder)?);
+                }
+                None => packs.push((kind, pack)),
+            }
+        }
+        Ok(packs.into_iter().map(|(_, pack)| pack).collect())
     }
 
     async fn seal_and_upload(&self, pack: OpenPack) -> Result<()> {
