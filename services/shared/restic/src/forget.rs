@@ -190,8 +190,9 @@ fn plan_group(
 
 /// Year, month or week, and so on: equal for two moments in the same period.
 type Period = (i32, u32, u32);
+type PeriodOf = fn(&DateTime<FixedOffset>) -> Period;
 
-const PERIODS: [(&str, fn(&DateTime<FixedOffset>) -> Period); 5] = [
+const PERIODS: [(&str, PeriodOf); 5] = [
     ("hourly", |t| (t.year(), t.ordinal(), t.hour())),
     ("daily", |t| (t.year(), t.ordinal(), 0)),
     ("weekly", |t| (t.iso_week().year(), t.iso_week().week(), 0)),
@@ -202,7 +203,7 @@ const PERIODS: [(&str, fn(&DateTime<FixedOffset>) -> Period); 5] = [
 /// One rule on its way from the newest snapshot to the oldest.
 struct Rule {
     limit: Limit,
-    period: fn(&DateTime<FixedOffset>) -> Period,
+    period: PeriodOf,
     last: Option<Period>,
     reason: String,
 }
