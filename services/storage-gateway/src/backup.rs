@@ -112,8 +112,8 @@ pub enum Message {
         /// At most [`CHUNK_BYTES`].
         data: Bytes,
     },
-    /// The end, with the sums of all files.
-    Finish(Manifest),
+    /// The end, with the sums of all files. Rare beside chunks, and larger.
+    Finish(Box<Manifest>),
 }
 
 /// A committed backup.
@@ -211,7 +211,7 @@ async fn store(
         let message = messages.next().await.ok_or(Error::NoFinish { bytes: total })?;
         let (file, data) = match message.map_err(|error| error.after(total))? {
             Message::Chunk { file, data } => (file, data),
-            Message::Finish(manifest) => break manifest,
+            Message::Finish(manifest) => break *manifest,
         };
         let known = files.len();
         let Some(file) = files.get_mut(file) else {

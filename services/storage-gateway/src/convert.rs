@@ -56,7 +56,7 @@ pub(crate) fn backup_message(
         }
         Some(Message::Finish(proto::BackupFinish { manifest })) => {
             let manifest = manifest.ok_or_else(|| bad("finish has no manifest"))?;
-            manifest_in(manifest).map(backup::Message::Finish)
+            manifest_in(manifest).map(|manifest| backup::Message::Finish(Box::new(manifest)))
         }
         Some(Message::Header(_)) => Err(bad("a second header")),
         None => Err(bad("an empty message")),

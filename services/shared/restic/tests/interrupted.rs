@@ -2,7 +2,7 @@
 //! fault: whatever happens, each snapshot that is listed afterwards restores byte for byte, our deep check and (for a
 //! sample) restic's find nothing, and the same operation succeeds when it is repeated.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod support;
 
