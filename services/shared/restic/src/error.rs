@@ -28,6 +28,8 @@ pub enum Kind {
     Locked,
     /// The store refuses access, or is read-only.
     Denied,
+    /// The repository only grows, and the operation would take something away.
+    AppendOnly,
     /// The store does not answer, or not in time; trying again may help.
     Unavailable,
     /// The repository contradicts itself: an object is damaged or missing.
@@ -59,6 +61,36 @@ pub enum Error {
         location: String,
         /// The object that gave it away.
         found: String,
+    },
+    /// There are files of a repository but no `config`: something was lost, and a new repository
+    /// would bury it.
+    #[error(
+        "{location} holds {found} but no config, and {problem}; nothing was changed: restore the config, or \
+         delete what is there if it is of no use, or use another place"
+    )]
+    Remains {
+        /// Where the repository was to be made.
+        location: String,
+        /// An object that is there.
+        found: String,
+        /// Why it is not taken for a beginning that could be completed.
+        problem: String,
+    },
+    /// The operation takes something away from a repository that only grows.
+    #[error("{operation}: the repository at {location} is append-only; nothing was changed")]
+    AppendOnly {
+        /// What was attempted.
+        operation: &'static str,
+        /// The repository.
+        location: String,
+    },
+    /// The store acknowledged a write, twice, and keeps something else.
+    #[error("write {path}: the store acknowledged it, but {problem}; do not trust this store")]
+    WrongWrite {
+        /// The object, with its location.
+        path: String,
+        /// What is there instead.
+        problem: String,
     },
     /// Every key file was tried.
     #[error(
@@ -230,9 +262,12 @@ impl Error {
             Self::WrongPassword { .. } => Kind::WrongPassword,
             Self::NoBucket { .. } | Self::NoSnapshot { .. } | Self::NoFile { .. } => Kind::NotFound,
             Self::Store { source, .. } | Self::Directory { source, .. } => store_kind(source),
-            Self::Damaged { .. } | Self::MissingBlob { .. } | Self::MissingPack { .. } => {
-                Kind::Corrupt
-            }
+            Self::Damaged { .. }
+            | Self::MissingBlob { .. }
+            | Self::MissingPack { .. }
+            | Self::Remains { .. } => Kind::Corrupt,
+            Self::AppendOnly { .. } => Kind::AppendOnly,
+            Self::WrongWrite { .. } => Kind::Unavailable,
             Self::Locked { .. } | Self::LockLost { .. } => Kind::Locked,
             Self::Stopped { kind, .. } => *kind,
             Self::VerifyFailed { .. } | Self::Internal { .. } => Kind::Internal,

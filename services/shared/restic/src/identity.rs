@@ -1,48 +1,89 @@
-//! Who we are in lock files, and whether another lock's holder is gone.
+//! Who we are in lock files, and whether another lock's holder is certainly gone.
 //!
-//! restic calls a lock stale when its process is gone on the same host name. Two containers can share
-//! a host name but not see each other's processes, so our name also carries the number of the
-//! process namespace, and a random part per process: a restic elsewhere never mistakes a lock of
-//! ours for one of its own, and we only judge processes that we would see if they lived.
+//! restic calls a lock stale when its process is gone on the same host name. Two machines or containers
+//! can share a host name and not see each other's processes, so our name in lock files says more: the
+//! boot and the process namespace it was written in, when its process began, and a random part. A restic
+//! elsewhere never mistakes a lock of ours for one of its own, and we only judge processes that we would
+//! see if they lived.
+//!
+//! A container that was restarted is in another namespace and cannot judge its predecessor's processes.
+//! An [`Instance`] closes that gap: a name that the platform gives to one living process at a time.
 
 use std::fs;
-use std::path::Path;
+
+use chrono::{DateTime, Utc};
 
 use crate::crypto;
 use crate::error::Result;
 
+/// A name that at most one living process bears at a time, and when this process took it.
+///
+/// A StatefulSet's pod name is such a name, and so is a directory that is locked by its process; the pod
+/// name of a Deployment is not needed twice, and a host name is not unique. Whoever bears the name knows
+/// that all earlier bearers are gone, and may remove their locks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// The name.
+    pub name: String,
+    /// When this process began, the same for all repositories that it opens.
+    pub started: DateTime<Utc>,
+}
+
 /// The name, user and process our locks are written under.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
-    /// `<host>-<process namespace>-`, what all our processes on this machine share.
-    machine: String,
+    /// What the names of all locks begin with whose holders we can judge.
+    kin: String,
+    began: u64,
+    by_instance: bool,
     pub(crate) hostname: String,
     pub(crate) username: String,
     pub(crate) pid: u32,
 }
 
 impl Identity {
-    pub(crate) fn new(host: &str, username: &str) -> Result<Self> {
+    pub(crate) fn new(host: &str, username: &str, instance: Option<&Instance>) -> Result<Self> {
         let mut random = [0; 4];
         crypto::random(&mut random)?;
-        let machine = format!("{host}-{}-", process_namespace());
-        let hostname = format!("{machine}{}", hex::encode(random));
-        Ok(Self { machine, hostname, username: username.into(), pid: std::process::id() })
+        let pid = std::process::id();
+        let (kin, began) = match instance {
+            Some(Instance { name, started }) => {
+                (format!("{name}@"), u64::try_from(started.timestamp_millis()).unwrap_or(0))
+            }
+            None => {
+                (format!("{host}-{}.{}-", boot(), process_namespace()), began(pid).unwrap_or(0))
+            }
+        };
+        let hostname = format!("{kin}{began}-{}", hex::encode(random));
+        let by_instance = instance.is_some();
+        Ok(Self { kin, began, by_instance, hostname, username: username.into(), pid })
     }
 
     /// Whether the process that wrote a lock under this name and number is certainly gone.
     pub(crate) fn is_gone(&self, hostname: &str, pid: u32) -> bool {
-        if hostname == self.hostname || !hostname.starts_with(&self.machine) {
-            return false;
+        let rest = hostname.strip_prefix(&self.kin).and_then(|rest| rest.split_once('-'));
+        let Some(Ok(theirs)) = rest.map(|(began, _)| began.parse::<u64>()) else { return false };
+        if self.by_instance {
+            theirs < self.began
+        } else {
+            // Without a process file system nothing can be told; a number that was given away again
+            // belongs to a process that began at another time.
+            self.began > 0 && theirs > 0 && began(pid) != Some(theirs)
         }
-        // The same number under another random part: we have inherited a dead process's number,
-        // or it is another handle in our own process. Only age can tell.
-        pid != self.pid && Path::new("/proc/self").exists() && !process_exists(pid)
     }
 }
 
-fn process_exists(pid: u32) -> bool {
-    Path::new("/proc").join(pid.to_string()).exists()
+/// When a process began, in clock ticks since the boot; `None` if there is no such process.
+fn began(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name of the program, in parentheses, may hold anything; 19 fields after it is the time.
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// Tells this running kernel from every other, as far as eight hexadecimal digits can.
+fn boot() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.chars().filter(char::is_ascii_hexdigit).take(8).collect()
 }
 
 /// The inode of our process namespace, or 0 where there is none to be read.
@@ -60,16 +101,34 @@ mod tests {
 
     #[test]
     fn only_dead_processes_of_this_machine_are_gone() {
-        let us = Identity::new("pod-1", "u").unwrap();
-        let sibling = format!("{}0a0b0c0d", us.machine);
-        let mut child = std::process::Command::new("true").spawn().unwrap();
-        let dead = child.id();
+        let us = Identity::new("pod-1", "u", None).unwrap();
+        let other = Identity::new("pod-1", "u", None).unwrap();
+        let of = |began: u64| format!("{}{began}-0a0b0c0d", us.kin);
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let living = began(child.id()).unwrap();
+        assert!(!us.is_gone(&of(living), child.id()));
+        assert!(us.is_gone(&of(living + 1), child.id()), "its number was given away again");
+        child.kill().unwrap();
         child.wait().unwrap();
-        assert!(us.is_gone(&sibling, dead));
-        assert!(!us.is_gone(&sibling, 1));
-        assert!(!us.is_gone(&sibling, us.pid));
-        assert!(!us.is_gone(&us.hostname, dead));
-        assert!(!us.is_gone("pod-1", dead));
-        assert!(!us.is_gone("other-pod", dead));
+        assert!(us.is_gone(&of(living), child.id()));
+        assert!(!us.is_gone(&other.hostname, us.pid), "another handle of this process");
+        for elsewhere in ["pod-1", "other-pod", "pod-1-ffffffff.4026531836-17-0a0b0c0d"] {
+            assert!(!us.is_gone(elsewhere, child.id()), "{elsewhere}");
+        }
+    }
+
+    #[test]
+    fn who_bears_the_name_outlived_all_who_bore_it() {
+        let at = |millis: i64| Instance {
+            name: "gateway-0".into(),
+            started: DateTime::from_timestamp_millis(millis).unwrap(),
+        };
+        let identity = |millis| Identity::new("pod", "u", Some(&at(millis))).unwrap();
+        let (before, now, twin) = (identity(1000), identity(2000), identity(2000));
+        assert!(now.is_gone(&before.hostname, 1));
+        assert!(!before.is_gone(&now.hostname, 1));
+        assert!(!now.is_gone(&twin.hostname, 1), "another handle of this process");
+        let stranger = Identity::new("gateway-0", "u", None).unwrap();
+        assert!(!now.is_gone(&stranger.hostname, 1));
     }
 }

@@ -61,6 +61,7 @@ impl Repository {
     /// [`Error::Locked`]; errors of the store.
     pub async fn remove_key(&self, prefix: &str) -> Result<Id> {
         let inner = &self.inner;
+        inner.vault.store.may_take_away("remove a key")?;
         let lock = Lock::acquire(&inner.locker, Mode::Exclusive).await?;
         let removed = async {
             let keys = inner.list_keys().await?;
@@ -84,6 +85,7 @@ impl Repository {
         username: &str,
     ) -> Result<KeyInfo> {
         let inner = &self.inner;
+        inner.vault.store.may_take_away("change the key")?;
         let lock = Lock::acquire(&inner.locker, Mode::Exclusive).await?;
         let changed = async {
             let new = inner.write_key(password, kdf, host, username).await?;

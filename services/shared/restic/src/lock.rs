@@ -4,12 +4,17 @@
 //! along with each other, an exclusive one with nobody. A lock is refreshed every five minutes and is
 //! stale after thirty. Each of our locks is owned by one task, which writes, refreshes and finally
 //! deletes it, also when whoever asked for it has been dropped meanwhile.
+//!
+//! Where a store lets nobody delete, our lock files stay and turn stale. They are in nobody's way but
+//! those who want the repository for themselves.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, FixedOffset, TimeDelta, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -50,7 +55,7 @@ pub(crate) enum Mode {
     Exclusive,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Document {
     #[serde(serialize_with = "crate::tree::as_go_does")]
     time: DateTime<FixedOffset>,
@@ -72,24 +77,34 @@ async fn write(vault: &Vault, identity: &Identity, mode: Mode) -> Result<Id> {
     vault.save(FileKind::Lock, &json).await
 }
 
-/// Every lock in the repository. Empty files are ignored, as restic does: a crash leaves such.
-pub(crate) async fn list(vault: &Vault, identity: &Identity) -> Result<Vec<LockInfo>> {
-    let listed = vault.store.list(FileKind::Lock).await?;
-    stream::iter(listed.into_iter().filter(|(_, size)| *size > 0))
-        .map(|(id, _)| read(vault, identity, id))
-        .buffer_unordered(8)
-        .try_filter_map(|lock| std::future::ready(Ok(lock)))
-        .try_collect()
-        .await
+/// Every lock in the repository. Empty files are ignored, as restic does: a crash leaves such. A lock
+/// file never changes, so each is read only once.
+pub(crate) async fn list(locker: &Locker) -> Result<Vec<LockInfo>> {
+    let listed = locker.vault.store.list(FileKind::Lock).await?;
+    let listed: HashSet<Id> =
+        listed.into_iter().filter(|(_, size)| *size > 0).map(|(id, _)| id).collect();
+    let mut locks = locker.known.lock().clone();
+    locks.retain(|id, _| listed.contains(id));
+    let new: Vec<Id> = listed.into_iter().filter(|id| !locks.contains_key(id)).collect();
+    let mut read = stream::iter(new)
+        .map(|id| async move { Ok::<_, Error>((id, read(&locker.vault, id).await?)) })
+        .buffer_unordered(8);
+    while let Some((id, document)) = read.try_next().await? {
+        // One that is gone was released meanwhile.
+        locks.extend(document.map(|document| (id, document)));
+    }
+    locker.known.lock().clone_from(&locks);
+    let now = Utc::now();
+    Ok(locks.into_iter().map(|(id, document)| document.judge(id, &locker.identity, now)).collect())
 }
 
 /// Reads a lock; `None` if it was released meanwhile. A damaged one is tried again before it counts,
 /// because some stores show a file before it is complete.
-async fn read(vault: &Vault, identity: &Identity, id: Id) -> Result<Option<LockInfo>> {
+async fn read(vault: &Vault, id: Id) -> Result<Option<Document>> {
     let mut pause = Duration::from_millis(250);
     loop {
         let error = match vault.load(FileKind::Lock, &id).await {
-            Ok(json) => match decode(vault, identity, id, &json) {
+            Ok(json) => match decode(vault, id, &json) {
                 Ok(lock) => return Ok(Some(lock)),
                 Err(error) => error,
             },
@@ -104,14 +119,19 @@ async fn read(vault: &Vault, identity: &Identity, id: Id) -> Result<Option<LockI
     }
 }
 
-fn decode(vault: &Vault, identity: &Identity, id: Id, json: &[u8]) -> Result<LockInfo> {
-    let document: Document = serde_json::from_slice(json).map_err(|source| {
+fn decode(vault: &Vault, id: Id, json: &[u8]) -> Result<Document> {
+    serde_json::from_slice(json).map_err(|source| {
         let name = vault.store.describe(&FileKind::Lock.name(&id));
         Error::damaged_by(name, "is not a lock document", source)
-    })?;
-    let Document { time, exclusive, hostname, username, pid } = document;
-    let stale = is_stale(identity, time, &hostname, pid, Utc::now());
-    Ok(LockInfo { id, time, exclusive, hostname, username, pid, stale })
+    })
+}
+
+impl Document {
+    fn judge(self, id: Id, identity: &Identity, now: DateTime<Utc>) -> LockInfo {
+        let Self { time, exclusive, hostname, username, pid } = self;
+        let stale = is_stale(identity, time, &hostname, pid, now);
+        LockInfo { id, time, exclusive, hostname, username, pid, stale }
+    }
 }
 
 fn is_stale(
@@ -124,19 +144,20 @@ fn is_stale(
     now.signed_duration_since(time) > STALE_AFTER || identity.is_gone(hostname, pid)
 }
 
-/// The first lock, other than ours, that a lock of this mode cannot stand beside. Stale ones count:
-/// only `unlock` removes them.
-async fn conflict(
-    vault: &Vault,
-    identity: &Identity,
-    mode: Mode,
-    ours: Option<Id>,
-) -> Result<Option<LockInfo>> {
-    let others = list(vault, identity).await?;
-    Ok(others
-        .into_iter()
-        .filter(|lock| Some(lock.id) != ours)
-        .find(|lock| lock.exclusive || mode == Mode::Exclusive))
+/// What is seen of the locks beside ours.
+struct Look {
+    /// One that a lock of the mode asked for cannot stand beside. Stale ones count: only `unlock` removes
+    /// them.
+    conflict: Option<LockInfo>,
+    /// Whether every one of ours is there.
+    ours: bool,
+}
+
+async fn look(locker: &Locker, mode: Mode, ours: &[Id]) -> Result<Look> {
+    let (mine, others): (Vec<_>, Vec<_>) =
+        list(locker).await?.into_iter().partition(|lock| ours.contains(&lock.id));
+    let conflict = others.into_iter().find(|lock| lock.exclusive || mode == Mode::Exclusive);
+    Ok(Look { conflict, ours: mine.len() == ours.len() })
 }
 
 fn locked_by(lock: &LockInfo, waited: Duration) -> Error {
@@ -150,16 +171,17 @@ fn locked_by(lock: &LockInfo, waited: Duration) -> Error {
 }
 
 /// Deletes locks: the stale ones, or all.
-pub(crate) async fn remove(vault: &Vault, identity: &Identity, all: bool) -> Result<usize> {
+pub(crate) async fn remove(locker: &Locker, all: bool) -> Result<usize> {
+    let store = &locker.vault.store;
     let doomed: Vec<Id> = if all {
         // Without reading them: a damaged lock must be removable.
-        vault.store.list(FileKind::Lock).await?.into_iter().map(|(id, _)| id).collect()
+        store.list(FileKind::Lock).await?.into_iter().map(|(id, _)| id).collect()
     } else {
-        let locks = list(vault, identity).await?;
+        let locks = list(locker).await?;
         locks.into_iter().filter(|lock| lock.stale).map(|lock| lock.id).collect()
     };
     for id in &doomed {
-        vault.store.delete(&FileKind::Lock.name(id)).await?;
+        store.delete(&FileKind::Lock.name(id)).await?;
     }
     Ok(doomed.len())
 }
@@ -198,6 +220,14 @@ pub(crate) struct Locker {
     pub(crate) identity: Identity,
     pub(crate) timing: Timing,
     pub(crate) wait: Duration,
+    /// The lock files that were read.
+    known: Arc<Mutex<HashMap<Id, Document>>>,
+}
+
+impl Locker {
+    pub(crate) fn new(vault: Arc<Vault>, identity: Identity, wait: Duration) -> Self {
+        Self { vault, identity, timing: Timing::default(), wait, known: Arc::default() }
+    }
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ impl Repository {
     /// # Errors
     /// Errors of the store; [`Error::Damaged`] for a lock that cannot be read.
     pub async fn locks(&self) -> Result<Vec<LockInfo>> {
-        lock::list(&self.inner.vault, &self.inner.locker.identity).await
+        lock::list(&self.inner.locker).await
     }
 
     /// Removes locks and says how many.
@@ -49,7 +49,10 @@ impl Repository {
     /// Errors of the store.
     pub async fn unlock(&self, scope: UnlockScope) -> Result<usize> {
         let all = scope == UnlockScope::All;
-        lock::remove(&self.inner.vault, &self.inner.locker.identity, all).await
+        if all {
+            self.inner.vault.store.may_take_away("remove all locks")?;
+        }
+        lock::remove(&self.inner.locker, all).await
     }
 
     /// Applies a keep policy to the snapshots that pass the filter and deletes the others. Their
@@ -67,6 +70,7 @@ impl Repository {
         if dry_run {
             return self.plan_forget(filter, group_by, policy).await;
         }
+        self.inner.vault.store.may_take_away("forget snapshots")?;
         let lock = Lock::acquire(&self.inner.locker, Mode::Exclusive).await?;
         let done = async {
             let summary = self.plan_forget(filter, group_by, policy).await?;
@@ -95,6 +99,7 @@ impl Repository {
     /// [`Error::NoSnapshot`] if one is not there, before any is deleted; [`Error::Locked`]; errors
     /// of the store.
     pub async fn delete_snapshots(&self, ids: &[Id]) -> Result<()> {
+        self.inner.vault.store.may_take_away("delete snapshots")?;
         let lock = Lock::acquire(&self.inner.locker, Mode::Exclusive).await?;
         let done = async {
             let listed = self.inner.vault.store.list(FileKind::Snapshot).await?;
@@ -122,6 +127,7 @@ impl Repository {
     /// [`Error::Locked`]; errors of the store.
     pub async fn wipe(self) -> Result<usize> {
         let store = &self.inner.vault.store;
+        store.may_take_away("wipe")?;
         let lock = Lock::acquire(&self.inner.locker, Mode::Exclusive).await?;
         let mut deleted = 0;
         let done = async {

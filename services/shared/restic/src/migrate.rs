@@ -44,6 +44,7 @@ impl Repository {
             }
             return Ok(Migration::NotNeeded);
         }
+        self.inner.vault.store.may_take_away("migrate")?;
         let lock = Lock::acquire(&self.inner.locker, Mode::Exclusive).await?;
         let migrated = async {
             // Somebody else may have migrated it since it was opened.

@@ -7,6 +7,7 @@ use chrono::{DateTime, FixedOffset, Utc};
 
 use crate::config::Version;
 use crate::error::{Error, Result};
+use crate::identity::Instance;
 use crate::key::Kdf;
 use crate::resources::Resources;
 
@@ -17,6 +18,8 @@ pub struct OpenOptions {
     pub host: String,
     /// The user name in our lock files.
     pub username: String,
+    /// A name that outlives this process and that no other living process bears, where there is one.
+    pub instance: Option<Instance>,
     /// How long an operation waits for a conflicting lock before it fails with
     /// [`Kind::Locked`](crate::Kind::Locked).
     pub lock_wait: Duration,
@@ -32,6 +35,7 @@ impl Default for OpenOptions {
         Self {
             host: "coffer".into(),
             username: "coffer".into(),
+            instance: None,
             lock_wait: Duration::from_secs(60),
             lock_reads: true,
             resources: Resources::default(),

@@ -63,6 +63,7 @@ impl Repository {
             return lock::during(lock, async { Ok(prepare(inner, options).await?.plan.summary) })
                 .await;
         }
+        inner.vault.store.may_take_away("prune")?;
         let lock = Lock::acquire(&inner.locker, Mode::Exclusive).await?;
         let done = async {
             let Prepared { catalog, snapshots, plan } = prepare(inner, options).await?;

@@ -122,13 +122,9 @@ impl Repository {
         options: ReadOptions,
     ) -> Result<FileReader> {
         let inner = &self.inner;
-        let lock = inner.lock_for_reading(Mode::Shared).await?;
         let stream = inner.resources.enter();
-        let (reads, length) = match inner.plan(snapshot, path, &options).await {
-            Ok(planned) => planned,
-            // What comes next must not meet our lock.
-            Err(error) => return lock::during(lock, async { Err(error) }).await,
-        };
+        let plan = || inner.plan(snapshot, path, &options);
+        let (lock, (reads, length)) = inner.lock_for_reading_while(plan).await?;
         // Yields nothing, and not before the lock is released.
         let end = async move {
             drop(stream);

@@ -57,6 +57,7 @@ impl Repository {
     /// [`Error::Locked`]; [`Error::LockLost`] if others removed our lock, before anything is deleted;
     /// errors of the store.
     pub async fn repair_index(&self, options: &RepairOptions) -> Result<RepairSummary> {
+        self.inner.vault.store.may_take_away("repair the index")?;
         let lock = Lock::acquire(&self.inner.locker, Mode::Exclusive).await?;
         let repaired = repair(&self.inner, &lock, options).await;
         lock::during(Some(lock), async { repaired }).await

@@ -1,4 +1,4 @@
-//! Making and opening a repository, and looking at its snapshots.
+//! Opening a repository, and looking at its snapshots.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::identity::Identity;
 use crate::key::{KeyFile, Password};
-use crate::lock::{Lock, Locker, Mode, Timing};
-use crate::options::{InitOptions, OpenOptions};
+use crate::lock::{Lock, Locker, Mode};
+use crate::options::OpenOptions;
 use crate::resources::Resources;
 use crate::shared_index::SharedIndex;
 use crate::snapshot::{Snapshot, SnapshotFilter, SnapshotRef};
@@ -44,54 +44,6 @@ pub(crate) struct Inner {
 }
 
 impl Repository {
-    /// Makes a repository and opens it.
-    ///
-    /// # Errors
-    /// [`Error::AlreadyInitialised`] if there is a `config` or any key: nothing is ever
-    /// initialised over. Errors of the store.
-    pub async fn init(
-        store: Store,
-        password: &Password,
-        init: &InitOptions,
-        options: OpenOptions,
-    ) -> Result<Self> {
-        let occupied =
-            |found: String| Error::AlreadyInitialised { location: store.location().into(), found };
-        if read_config(&store).await?.is_some() {
-            return Err(occupied(CONFIG.into()));
-        }
-        if let Some((key, _)) = store.list(FileKind::Key).await?.first() {
-            return Err(occupied(FileKind::Key.name(key)));
-        }
-        let config = Config::generate(init.version)?;
-        let master = SealingKey::generate()?;
-        let file = {
-            let (master, password) = (master.clone(), password.clone());
-            let (kdf, host, username) = (init.kdf, options.host.clone(), options.username.clone());
-            let create = move || KeyFile::create(&master, &password, kdf, &host, &username);
-            options.resources.compute("derive a key", create).await??.encode()?
-        };
-        let key_id = Id::of(&file);
-        let key_name = FileKind::Key.name(&key_id);
-        store.put(&key_name, file.into()).await?;
-        let sealed: Bytes = master.seal(&config.encode()?)?.into();
-        let written = async {
-            store.put(CONFIG, sealed.clone()).await?;
-            match store.get(CONFIG).await? {
-                found if found == sealed => Ok(()),
-                _ => Err(occupied(format!("{CONFIG}, written by somebody else meanwhile"))),
-            }
-        };
-        if let Err(error) = written.await {
-            // Else the orphaned key would keep the next attempt from succeeding.
-            if let Err(left) = store.delete(&key_name).await {
-                tracing::warn!(error = left.chain(), "a key of the failed init is left behind");
-            }
-            return Err(error);
-        }
-        Self::assemble(store, master, key_id, config, options)
-    }
-
     /// Opens a repository, trying the password on every key.
     ///
     /// # Errors
@@ -133,21 +85,17 @@ impl Repository {
         }))
     }
 
-    fn assemble(
+    pub(crate) fn assemble(
         store: Store,
         key: SealingKey,
         key_id: Id,
         config: Config,
         options: OpenOptions,
     ) -> Result<Self> {
-        let OpenOptions { host, username, lock_wait, lock_reads, resources } = options;
+        let OpenOptions { host, username, instance, lock_wait, lock_reads, resources } = options;
         let vault = Arc::new(Vault { store, key, version: config.version });
-        let locker = Locker {
-            vault: Arc::clone(&vault),
-            identity: Identity::new(&host, &username)?,
-            timing: Timing::default(),
-            wait: lock_wait,
-        };
+        let identity = Identity::new(&host, &username, instance.as_ref())?;
+        let locker = Locker::new(Arc::clone(&vault), identity, lock_wait);
         let tables = Arc::new(Tables::new(config.polynomial));
         let index = SharedIndex::default();
         let key_id = Mutex::new(key_id);
@@ -199,7 +147,7 @@ impl Repository {
 }
 
 /// The config as it lies in the store. `None` only if the store says so.
-async fn read_config(store: &Store) -> Result<Option<Bytes>> {
+pub(crate) async fn read_config(store: &Store) -> Result<Option<Bytes>> {
     match store.get(CONFIG).await {
         Ok(sealed) => Ok(Some(sealed)),
         Err(error) if error.is_not_found_in_store() => Ok(None),
@@ -210,6 +158,28 @@ async fn read_config(store: &Store) -> Result<Option<Bytes>> {
 impl Inner {
     pub(crate) async fn refresh_index(&self) -> Result<()> {
         self.index.refresh(&self.vault, &self.resources).await
+    }
+
+    /// A shared lock, and under it an index that is up to date: what the index lists then, nobody
+    /// removes before the lock is released. The index is loaded while the lock settles.
+    pub(crate) async fn lock_and_refresh(&self) -> Result<Lock> {
+        let refresh = || self.refresh_index();
+        Ok(Lock::acquire_while(&self.locker, Mode::Shared, refresh).await?.0)
+    }
+
+    /// Like [`lock_for_reading`](Self::lock_for_reading), for the work that a reader begins with.
+    pub(crate) async fn lock_for_reading_while<T, W>(
+        &self,
+        work: impl Fn() -> W,
+    ) -> Result<(Option<Lock>, T)>
+    where
+        W: Future<Output = Result<T>>,
+    {
+        if !self.lock_reads {
+            return Ok((None, work().await?));
+        }
+        let (lock, done) = Lock::acquire_while(&self.locker, Mode::Shared, work).await?;
+        Ok((Some(lock), done))
     }
 
     /// A lock for an operation that writes nothing, unless the repository is read without.

@@ -1,7 +1,8 @@
 //! Where each kind of object lies in the store, and the few operations on them.
 //!
 //! Every error names the operation and the object with its location. A listing is complete or an
-//! error. Writes replace whole objects: the stores put atomically.
+//! error. Writes replace whole objects: the stores put atomically; and a write counts only once it
+//! is proven (`store/proof.rs`).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,12 +11,15 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode};
 
 use crate::error::{Error, Result};
 use crate::id::Id;
 
 mod directory;
+mod proof;
+
+pub use proof::Attested;
 
 /// The kinds of objects in a repository, `config` apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +61,7 @@ pub struct Store {
     location: Arc<str>,
     /// Set for a directory, which is then listed by ourselves.
     directory: Option<Arc<std::path::Path>>,
+    append_only: bool,
 }
 
 impl Store {
@@ -64,7 +69,31 @@ impl Store {
     /// `location` appears in errors: `s3:bucket/prefix`, `/srv/backup`; put no credentials in it.
     #[must_use]
     pub fn new(objects: Arc<dyn ObjectStore>, location: impl Into<Arc<str>>) -> Self {
-        Self { objects, location: location.into(), directory: None }
+        let location = location.into();
+        Self { objects, location, directory: None, append_only: false }
+    }
+
+    /// Refuses to delete anything but lock files, whoever asks: a guard below every operation.
+    #[must_use]
+    pub fn append_only(self) -> Self {
+        Self { append_only: true, ..self }
+    }
+
+    /// Whether [`append_only`](Self::append_only) was asked for.
+    #[must_use]
+    pub fn is_append_only(&self) -> bool {
+        self.append_only
+    }
+
+    /// Refuses an operation that takes something away, before it begins.
+    ///
+    /// # Errors
+    /// [`Error::AppendOnly`] if this store is.
+    pub(crate) fn may_take_away(&self, operation: &'static str) -> Result<()> {
+        if self.append_only {
+            return Err(Error::AppendOnly { operation, location: self.location.to_string() });
+        }
+        Ok(())
     }
 
     /// A repository in a directory, which must exist. Every file is on the disk, its data and its
@@ -143,16 +172,51 @@ impl Store {
         }
     }
 
+    /// Writes an object and proves it. One that is stored wrong is written once more, then deleted.
     pub(crate) async fn put(&self, name: &str, content: Bytes) -> Result<()> {
-        self.objects
-            .put(&Path::from(name), content.into())
-            .await
-            .map(drop)
-            .map_err(self.failed("write", name))
+        let mut wrong = None;
+        for _ in 0..2 {
+            let answer = self
+                .objects
+                .put(&Path::from(name), content.clone().into())
+                .await
+                .map_err(self.failed("write", name))?;
+            match self.prove(name, &content, &answer).await? {
+                Ok(()) => return Ok(()),
+                Err(problem) => wrong = Some(problem),
+            }
+        }
+        // A damaged snapshot or index would keep everybody from reading the others.
+        if let Err(left) = self.delete(name).await {
+            tracing::warn!(object = name, error = left.chain(), "a damaged object is left behind");
+        }
+        let problem = wrong.unwrap_or_default();
+        Err(Error::WrongWrite { path: self.describe(name), problem })
+    }
+
+    /// Writes an object that is not there yet; false if it was there. Stores without conditional
+    /// writes replace it: look at what is there afterwards.
+    pub(crate) async fn create(&self, name: &str, content: Bytes) -> Result<bool> {
+        use object_store::Error as E;
+        let payload = content.clone().into();
+        match self.objects.put_opts(&Path::from(name), payload, PutMode::Create.into()).await {
+            Ok(_) => Ok(true),
+            Err(E::AlreadyExists { .. } | E::Precondition { .. }) => Ok(false),
+            Err(E::NotImplemented { .. } | E::NotSupported { .. }) => {
+                self.put(name, content).await.map(|()| true)
+            }
+            Err(error) if format!("{error:?}").contains("NotImplemented") => {
+                self.put(name, content).await.map(|()| true)
+            }
+            Err(error) => Err(self.failed("write", name)(error)),
+        }
     }
 
     /// Deletes an object; one that is gone already is as good.
     pub(crate) async fn delete(&self, name: &str) -> Result<()> {
+        if !name.starts_with("locks/") {
+            self.may_take_away("delete")?;
+        }
         match self.objects.delete(&Path::from(name)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(source) => Err(self.failed("delete", name)(source)),
@@ -185,6 +249,16 @@ impl Store {
     pub(crate) async fn list_names(&self, kind: FileKind) -> Result<Vec<String>> {
         let listed = self.list_folder(kind.folder()).await?;
         Ok(listed.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// The name of any object in the folder of a kind, whether it is one of a repository or not.
+    pub(crate) async fn any(&self, kind: FileKind) -> Result<Option<String>> {
+        if self.directory.is_some() {
+            return Ok(self.list_names(kind).await?.into_iter().next());
+        }
+        let folder = kind.folder();
+        let first = self.objects.list(Some(&Path::from(folder))).try_next().await;
+        Ok(first.map_err(self.failed("list", folder))?.map(|meta| meta.location.to_string()))
     }
 
     async fn list_folder(&self, folder: &'static str) -> Result<Vec<(String, u64)>> {

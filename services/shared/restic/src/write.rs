@@ -112,9 +112,7 @@ impl Repository {
         let vault = &inner.vault;
         let (level, verify) = (options.compression, options.verify);
         let encoder = Encoder::new(vault.key.clone(), vault.version, level, verify)?;
-        let lock = Lock::acquire(&inner.locker, Mode::Shared).await?;
-        // Under the lock: what the index lists now, nobody removes before we are done.
-        inner.refresh_index().await?;
+        let lock = inner.lock_and_refresh().await?;
         let packer =
             Packer::new(Arc::clone(vault), inner.resources.clone(), lock.watch(), options.uploads);
         let stop = CancellationToken::new();

@@ -23,17 +23,18 @@ async fn no_repository_wrong_password_and_initialising_over() {
     let error = open("wrong").await.unwrap_err();
     assert!(matches!(error, Error::WrongPassword { keys: 1, .. }), "{error}");
 
-    let init = async || {
+    let init = async |password: &str| {
         let init = InitOptions::default();
-        Repository::init(place.store(), &Password::new("x"), &init, options()).await
+        Repository::init(place.store(), &Password::new(password), &init, options()).await
     };
-    let error = init().await.unwrap_err();
+    let error = init(support::PASSWORD).await.unwrap_err();
     assert!(matches!(error, Error::AlreadyInitialised { .. }), "{error}");
-    // A lost config must not be taken for an empty place while keys are there.
+    // A lost config must not be taken for an empty place while a key is there that is not ours.
     let config = std::fs::read(place.path().join("config")).unwrap();
     std::fs::remove_file(place.path().join("config")).unwrap();
-    let error = init().await.unwrap_err();
-    assert!(matches!(error, Error::AlreadyInitialised { .. }), "{error}");
+    let error = init("x").await.unwrap_err();
+    assert!(error.to_string().contains("the password does not open that key"), "{error}");
+    assert_eq!(place.files("").len(), 1);
     std::fs::write(place.path().join("config"), &config[..20]).unwrap();
     let error = open(support::PASSWORD).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Corrupt, "{error}");

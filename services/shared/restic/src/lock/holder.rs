@@ -5,18 +5,20 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Locker, Mode, conflict, locked_by, write};
-use crate::error::{Error, Result};
+use super::{Locker, Mode, locked_by, look, write};
+use crate::error::{Error, Kind, Result};
 use crate::id::Id;
 use crate::store::FileKind;
 
 /// How long a release may take before we leave the lock to its staleness.
 const RELEASE_LIMIT: Duration = Duration::from_secs(60);
+/// How often a lock file is written again that the listing does not show.
+const UNSEEN_LIMIT: u32 = 3;
 
 /// A lock we hold. Dropping it has its file deleted soon; [`Lock::release`] waits for that.
 #[derive(Debug)]
@@ -66,6 +68,23 @@ impl LockWatch {
 impl Lock {
     /// Takes a lock, waiting for conflicting ones as long as the locker says.
     pub(crate) async fn acquire(locker: &Locker, mode: Mode) -> Result<Self> {
+        Ok(Self::acquire_while(locker, mode, async || Ok(())).await?.0)
+    }
+
+    /// Like [`acquire`](Self::acquire), with something to do meanwhile that needs the lock.
+    ///
+    /// A lock file counts only when, a while after it was written, no conflicting one has turned up. In
+    /// that time nobody else can have worked either: his file was there first, and we fail; or it was
+    /// not, and he does. So what is read in that time is as good as what is read later, and `work` begins
+    /// with the writing of the file. It is done again if the attempt failed that it began with.
+    pub(crate) async fn acquire_while<T, W>(
+        locker: &Locker,
+        mode: Mode,
+        work: impl Fn() -> W,
+    ) -> Result<(Self, T)>
+    where
+        W: Future<Output = Result<T>>,
+    {
         let end = CancellationToken::new();
         let state = Arc::new(Mutex::new(State {
             current: None,
@@ -73,7 +92,8 @@ impl Lock {
             removed_by_others: false,
             last_problem: None,
         }));
-        let (ready, is_ready) = oneshot::channel();
+        let (ready, mut is_ready) = oneshot::channel();
+        let (written, mut is_written) = watch::channel(0);
         let holder = Holder {
             locker: locker.clone(),
             mode,
@@ -81,11 +101,34 @@ impl Lock {
             end: end.clone(),
             leftovers: Vec::new(),
         };
-        let task = tokio::spawn(holder.run(ready));
+        let task = tokio::spawn(holder.run(ready, written));
         let watch = LockWatch { state, give_up: locker.timing.give_up };
         let lock = Self { watch, end: end.drop_guard(), task };
-        is_ready.await.map_err(|died| Error::internal("take a lock", died))??;
-        Ok(lock)
+        let mut done = None;
+        let attempt = loop {
+            tokio::select! {
+                biased;
+                taken = &mut is_ready => {
+                    break taken.map_err(|died| Error::internal("take a lock", died))??;
+                }
+                Ok(()) = is_written.changed() => {
+                    let attempt = *is_written.borrow_and_update();
+                    done = Some((attempt, work().await));
+                }
+            }
+        };
+        let done = match done {
+            Some((with, done)) if with == attempt => done,
+            _ => work().await,
+        };
+        match done {
+            Ok(done) => Ok((lock, done)),
+            // What comes next must not meet our lock.
+            Err(error) => {
+                lock.release().await;
+                Err(error)
+            }
+        }
     }
 
     pub(crate) fn watch(&self) -> LockWatch {
@@ -144,11 +187,11 @@ struct Holder {
 }
 
 impl Holder {
-    async fn run(mut self, ready: oneshot::Sender<Result<()>>) {
-        match self.obtain().await {
+    async fn run(mut self, ready: oneshot::Sender<Result<u32>>, written: watch::Sender<u32>) {
+        match self.obtain(written).await {
             // Nobody waits any more: fall through to the deletion.
-            Ok(()) => {
-                if ready.send(Ok(())).is_ok() {
+            Ok(attempt) => {
+                if ready.send(Ok(attempt)).is_ok() {
                     self.keep().await;
                 }
             }
@@ -162,29 +205,44 @@ impl Holder {
         }
     }
 
-    async fn obtain(&mut self) -> Result<()> {
-        let Locker { vault, identity, timing, wait } = self.locker.clone();
+    /// Takes the lock; gives the number of the attempt that succeeded.
+    async fn obtain(&mut self, written: watch::Sender<u32>) -> Result<u32> {
+        let timing = self.locker.timing;
         let started = Instant::now();
-        let mut retry = timing.first_retry;
+        let (mut retry, mut attempt, mut unseen) = (timing.first_retry, 0, 0);
         loop {
-            let mut other = conflict(&vault, &identity, self.mode, None).await?;
-            if other.is_none() {
-                let id = write(&vault, &identity, self.mode).await?;
+            let mut seen = look(&self.locker, self.mode, &self.leftovers).await?;
+            if seen.conflict.is_none() {
+                let id = write(&self.locker.vault, &self.locker.identity, self.mode).await?;
                 {
                     let mut state = self.state.lock();
                     state.current = Some(id);
                     state.refreshed = Utc::now();
                 }
+                attempt += 1;
+                written.send_replace(attempt);
                 self.pause(timing.settle).await?;
-                other = conflict(&vault, &identity, self.mode, Some(id)).await?;
-                if other.is_some() {
-                    vault.store.delete(&FileKind::Lock.name(&id)).await?;
-                    self.state.lock().current = None;
+                let ours: Vec<Id> = self.leftovers.iter().copied().chain([id]).collect();
+                seen = look(&self.locker, self.mode, &ours).await?;
+                if seen.conflict.is_none() && seen.ours {
+                    return Ok(attempt);
                 }
+                self.state.lock().current = None;
+                self.discard(id).await?;
             }
-            let Some(other) = other else { return Ok(()) };
+            let Some(other) = seen.conflict else {
+                // Somebody removed our file at once, or the store shows less than it has. Either way
+                // others cannot see it.
+                unseen += 1;
+                if unseen == UNSEEN_LIMIT {
+                    let problem = "the store's listing does not show it, so that others could not \
+                                   see it either";
+                    return Err(Error::LockLost { problem: problem.into() });
+                }
+                continue;
+            };
             let waited = started.elapsed();
-            let left = wait.saturating_sub(waited);
+            let left = self.locker.wait.saturating_sub(waited);
             if left.is_zero() {
                 return Err(locked_by(&other, waited));
             }
@@ -193,6 +251,18 @@ impl Holder {
             let jitter = retry.mul_f64(rand::random_range(0.75..1.25));
             self.pause(jitter.min(left)).await?;
             retry = (retry * 2).min(timing.max_retry);
+        }
+    }
+
+    /// Deletes a lock file of ours. One that the store lets nobody delete stays, and is ours to
+    /// overlook.
+    async fn discard(&mut self, id: Id) -> Result<()> {
+        match self.locker.vault.store.delete(&FileKind::Lock.name(&id)).await {
+            Err(error) if error.kind() == Kind::Denied => {
+                self.leftovers.push(id);
+                Ok(())
+            }
+            result => result,
         }
     }
 
@@ -238,10 +308,12 @@ impl Holder {
             state.refreshed = Utc::now();
             state.last_problem = None;
         }
-        self.leftovers.push(old);
-        while let Some(id) = self.leftovers.last() {
-            vault.store.delete(&FileKind::Lock.name(id)).await?;
-            self.leftovers.pop();
+        for id in std::mem::take(&mut self.leftovers).into_iter().chain([old]) {
+            // The new file stands, whatever becomes of the old one: it is tried again next time.
+            if let Err(error) = self.locker.vault.store.delete(&FileKind::Lock.name(&id)).await {
+                tracing::debug!(lock = %id, error = error.chain(), "an old lock file stays");
+                self.leftovers.push(id);
+            }
         }
         Ok(())
     }

@@ -23,18 +23,16 @@ impl Place {
     }
 
     fn locker(&self) -> Locker {
-        Locker {
-            vault: Arc::clone(&self.vault),
-            identity: Identity::new("test", "tester").unwrap(),
-            timing: Timing {
-                settle: Duration::from_millis(5),
-                refresh: Duration::from_millis(30),
-                first_retry: Duration::from_millis(10),
-                max_retry: Duration::from_millis(50),
-                ..Timing::default()
-            },
-            wait: Duration::ZERO,
-        }
+        let identity = Identity::new("test", "tester", None).unwrap();
+        let timing = Timing {
+            settle: Duration::from_millis(5),
+            refresh: Duration::from_millis(30),
+            first_retry: Duration::from_millis(10),
+            max_retry: Duration::from_millis(50),
+            ..Timing::default()
+        };
+        let vault = Arc::clone(&self.vault);
+        Locker { timing, ..Locker::new(vault, identity, Duration::ZERO) }
     }
 
     async fn ids(&self) -> Vec<Id> {
@@ -107,7 +105,7 @@ async fn a_removed_lock_is_noticed_even_after_a_refresh() {
     let place = Place::new();
     let locker = place.locker();
     let lock = Lock::acquire(&locker, Mode::Shared).await.unwrap();
-    remove(&place.vault, &locker.identity, true).await.unwrap();
+    remove(&locker, true).await.unwrap();
     place.until("the refresh's new file", |ids| ids.len() == 1).await;
     assert_eq!(lock.continuity(&locker).await.unwrap(), Continuity::Broken);
     lock.release().await;
@@ -145,12 +143,11 @@ async fn unlock_removes_the_stale_or_all_and_empty_files_do_not_count() {
     // Stale locks stand until they are removed.
     assert_eq!(Lock::acquire(&locker, Mode::Shared).await.unwrap_err().kind(), Kind::Locked);
     let ours = write(&place.vault, &locker.identity, Mode::Shared).await.unwrap();
-    let stale: Vec<bool> =
-        list(&place.vault, &locker.identity).await.unwrap().iter().map(|l| l.stale).collect();
+    let stale: Vec<bool> = list(&locker).await.unwrap().iter().map(|l| l.stale).collect();
     assert_eq!((stale.len(), stale.iter().filter(|s| **s).count()), (2, 1));
-    assert_eq!(remove(&place.vault, &locker.identity, false).await.unwrap(), 1);
+    assert_eq!(remove(&locker, false).await.unwrap(), 1);
     assert!(place.ids().await.contains(&ours));
-    assert_eq!(remove(&place.vault, &locker.identity, true).await.unwrap(), 2);
+    assert_eq!(remove(&locker, true).await.unwrap(), 2);
 }
 
 #[tokio::test]

@@ -17,6 +17,8 @@ use coffer_restic::{
 };
 use futures::TryStreamExt;
 
+pub(crate) mod faulty;
+
 pub(crate) const PASSWORD: &str = "correct horse";
 
 /// A temporary directory with a repository in it, or room for one.

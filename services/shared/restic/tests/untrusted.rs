@@ -1,0 +1,132 @@
+//! Stores that lie about a write, and stores that let nobody delete.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod support;
+
+use std::sync::Arc;
+
+use coffer_restic::{
+    BackupOptions, Error, GroupBy, InitOptions, Kdf, KeepPolicy, Kind, OpenOptions, Password,
+    Repository, Store, UnlockScope, check, prune,
+};
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use support::faulty::{Fault, Faulty};
+use support::{PASSWORD, backup, data, everyone, options};
+
+async fn open(store: Store, options: OpenOptions) -> Repository {
+    Repository::open(store, &Password::new(PASSWORD), options).await.unwrap()
+}
+
+async fn fresh() -> Arc<dyn ObjectStore> {
+    let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let init = InitOptions { kdf: Kdf { log_n: 4, r: 8, p: 1 }, ..InitOptions::default() };
+    let store = Store::new(Arc::clone(&objects), "memory");
+    Repository::init(store, &Password::new(PASSWORD), &init, options()).await.unwrap();
+    objects
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lie_about_any_write_is_caught_before_the_commit() {
+    let content = data(1, 3_000_000);
+    let lies = [Fault::Truncate, Fault::Flip, Fault::Forget].into_iter();
+    for (lie, again) in lies.flat_map(|lie| {
+        // Once: the second attempt mends it. Every time: the backup fails.
+        [(lie, false), (lie, true)]
+    }) {
+        let mut seen = std::collections::BTreeSet::new();
+        for at in 0.. {
+            let objects = fresh().await;
+            let mut faulty = Faulty::new(Arc::clone(&objects), lie, at);
+            faulty.again = again;
+            let faulty = Arc::new(faulty);
+            let store = Store::new(Arc::clone(&faulty) as _, "faulty");
+            let lied_to = open(store, options()).await;
+            let result = backup(&lied_to, BackupOptions::default(), &[("/a", &content)]).await;
+            let Some(victim) = faulty.victim() else {
+                result.unwrap();
+                break;
+            };
+            seen.insert(victim.split('/').next().unwrap().to_owned());
+            let sound = open(Store::new(objects, "memory"), options()).await;
+            let snapshots = sound.snapshots(&everyone()).await.unwrap();
+            if again {
+                let error = result.unwrap_err();
+                assert!(error.chain().contains("acknowledged"), "{lie:?} {victim}: {error}");
+                assert_eq!(snapshots, [], "{lie:?} {victim}");
+            } else {
+                result.unwrap();
+                assert_eq!(snapshots.len(), 1, "{lie:?} {victim}");
+            }
+            let report = sound
+                .check(&check::Options { read_data: true, ..check::Options::default() })
+                .await
+                .unwrap();
+            assert!(report.is_ok(), "{lie:?} {victim}: {report:?}");
+        }
+        let kinds = ["data", "index", "snapshots"].map(str::to_owned);
+        assert_eq!(seen, kinds.into(), "{lie:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_append_only_repository_grows_and_nothing_takes_from_it() {
+    let objects = fresh().await;
+    let store = Store::new(Arc::clone(&objects), "memory").append_only();
+    let repository = open(store, options()).await;
+    for content in [b"first", b"again"] {
+        backup(&repository, BackupOptions::default(), &[("/a", content)]).await.unwrap();
+    }
+    let before = list(&objects).await;
+    let snapshots = repository.snapshots(&everyone()).await.unwrap();
+    let policy = KeepPolicy { last: 1, ..KeepPolicy::default() };
+    let (all, by) = (everyone(), GroupBy::default());
+    let refused: Vec<Error> = vec![
+        repository.forget(&all, by, &policy, false).await.unwrap_err(),
+        repository.delete_snapshots(&[snapshots[0].id]).await.unwrap_err(),
+        repository.prune(&prune::Options::default()).await.unwrap_err(),
+        repository.unlock(UnlockScope::All).await.unwrap_err(),
+        repository.clone().wipe().await.unwrap_err(),
+    ];
+    for error in refused {
+        assert_eq!(error.kind(), Kind::AppendOnly, "{error}");
+        assert!(error.to_string().contains("is append-only; nothing was changed"), "{error}");
+    }
+    assert_eq!(list(&objects).await, before);
+    // What changes nothing is allowed.
+    assert_eq!(repository.forget(&all, by, &policy, true).await.unwrap().removed.len(), 1);
+    let dry = prune::Options { dry_run: true, ..prune::Options::default() };
+    repository.prune(&dry).await.unwrap();
+    assert_eq!(repository.unlock(UnlockScope::Stale).await.unwrap(), 0);
+    assert!(repository.check(&check::Options::default()).await.unwrap().is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_nobody_may_delete_backups_go_on_beside_their_own_old_locks() {
+    let objects = fresh().await;
+    let sealed: Arc<dyn ObjectStore> =
+        Arc::new(Faulty::new(Arc::clone(&objects), Fault::NoDelete, 0));
+    let repository = open(Store::new(sealed, "sealed").append_only(), options()).await;
+    for _ in 0..3 {
+        backup(&repository, BackupOptions::default(), &[("/a", b"1")]).await.unwrap();
+    }
+    assert_eq!(repository.locks().await.unwrap().len(), 3, "they stay until somebody may");
+    // Who may delete is kept out for as long as restic's rule says, or removes them by force.
+    let owner = OpenOptions { lock_wait: std::time::Duration::ZERO, ..options() };
+    let owner = open(Store::new(objects, "memory"), owner).await;
+    let error = owner.prune(&prune::Options::default()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Locked);
+    assert_eq!(owner.unlock(UnlockScope::All).await.unwrap(), 3);
+    owner.prune(&prune::Options::default()).await.unwrap();
+}
+
+async fn list(objects: &Arc<dyn ObjectStore>) -> Vec<String> {
+    let listed: Vec<_> = futures::TryStreamExt::try_collect(objects.list(None)).await.unwrap();
+    let mut names: Vec<String> = listed
+        .into_iter()
+        .map(|meta: object_store::ObjectMeta| meta.location.to_string())
+        .collect();
+    names.sort();
+    names
+}
