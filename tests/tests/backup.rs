@@ -19,6 +19,27 @@ use kube::api::{ListParams, Patch, PatchParams};
 const COFFER: &str = env!("CARGO_BIN_EXE_coffer-under-test");
 
 #[tokio::test]
+async fn an_append_only_repository_keeps_what_retention_would_remove() -> Result<()> {
+    let world = World::start(COFFER).await?;
+    world.apply(
+        &world.storage().replace("spec:\n  backend:", "spec:\n  appendOnly: true\n  backend:"),
+    )?;
+    world.apply(&world.app_binding("orders", &world.redis))?;
+    let last_one = configuration("orders", "0 0 1 1 *", "").replace("keepLast: 5", "keepLast: 1");
+    world.apply(&last_one)?;
+    for session in ["orders-1", "orders-2"] {
+        let status = world.back_up(session, "orders").await?;
+        assert_eq!(status.phase, Some(SessionPhase::Succeeded), "{status:#?}");
+        let retention = condition::RETENTION_POLICY_APPLIED.find(&status.conditions);
+        let message = &retention.context("no word about the retention policy")?.message;
+        assert!(message.contains("append-only: every snapshot is kept"), "{message}");
+    }
+    assert_eq!(world.restic().snapshots()?.len(), 2);
+    world.restic().check()?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_session_made_by_hand_stores_everything_and_says_so() -> Result<()> {
     let world = World::start(COFFER).await?;
     dataset::load(&world.redis.client()?, &dataset::Spec::small()).await?;

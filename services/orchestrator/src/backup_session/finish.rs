@@ -180,6 +180,13 @@ fn repository_step(
             if policy.is_empty() {
                 return Step::Set(kind, "the policy has no keep rule: every snapshot is kept");
             }
+            let append_only = facts.repository.as_ref().is_some_and(|r| r.spec.append_only);
+            if append_only && !policy.dry_run {
+                return Step::Set(
+                    kind,
+                    "the repository is append-only: every snapshot is kept, whatever the retention policy says",
+                );
+            }
             return Step::Call(Call::Forget { repository, policy });
         }
         if kind == condition::REPOSITORY_INTEGRITY_VERIFIED {

@@ -256,6 +256,22 @@ fn what_cannot_start_fails_with_its_reason() {
 }
 
 #[test]
+fn an_append_only_repository_keeps_everything_and_the_backup_succeeds() {
+    let mut repository = repository();
+    repository.spec.append_only = true;
+    let mut world = world();
+    world.facts.repository = Some(repository);
+    let mut world = world.left(0, BACKED_UP);
+    world.pass();
+    let status = world.status();
+    let kept = condition::RETENTION_POLICY_APPLIED.find(&status.conditions).unwrap();
+    assert!(condition::RETENTION_POLICY_APPLIED.holds(&status.conditions));
+    assert!(kept.message.contains("append-only: every snapshot is kept"), "{kept:?}");
+    // What comes next is the check, not a forget.
+    assert!(matches!(world.answer(Ok(Done::Checked { errors: vec![] })), Call::Check { .. }));
+}
+
+#[test]
 fn a_snapshot_is_told_of_and_then_looked_after() {
     let mut world = world().left(0, BACKED_UP);
     let status = world.status();

@@ -33,6 +33,10 @@ use crate::backend::Backend;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "!has(oldSelf.appendOnly) || !oldSelf.appendOnly || (has(self.appendOnly) && self.appendOnly)",
+    "message": "appendOnly cannot be taken back; make another Repository object without it",
+}]))]
 pub struct RepositorySpec {
     /// Where it is.
     #[serde(default)]
@@ -40,6 +44,9 @@ pub struct RepositorySpec {
     /// Deletes the data when the Repository is deleted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub wipe_out: bool,
+    /// Coffer's own. Only backups are added, nothing is ever taken away; once set it stays.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub append_only: bool,
     /// Which namespaces may use it; only its own when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage_policy: Option<UsagePolicy>,
