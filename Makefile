@@ -24,8 +24,9 @@ build: ## Builds `coffer` for release.
 test: ## Runs format, lints, generated files, every test and doc test.
 	@tests/tools/need cc=build-essential redis-server=redis-server restic=restic openssl=openssl python3=python3 \
 	  kubectl=kubernetes-client prometheus-pushgateway=prometheus-pushgateway promtool=prometheus \
-	  redis-cli=redis-tools pip3=python3-pip
+	  redis-cli=redis-tools pip3=python3-pip rclone=rclone node=nodejs npm=npm
 	@tests/tools/servers
+	@tests/tools/stores
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings --allow rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items --quiet

@@ -1,7 +1,7 @@
 //! Flags and environment, and the configuration made of them.
 
 use crate::Config;
-use crate::place::LocalVolumes;
+use crate::place::{LocalVolumes, Machine};
 use anyhow::Context as _;
 use clap::Parser;
 use coffer_restic::Compression;
@@ -58,6 +58,10 @@ pub struct Args {
     /// Name of this machine in the repositories' lock files
     #[arg(long, env = "HOSTNAME", default_value = "coffer")]
     pub host: String,
+    /// A name that at most one living gateway bears, like the pod's in a StatefulSet: locks that an earlier bearer left are
+    /// removed at once, instead of half an hour later
+    #[arg(long, env = "COFFER_INSTANCE", value_name = "NAME")]
+    pub instance: Option<String>,
 }
 
 impl AsRef<CommonArgs> for Args {
@@ -90,6 +94,8 @@ impl Args {
             compression: self.compression,
             lock_wait: self.lock_wait,
             host: self.host,
+            instance: self.instance.filter(|name| !name.is_empty()),
+            machine: Machine::read(|name| std::env::var(name).ok()),
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Reads a Repository and its Secret from the cluster: the only place here that talks to the Kubernetes API.
 
-use crate::place::{self, Backend, Directory, LocalVolumes, Place};
+use crate::place::{self, Backend, Directory, LocalVolumes, Machine, Place};
 use coffer_api::Repository;
 use coffer_restic::Compression;
 use coffer_runtime::fault::{Class, Fault};
@@ -77,13 +77,14 @@ impl Fault for Error {
 pub struct Reader {
     client: kube::Client,
     volumes: LocalVolumes,
+    machine: Machine,
 }
 
 impl Reader {
     /// Reads through this client.
     #[must_use]
-    pub fn new(client: kube::Client, volumes: LocalVolumes) -> Self {
-        Self { client, volumes }
+    pub fn new(client: kube::Client, volumes: LocalVolumes, machine: Machine) -> Self {
+        Self { client, volumes, machine }
     }
 
     /// Where the Repository is, as of now, and how its data are to be compressed. Nothing is cached: a rotated credential counts from the next call on.
@@ -117,6 +118,8 @@ impl Reader {
             })?;
         let data = secret.data.unwrap_or_default();
         let place = Place::resolve(reference, &repository.spec.backend, &data, &self.volumes)?;
+        let append_only = repository.spec.append_only;
+        let place = Place { append_only, machine: self.machine.clone(), ..place };
         if let Backend::Local(Directory { claim: Some(claim), .. }) = &place.backend {
             self.check_claim(reference, claim).await?;
         }

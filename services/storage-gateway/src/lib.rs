@@ -10,7 +10,8 @@
 //!    │                                  │
 //!  convert (proto ↔ domain)          place      a Repository and its Secret, resolved (pure)
 //!                                       │
-//!                                    backend    reads both from the cluster
+//!                    objects ◀────── backend    reads both from the cluster
+//!                 (over HTTP)
 //! ```
 //!
 //! Reading order: [`place`], [`repositories`], [`backup`], [`restore`], then `server`.
@@ -22,6 +23,7 @@ pub mod backup;
 mod convert;
 pub mod maintain;
 pub mod metrics;
+pub mod objects;
 pub mod operation;
 pub mod place;
 pub mod repositories;
@@ -32,7 +34,7 @@ use coffer_runtime::auth::Gate;
 use coffer_runtime::grant::Verifier;
 use coffer_runtime::tls::TlsOptions;
 use coffer_runtime::{Runtime, grpc};
-use place::LocalVolumes;
+use place::{LocalVolumes, Machine};
 use repositories::Repositories;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -65,6 +67,11 @@ pub struct Config {
     pub lock_wait: Duration,
     /// The name of this machine or pod in lock files.
     pub host: String,
+    /// A name that outlives this process and that no other living one bears: by it a successor knows that its
+    /// predecessor's locks are nobody's.
+    pub instance: Option<String>,
+    /// Who this process is to the clouds, for Repositories without credentials.
+    pub machine: Machine,
 }
 
 impl Config {
@@ -83,6 +90,8 @@ impl Config {
             compression: coffer_restic::Compression::default(),
             lock_wait: args::LOCK_WAIT,
             host: "coffer".to_owned(),
+            instance: None,
+            machine: Machine::default(),
         }
     }
 }
@@ -110,6 +119,8 @@ pub async fn build(config: Config, runtime: &Runtime) -> Result<App, grpc::Error
         compression,
         lock_wait,
         host,
+        instance,
+        machine,
     } = config;
     let gate = Gate::builder(runtime.clock.clone())
         .grants(verifier)
@@ -117,13 +128,16 @@ pub async fn build(config: Config, runtime: &Runtime) -> Result<App, grpc::Error
         .cluster(client.clone())
         .build();
     let parallelism = std::thread::available_parallelism().map_or(2, usize::from);
+    let started = runtime.clock.now();
     let options = coffer_restic::OpenOptions {
         host: host.clone(),
+        instance: instance.map(|name| coffer_restic::Instance { name, started }),
         lock_wait,
         resources: coffer_restic::Resources::with_memory(parallelism, memory),
         ..coffer_restic::OpenOptions::default()
     };
-    let repositories = Repositories::new(backend::Reader::new(client, volumes), options);
+    let reader = backend::Reader::new(client, volumes, machine);
+    let repositories = Repositories::new(reader, options);
     let metrics = metrics::Metrics::new(&runtime.registry);
     let services = Arc::new(server::Services {
         gate,

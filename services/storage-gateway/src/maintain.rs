@@ -285,6 +285,6 @@ fn is_nothing(error: &Error) -> bool {
         Error::Backend(backend::Error::Place(place::Error::Directory { class, .. })) => {
             *class == Class::NotFound
         }
-        Error::Backend(_) | Error::Remains { .. } => false,
+        Error::Backend(_) => false,
     }
 }

@@ -1,13 +1,25 @@
 //! Where a repository is and what opens it: a Repository's backend and its Secret, resolved. Pure, apart from
 //! [`Place::connect`] at the end.
 
+mod azure;
+mod b2;
 mod connect;
+mod gcs;
 mod local;
+mod machine;
+mod rest;
 mod s3;
+mod swift;
 
+pub use azure::{AzureContainer, AzureCredentials};
+pub use b2::B2Bucket;
 pub use connect::Connection;
+pub use gcs::GcsBucket;
 pub use local::{Directory, LocalVolumes};
+pub use machine::{Machine, VARIABLES};
+pub use rest::RestRepository;
 pub use s3::Bucket;
+pub use swift::SwiftContainer;
 
 use coffer_api::backend::Backend as BackendSpec;
 use coffer_runtime::fault::{Class, Fault};
@@ -17,6 +29,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 const PASSWORD: &str = "RESTIC_PASSWORD";
+const CA: &str = "CA_CERT_DATA";
 
 /// A Repository and its Secret make no usable place.
 #[derive(Debug, thiserror::Error)]
@@ -54,22 +67,14 @@ pub enum Error {
         problem: String,
     },
     /// None of the backends is set, or several.
-    #[error("Repository {repository} sets {found} as its backend; set exactly one of local and s3")]
+    #[error(
+        "Repository {repository} sets {found} as its backend; set exactly one of local, s3, gcs, azure, swift, b2 and rest"
+    )]
     NotOneBackend {
         /// Which.
         repository: RepositoryRef,
         /// What is set.
         found: String,
-    },
-    /// A backend that this version does not have.
-    #[error(
-        "backend {backend} of Repository {repository} is not supported by this version; local and s3 are"
-    )]
-    Unsupported {
-        /// Which.
-        repository: RepositoryRef,
-        /// Its backend.
-        backend: &'static str,
     },
     /// A field of the backend makes no sense.
     #[error("{field} of Repository {repository} is not valid: {problem}")]
@@ -111,6 +116,16 @@ pub enum Error {
         #[source]
         source: object_store::Error,
     },
+    /// Backblaze does not tell where the account's buckets are.
+    #[error("ask Backblaze for the account of Repository {repository}: {problem}")]
+    Account {
+        /// Which.
+        repository: RepositoryRef,
+        /// What it said, and the remedy.
+        problem: String,
+        /// The class.
+        class: Class,
+    },
 }
 
 impl Fault for Error {
@@ -123,8 +138,7 @@ impl Fault for Error {
             | Self::BadField { .. }
             | Self::NoVolumes { .. }
             | Self::Client { .. } => Class::Invalid,
-            Self::Unsupported { .. } => Class::Unimplemented,
-            Self::Directory { class, .. } => *class,
+            Self::Directory { class, .. } | Self::Account { class, .. } => *class,
         }
     }
 }
@@ -140,15 +154,31 @@ pub struct Place {
     pub password: Bytes,
     /// Where it is.
     pub backend: Backend,
+    /// Certificates to trust beside the system's, PEM.
+    pub ca: Option<String>,
+    /// Nothing is ever taken from it.
+    pub append_only: bool,
+    /// Who this process is where the Secret does not say it.
+    pub machine: Machine,
 }
 
-/// A backend that this version has.
+/// A backend, resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Backend {
     /// A directory.
     Local(Directory),
-    /// A bucket.
+    /// A bucket of S3, or of what speaks it.
     S3(Bucket),
+    /// A bucket of Google Cloud Storage.
+    Gcs(GcsBucket),
+    /// A container of Azure Blob Storage.
+    Azure(AzureContainer),
+    /// A container of OpenStack Swift.
+    Swift(SwiftContainer),
+    /// A bucket of Backblaze B2.
+    B2(B2Bucket),
+    /// A repository on restic's REST server.
+    Rest(RestRepository),
 }
 
 /// Secret bytes: never printed.
@@ -196,26 +226,45 @@ impl Place {
     ) -> Result<Self, Error> {
         let secret = format!("{}/{}", repository.namespace, secret_name(repository, spec)?);
         let keys = Keys { repository, secret: &secret, data };
-        let backend = match spec.places().as_slice() {
-            ["local"] => {
-                let local = spec.local.as_ref().expect("places() says that local is set");
-                Backend::Local(Directory::resolve(repository, local, volumes)?)
-            }
-            ["s3"] => {
-                let s3 = spec.s3.as_ref().expect("places() says that s3 is set");
-                Backend::S3(Bucket::resolve(&keys, s3)?)
-            }
-            [other] => {
-                let repository = repository.clone();
-                return Err(Error::Unsupported { repository, backend: other });
-            }
+        match spec.places().as_slice() {
+            [_] => {}
             [] => return Err(not_one(repository, "nothing".to_owned())),
             several => return Err(not_one(repository, several.join(" and "))),
+        }
+        let BackendSpec { storage_secret_name: _, local, s3, gcs, azure, swift, b2, rest } = spec;
+        let backend = if let Some(local) = local {
+            Backend::Local(Directory::resolve(repository, local, volumes)?)
+        } else if let Some(s3) = s3 {
+            Backend::S3(Bucket::resolve(&keys, s3)?)
+        } else if let Some(gcs) = gcs {
+            Backend::Gcs(GcsBucket::resolve(&keys, gcs)?)
+        } else if let Some(azure) = azure {
+            Backend::Azure(AzureContainer::resolve(&keys, azure)?)
+        } else if let Some(swift) = swift {
+            Backend::Swift(SwiftContainer::resolve(&keys, swift)?)
+        } else if let Some(b2) = b2 {
+            Backend::B2(B2Bucket::resolve(&keys, b2)?)
+        } else if let Some(rest) = rest {
+            Backend::Rest(RestRepository::resolve(&keys, rest)?)
+        } else {
+            return Err(not_one(repository, "nothing".to_owned()));
         };
+        let ca = keys.text(CA)?.map(str::to_owned);
+        if ca.as_deref().is_some_and(|ca| !ca.contains("-----BEGIN CERTIFICATE-----")) {
+            return Err(keys.bad(CA, "it holds no PEM certificate"));
+        }
         // As restic gets it from Stash: not trimmed, so that a line break at the end is part of it.
         let password = keys.get(PASSWORD).ok_or_else(|| keys.missing(PASSWORD))?;
         let password = Bytes(password.to_vec());
-        Ok(Self { repository: repository.clone(), secret, password, backend })
+        Ok(Self {
+            repository: repository.clone(),
+            secret,
+            password,
+            backend,
+            ca,
+            append_only: false,
+            machine: Machine::default(),
+        })
     }
 
     /// The place as restic would name it. Holds no credentials.
@@ -224,6 +273,41 @@ impl Place {
         match &self.backend {
             Backend::Local(directory) => directory.path.display().to_string(),
             Backend::S3(bucket) => bucket.location(),
+            Backend::Gcs(GcsBucket { bucket, prefix, .. }) => format!("gs:{bucket}:/{prefix}"),
+            Backend::Azure(AzureContainer { account, container, prefix, .. }) => {
+                format!("azure:{container}:/{prefix} of {account}")
+            }
+            Backend::Swift(SwiftContainer { container, prefix, login }) => {
+                format!("swift:{container}:/{prefix} of {}", login.url())
+            }
+            Backend::B2(B2Bucket { bucket, prefix, .. }) => format!("b2:{bucket}:/{prefix}"),
+            Backend::Rest(RestRepository { url, .. }) => format!("rest:{url}"),
+        }
+    }
+
+    /// What to look at when the store refuses; nothing for a directory.
+    pub(crate) fn keys_to_check(&self) -> Option<&'static str> {
+        match &self.backend {
+            Backend::Local(_) => None,
+            Backend::S3(_) => Some("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+            Backend::Gcs(_) => Some("GOOGLE_SERVICE_ACCOUNT_JSON_KEY"),
+            Backend::Azure(_) => Some("AZURE_ACCOUNT_NAME and AZURE_ACCOUNT_KEY"),
+            Backend::Swift(_) => Some("the OS_ or ST_ keys"),
+            Backend::B2(_) => Some("B2_ACCOUNT_ID and B2_ACCOUNT_KEY"),
+            Backend::Rest(_) => Some("REST_SERVER_USERNAME and REST_SERVER_PASSWORD"),
+        }
+    }
+
+    /// What to look at when the store does not answer; nothing for a directory.
+    pub(crate) fn endpoint(&self) -> Option<&str> {
+        match &self.backend {
+            Backend::Local(_) => None,
+            Backend::S3(bucket) => Some(&bucket.endpoint),
+            Backend::Gcs(bucket) => Some(&bucket.endpoint),
+            Backend::Azure(container) => Some(&container.endpoint),
+            Backend::Swift(container) => Some(container.login.url()),
+            Backend::B2(bucket) => Some(&bucket.api),
+            Backend::Rest(repository) => Some(&repository.url),
         }
     }
 
@@ -235,6 +319,37 @@ impl Place {
 
 fn not_one(repository: &RepositoryRef, found: String) -> Error {
     Error::NotOneBackend { repository: repository.clone(), found }
+}
+
+/// Bucket or container, and the prefix as restic cleans it.
+fn required(
+    keys: &Keys<'_>,
+    field: &'static str,
+    container: &str,
+    prefix: &str,
+) -> Result<(String, String), Error> {
+    let container = container.trim_matches('/');
+    if container.is_empty() || container.contains('/') {
+        let problem = if container.is_empty() { "it is empty" } else { "it contains a slash" };
+        let (repository, problem) = (keys.repository.clone(), problem.to_owned());
+        return Err(Error::BadField { repository, field, problem });
+    }
+    Ok((container.to_owned(), s3::clean(prefix).join("/")))
+}
+
+/// `maxConnections`; none and zero mean any number.
+fn connections(
+    keys: &Keys<'_>,
+    field: &'static str,
+    most: Option<i64>,
+) -> Result<Option<usize>, Error> {
+    let most = most.unwrap_or_default();
+    let most = usize::try_from(most).map_err(|_| Error::BadField {
+        repository: keys.repository.clone(),
+        field,
+        problem: format!("{most} is no number of connections"),
+    })?;
+    Ok((most > 0).then_some(most))
 }
 
 /// A Secret's data, with the words to complain about it.

@@ -9,9 +9,8 @@ use crate::place::{Backend, Connection, Place};
 use coffer_restic as restic;
 use coffer_runtime::fault::{Class, Fault};
 use coffer_runtime::grant::RepositoryRef;
-use futures::StreamExt as _;
+use object_store::ObjectStoreExt as _;
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStoreExt as _};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,8 +20,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// one is closed.
 const MOST_HANDLES: usize = 32;
 const CONFIG: &str = "config";
-/// What a repository consists of, beside its config.
-const FOLDERS: [&str; 4] = ["keys", "snapshots", "index", "data"];
 
 /// A repository cannot be opened, or an operation on it failed.
 #[derive(Debug, thiserror::Error)]
@@ -42,19 +39,6 @@ pub enum Error {
         /// The engine's class.
         kind: restic::Kind,
     },
-    /// There are a repository's files, but no config: something was lost, and a new one would bury it.
-    #[error(
-        "the place of Repository {repository}, {location}, holds {found} but no config, and is not initialised over it; \
-         restore the config, or delete what is there if it is of no use, or use another place"
-    )]
-    Remains {
-        /// The Repository.
-        repository: RepositoryRef,
-        /// Where it is.
-        location: String,
-        /// An object that is there.
-        found: String,
-    },
 }
 
 impl Fault for Error {
@@ -62,7 +46,6 @@ impl Fault for Error {
         match self {
             Self::Backend(error) => error.class(),
             Self::Engine { kind, .. } => class(*kind),
-            Self::Remains { .. } => Class::Corrupt,
         }
     }
 }
@@ -75,7 +58,7 @@ pub fn class(kind: restic::Kind) -> Class {
         // Wrong in the same way until somebody corrects the Secret.
         restic::Kind::WrongPassword | restic::Kind::Invalid => Class::Invalid,
         restic::Kind::Locked => Class::Conflict,
-        restic::Kind::Denied => Class::Denied,
+        restic::Kind::Denied | restic::Kind::AppendOnly => Class::Denied,
         restic::Kind::Unavailable => Class::Unavailable,
         restic::Kind::Corrupt => Class::Corrupt,
         restic::Kind::Exhausted => Class::Exhausted,
@@ -110,8 +93,9 @@ pub struct Opened {
     config: Stamp,
 }
 
-/// What tells one config from another that took its place.
-type Stamp = (Option<String>, chrono::DateTime<chrono::Utc>, u64);
+/// What tells one config from another that took its place: all of it, sealed as it is. It is small, and not every store
+/// says when an object was written.
+type Stamp = bytes::Bytes;
 
 struct Handle {
     place: Arc<Place>,
@@ -160,10 +144,7 @@ impl Repositories {
             (_, Some(_)) => false,
             // The engine says that there is none; it is asked to, for one wording.
             (_, None) if missing == Missing::Refuse => false,
-            (_, None) => {
-                refuse_remains(place, &connection).await?;
-                true
-            }
+            (_, None) => true,
         };
         *opened = None;
         // A directory that vanished has to be made again.
@@ -172,7 +153,7 @@ impl Repositories {
         } else {
             connection
         };
-        let repository = self.open_engine(place, &connection, created).await?;
+        let (repository, created) = self.open_engine(place, &connection, created).await?;
         if created {
             tracing::info!(repository = %reference, location = place.location(), "made a repository");
         }
@@ -203,18 +184,20 @@ impl Repositories {
         place: &Place,
         connection: &Connection,
         create: bool,
-    ) -> Result<restic::Repository, Error> {
-        let store = restic::Store::new(connection.objects.clone(), place.location());
+    ) -> Result<(restic::Repository, bool), Error> {
+        let store = place.store(connection).map_err(place.failed("open"))?;
         let password = restic::Password::new(place.password.reveal());
         let options = self.options.clone();
         if create {
             let init = restic::InitOptions::default();
-            restic::Repository::init(store, &password, &init, options)
-                .await
-                .map_err(place.failed("initialise"))
-        } else {
-            restic::Repository::open(store, &password, options).await.map_err(place.failed("open"))
+            match restic::Repository::init(store.clone(), &password, &init, options.clone()).await {
+                // By another gateway, or the restic program, since we have looked.
+                Err(restic::Error::AlreadyInitialised { .. }) => {}
+                made => return Ok((made.map_err(place.failed("initialise"))?, true)),
+            }
         }
+        let opened = restic::Repository::open(store, &password, options).await;
+        Ok((opened.map_err(place.failed("open"))?, false))
     }
 
     /// The handle for this very place; one for the same location with other credentials is replaced.
@@ -269,18 +252,22 @@ impl Place {
             (restic::Kind::NoRepository, _) => {
                 Some("the first backup makes it; was one ever taken there?".to_owned())
             }
-            (restic::Kind::Denied, Backend::S3(bucket)) => Some(format!(
-                "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in Secret {secret}, and that they may list, read, write \
-                 and delete in bucket {}",
-                bucket.bucket
-            )),
             (restic::Kind::Denied, Backend::Local(_)) => Some(
                 "make the directory writable for the storage-gateway's user, and its volume not read-only"
                     .to_owned(),
             ),
-            (restic::Kind::Unavailable, Backend::S3(bucket)) => {
-                Some(format!("check the endpoint {} and the network to it", bucket.endpoint))
+            (restic::Kind::Denied, _) => {
+                let keys = self.keys_to_check()?;
+                Some(format!("check {keys} in Secret {secret}, and that they may list, read, write and delete there"))
             }
+            (restic::Kind::Unavailable, _) => {
+                Some(format!("check the endpoint {} and the network to it", self.endpoint()?))
+            }
+            (restic::Kind::AppendOnly, _) => Some(
+                "spec.appendOnly of the Repository says so; take away from it with credentials of your own and the \
+                 restic program, if you must"
+                    .to_owned(),
+            ),
             (restic::Kind::Exhausted, _) => {
                 Some("free some space; nothing that was there is harmed".to_owned())
             }
@@ -308,28 +295,10 @@ impl Place {
 
 /// The config, if there is one. Only a clear "no such object" counts as none.
 async fn look(place: &Place, connection: &Connection) -> Result<Option<Stamp>, Error> {
-    let stamp = |meta: ObjectMeta| (meta.e_tag, meta.last_modified, meta.size);
-    match connection.probe.head(&Path::from(CONFIG)).await {
-        Ok(meta) => Ok(Some(stamp(meta))),
+    let read = async { connection.probe.get(&Path::from(CONFIG)).await?.bytes().await };
+    match read.await {
+        Ok(config) => Ok(Some(config)),
         Err(object_store::Error::NotFound { .. }) => Ok(None),
         Err(source) => Err(place.store_failed("look up", CONFIG, source)),
     }
-}
-
-/// Fails if there is anything of a repository. Also tells a missing bucket from an empty one, which a HEAD cannot.
-async fn refuse_remains(place: &Place, connection: &Connection) -> Result<(), Error> {
-    for folder in FOLDERS {
-        match connection.probe.list(Some(&Path::from(folder))).next().await {
-            None => {}
-            Some(Ok(found)) => {
-                return Err(Error::Remains {
-                    repository: place.repository.clone(),
-                    location: place.location(),
-                    found: found.location.to_string(),
-                });
-            }
-            Some(Err(source)) => return Err(place.store_failed("list", folder, source)),
-        }
-    }
-    Ok(())
 }

@@ -75,7 +75,8 @@ async fn secrets_and_backends_that_are_wrong_are_named() {
     let local = json!({"mountPath": "/m", "hostPath": {"path": gateway.repo()}});
     cluster.repository("no-secret", json!({"storageSecretName": "gone", "local": local}));
     cluster.repository("no-password", json!({"storageSecretName": "empty", "local": local}));
-    cluster.repository("gcs", json!({"storageSecretName": "store", "gcs": {"bucket": "b"}}));
+    let two = json!({"storageSecretName": "store", "gcs": {"bucket": "b"}, "local": local});
+    cluster.repository("two", two);
     let empty_dir = json!({"mountPath": "/m", "emptyDir": {}});
     let claim = json!({"mountPath": "/m", "persistentVolumeClaim": {"claimName": "disk"}});
     cluster.repository("no-claim", json!({"storageSecretName": "store", "local": claim}));
@@ -83,7 +84,7 @@ async fn secrets_and_backends_that_are_wrong_are_named() {
     let cases = [
         ("no-secret", Code::NotFound, "the storage Secret demo/gone of Repository demo/no-secret"),
         ("no-password", Code::InvalidArgument, "demo/empty of Repository demo/no-password has no"),
-        ("gcs", Code::Unimplemented, "backend gcs of Repository demo/gcs is not supported"),
+        ("two", Code::InvalidArgument, "Repository demo/two sets local and gcs as its backend"),
         (
             "no-claim",
             Code::NotFound,
@@ -185,7 +186,7 @@ async fn remains_of_a_repository_are_not_buried() {
     std::fs::remove_file(gateway.repo().join("config")).unwrap();
     let files = files_below(&gateway.repo());
     let refused = gateway.backup("repo", b"y").await;
-    assert_refused(refused, Code::DataLoss, &["holds keys/", "but no config"]);
+    assert_refused(refused, Code::DataLoss, &["holds snapshots/", "but no config"]);
     assert_eq!(files_below(&gateway.repo()), files);
 }
 

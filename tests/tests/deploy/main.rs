@@ -14,7 +14,7 @@ use std::{
 use clap::Parser as _;
 use coffer_catalog::resolve::{Request, expand_task};
 use k8s_openapi::api::{
-    apps::v1::Deployment,
+    apps::v1::{Deployment, StatefulSet},
     core::v1::{Namespace, Service, ServiceAccount},
     rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
 };
@@ -30,6 +30,7 @@ fn every_object_is_what_it_says_and_stands_there_once() {
             "Secret" => drop(object.is::<k8s_openapi::api::core::v1::Secret>()),
             "Service" => drop(object.is::<Service>()),
             "Deployment" => drop(object.is::<Deployment>()),
+            "StatefulSet" => drop(object.is::<StatefulSet>()),
             "ClusterRole" => drop(object.is::<ClusterRole>()),
             "ClusterRoleBinding" => drop(object.is::<ClusterRoleBinding>()),
             "Role" => drop(object.is::<Role>()),
@@ -156,11 +157,13 @@ fn every_deployment_starts_a_program_with_flags_that_it_takes() {
     let accounts = named("ServiceAccount");
     let script = fs::read_to_string(root().join("deploy/install/secrets")).unwrap();
     let mut services = BTreeSet::new();
-    for object in
-        of_kind("Deployment").into_iter().filter(|object| object.file.starts_with("install/"))
-    {
-        let spec = object.is::<Deployment>().spec;
-        let pod = spec.template.spec.unwrap();
+    let workloads = of_kind("Deployment").into_iter().chain(of_kind("StatefulSet"));
+    for object in workloads.filter(|object| object.file.starts_with("install/")) {
+        let template = match object.kind() {
+            "Deployment" => object.is::<Deployment>().spec.template,
+            _ => object.is::<StatefulSet>().spec.template,
+        };
+        let pod = template.spec.unwrap();
         let container = &pod.containers[0];
         let name = container.name.as_str();
         assert_eq!(object.name(), format!("coffer-{name}"));

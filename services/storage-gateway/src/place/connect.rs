@@ -1,7 +1,17 @@
 //! From a place to the object store that is there.
 
-use super::{Backend, Bucket, Error, Place};
-use object_store::aws::{AmazonS3Builder, resolve_bucket_region};
+use super::{AzureContainer, AzureCredentials, B2Bucket, Backend, Bucket, Error, GcsBucket, Place};
+use crate::objects::b2;
+use crate::objects::rest::RestServer;
+use crate::objects::swift::Swift;
+use crate::objects::transport::{Checksum, Transport};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use coffer_restic as restic;
+use object_store::aws::{AmazonS3Builder, S3ConditionalPut, resolve_bucket_region};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::client::HttpConnector as _;
+use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig};
@@ -17,6 +27,15 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(600);
 /// Amazon's region of last resort, and what the others call theirs.
 const DEFAULT_REGION: &str = "us-east-1";
 
+/// Makes the store of a place, as patient as it is told to be.
+type Build<'a> = dyn Fn(RetryConfig) -> object_store::Result<Arc<dyn ObjectStore>> + Send + 'a;
+
+fn maker<'a>(
+    make: impl Fn(RetryConfig) -> object_store::Result<Arc<dyn ObjectStore>> + Send + 'a,
+) -> Box<Build<'a>> {
+    Box::new(make)
+}
+
 /// An object store whose root is the repository.
 #[derive(Clone, Debug)]
 pub struct Connection {
@@ -30,10 +49,10 @@ impl Place {
     /// Connects to the place. For a directory, `create` makes it if it may be made.
     ///
     /// # Errors
-    /// When the directory is unusable, or the certificates are. An endpoint that cannot be reached shows on first use.
+    /// When the directory is unusable, or certificates or credentials are. An endpoint that cannot be reached shows on first
+    /// use, but for B2, which is asked for its endpoint.
     pub async fn connect(&self, create: bool) -> Result<Connection, Error> {
-        let client = |source| Error::Client { repository: self.repository.clone(), source };
-        match &self.backend {
+        let build: Box<Build<'_>> = match &self.backend {
             Backend::Local(directory) => {
                 let (directory, repository) = (directory.clone(), self.repository.clone());
                 let ensured = tokio::task::spawn_blocking(move || {
@@ -44,73 +63,227 @@ impl Place {
                 });
                 let files = ensured
                     .await
-                    .map_err(|source| client(object_store::Error::JoinError { source }))??;
+                    .map_err(|source| self.client(object_store::Error::JoinError { source }))??;
                 let objects: Arc<dyn ObjectStore> = Arc::new(files);
-                Ok(Connection { probe: objects.clone(), objects })
+                maker(move |_| Ok(objects.clone()))
             }
             Backend::S3(bucket) => {
-                let options = self.client_options(bucket)?;
+                let options = self.client_options(&bucket.endpoint, bucket.insecure)?;
                 let region = region(bucket, &options).await;
-                let store = |patience| {
-                    let store = builder(bucket, &region, options.clone())
-                        .with_retry(patience)
-                        .build()
-                        .map_err(client)?;
-                    let prefix = object_store::path::Path::from(bucket.prefix.as_str());
-                    Ok::<Arc<dyn ObjectStore>, Error>(Arc::new(PrefixStore::new(store, prefix)))
-                };
-                let patient = RetryConfig::default();
-                let brief = RetryConfig {
-                    max_retries: 2,
-                    retry_timeout: Duration::from_secs(5),
-                    backoff: BackoffConfig::default(),
-                };
-                Ok(Connection { objects: store(patient)?, probe: store(brief)? })
+                let builder = s3(bucket, &region, self)
+                    .with_http_connector(Transport::new(None, Checksum::Signed))
+                    .with_client_options(options);
+                maker(move |patience| {
+                    let store = builder.clone().with_retry(patience).build()?;
+                    Ok(below(store, &bucket.prefix))
+                })
             }
-        }
+            Backend::Gcs(bucket) => {
+                let builder = gcs(bucket, self)
+                    .with_http_connector(Transport::new(bucket.connections, Checksum::Google))
+                    .with_client_options(self.client_options(&bucket.endpoint, false)?);
+                maker(move |patience| {
+                    let store = builder.clone().with_retry(patience).build()?;
+                    Ok(below(store, &bucket.prefix))
+                })
+            }
+            Backend::Azure(container) => {
+                let transport = Transport::new(container.connections, Checksum::Azure);
+                let builder = azure(container, self)
+                    .with_http_connector(transport)
+                    .with_client_options(self.client_options(&container.endpoint, false)?);
+                maker(move |patience| {
+                    let store = builder.clone().with_retry(patience).build()?;
+                    Ok(below(store, &container.prefix))
+                })
+            }
+            Backend::B2(bucket) => {
+                let options = self.client_options(&bucket.api, false)?;
+                let transport = Transport::new(bucket.connections, Checksum::Signed);
+                let client = transport.connect(&options).map_err(|e| self.client(e))?;
+                let (id, key) = (&bucket.key_id, bucket.key.reveal());
+                let account = b2::endpoint(&client, &brief(), &bucket.api, id, key).await;
+                let endpoint = account.map_err(|refusal| self.account(refusal))?;
+                let options = self.client_options(&endpoint, false)?;
+                let builder = b2_builder(bucket, &endpoint)
+                    .with_http_connector(transport)
+                    .with_client_options(options);
+                maker(move |patience| {
+                    let store = builder.clone().with_retry(patience).build()?;
+                    Ok(below(store, &bucket.prefix))
+                })
+            }
+            Backend::Swift(swift) => {
+                let options = self.client_options(swift.login.url(), false)?;
+                let client = Transport::new(None, Checksum::None).connect(&options);
+                let client = client.map_err(|e| self.client(e))?;
+                maker(move |patience| {
+                    let (login, name) = (swift.login.clone(), &swift.container);
+                    let store = Swift::new(client.clone(), patience, login, name);
+                    Ok(below(store, &swift.prefix))
+                })
+            }
+            Backend::Rest(rest) => {
+                let options = self.client_options(&rest.url, false)?;
+                let client = Transport::new(None, Checksum::None).connect(&options);
+                let client = client.map_err(|e| self.client(e))?;
+                let authorization = rest.credentials.as_ref().map(|(user, password)| {
+                    let pair = [user.as_bytes(), b":", password.reveal()].concat();
+                    format!("Basic {}", BASE64.encode(pair))
+                });
+                maker(move |patience| {
+                    let (client, authorization) = (client.clone(), authorization.clone());
+                    let store = RestServer::new(client, patience, &rest.url, authorization);
+                    Ok(Arc::new(store) as Arc<dyn ObjectStore>)
+                })
+            }
+        };
+        let objects = build(RetryConfig::default()).map_err(|e| self.client(e))?;
+        let probe = build(brief()).map_err(|e| self.client(e))?;
+        Ok(Connection { objects, probe })
     }
 
-    fn client_options(&self, bucket: &Bucket) -> Result<ClientOptions, Error> {
+    /// The engine's view of a connection to this place.
+    ///
+    /// # Errors
+    /// When a directory is gone since it was connected to.
+    pub fn store(&self, connection: &Connection) -> restic::Result<restic::Store> {
+        let store = match &self.backend {
+            // Lists a directory itself, and is strict about it.
+            Backend::Local(directory) => restic::Store::local(&directory.path)?,
+            _ => restic::Store::new(connection.objects.clone(), self.location()),
+        };
+        Ok(if self.append_only { store.append_only() } else { store })
+    }
+
+    fn client(&self, source: object_store::Error) -> Error {
+        Error::Client { repository: self.repository.clone(), source }
+    }
+
+    fn account(&self, refusal: b2::Refusal) -> Error {
+        let class = refusal.class();
+        let problem = match class {
+            coffer_runtime::fault::Class::Unavailable => refusal.to_string(),
+            _ => format!(
+                "{refusal}; check B2_ACCOUNT_ID and B2_ACCOUNT_KEY in Secret {}",
+                self.secret
+            ),
+        };
+        Error::Account { repository: self.repository.clone(), problem, class }
+    }
+
+    fn client_options(&self, endpoint: &str, insecure: bool) -> Result<ClientOptions, Error> {
         let mut options = ClientOptions::new()
-            .with_allow_http(bucket.endpoint.starts_with("http://"))
+            .with_allow_http(endpoint.starts_with("http://"))
             .with_connect_timeout(CONNECT_LIMIT)
             .with_read_timeout(READ_LIMIT)
             .with_timeout(REQUEST_LIMIT);
-        if let Some(ca) = &bucket.ca {
+        if let Some(ca) = &self.ca {
             let certificates =
                 Certificate::from_pem_bundle(ca.as_bytes()).map_err(|error| Error::BadKey {
                     repository: self.repository.clone(),
                     secret: self.secret.clone(),
-                    key: "CA_CERT_DATA",
+                    key: super::CA,
                     problem: error.to_string(),
                 })?;
             for certificate in certificates {
                 options = options.with_root_certificate(certificate);
             }
         }
-        if bucket.insecure {
+        if insecure {
             options = options.with_allow_invalid_certificates(true);
         }
         Ok(options)
     }
 }
 
-fn builder(bucket: &Bucket, region: &str, options: ClientOptions) -> AmazonS3Builder {
+fn brief() -> RetryConfig {
+    RetryConfig {
+        max_retries: 2,
+        retry_timeout: Duration::from_secs(5),
+        backoff: BackoffConfig::default(),
+    }
+}
+
+fn below(store: impl ObjectStore, prefix: &str) -> Arc<dyn ObjectStore> {
+    Arc::new(PrefixStore::new(store, object_store::path::Path::from(prefix)))
+}
+
+fn s3(bucket: &Bucket, region: &str, place: &Place) -> AmazonS3Builder {
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(&bucket.bucket)
         .with_region(region)
-        .with_virtual_hosted_style_request(false)
-        .with_client_options(options);
+        .with_virtual_hosted_style_request(false);
     // Amazon's general host answers for one region only; without an endpoint the builder makes the region's.
     if !bucket.amazon || bucket.endpoint != "https://s3.amazonaws.com" {
         builder = builder.with_endpoint(&bucket.endpoint);
     }
-    if let Some((id, secret)) = &bucket.credentials {
-        builder = builder
-            .with_access_key_id(id)
-            .with_secret_access_key(String::from_utf8_lossy(secret.reveal()));
+    // A bucket with object lock takes no upload without a checksum of its own. Others may not know the header.
+    if bucket.amazon || place.append_only {
+        builder = builder.with_checksum_algorithm(object_store::aws::Checksum::SHA256);
     }
-    builder
+    if bucket.endpoint.ends_with(".backblazeb2.com") {
+        builder = builder.with_conditional_put(S3ConditionalPut::Disabled);
+    }
+    match &bucket.credentials {
+        Some((id, secret)) => builder
+            .with_access_key_id(id)
+            .with_secret_access_key(String::from_utf8_lossy(secret.reveal())),
+        None => place.machine.of("AWS_").fold(builder, |builder, (name, value)| {
+            match name.to_ascii_lowercase().parse() {
+                Ok(key) => builder.with_config(key, value),
+                Err(_) => builder,
+            }
+        }),
+    }
+}
+
+fn b2_builder(bucket: &B2Bucket, endpoint: &str) -> AmazonS3Builder {
+    // s3.us-west-004.backblazeb2.com
+    let host = endpoint.split("//").last().unwrap_or_default();
+    let region = host.strip_prefix("s3.").and_then(|rest| rest.split('.').next());
+    AmazonS3Builder::new()
+        .with_bucket_name(&bucket.bucket)
+        .with_endpoint(endpoint)
+        .with_region(region.unwrap_or(DEFAULT_REGION))
+        .with_virtual_hosted_style_request(false)
+        .with_conditional_put(S3ConditionalPut::Disabled)
+        .with_access_key_id(&bucket.key_id)
+        .with_secret_access_key(String::from_utf8_lossy(bucket.key.reveal()))
+}
+
+fn gcs(bucket: &GcsBucket, place: &Place) -> GoogleCloudStorageBuilder {
+    let builder = GoogleCloudStorageBuilder::new().with_bucket_name(&bucket.bucket);
+    match &bucket.key {
+        Some(key) => builder.with_service_account_key(String::from_utf8_lossy(key.reveal())),
+        None => place
+            .machine
+            .of("GOOGLE_")
+            .fold(builder, |builder, (_, path)| builder.with_application_credentials(path)),
+    }
+}
+
+fn azure(container: &AzureContainer, place: &Place) -> MicrosoftAzureBuilder {
+    let builder = MicrosoftAzureBuilder::new()
+        .with_account(&container.account)
+        .with_container_name(&container.container)
+        .with_endpoint(container.endpoint.clone());
+    match &container.credentials {
+        AzureCredentials::Key(key) => {
+            builder.with_access_key(String::from_utf8_lossy(key.reveal()))
+        }
+        AzureCredentials::Sas(sas) => {
+            builder.with_config(AzureConfigKey::SasKey, String::from_utf8_lossy(sas.reveal()))
+        }
+        AzureCredentials::Machine => {
+            place.machine.of("AZURE_").fold(builder, |builder, (name, value)| {
+                match name.to_ascii_lowercase().parse() {
+                    Ok(key) => builder.with_config(key, value),
+                    Err(_) => builder,
+                }
+            })
+        }
+    }
 }
 
 /// Asks Amazon where the bucket is, as restic does, when nothing names the region. A failed question is no failure: the

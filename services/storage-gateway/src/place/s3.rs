@@ -6,7 +6,6 @@ use url::Url;
 
 const ACCESS_KEY: &str = "AWS_ACCESS_KEY_ID";
 const SECRET_KEY: &str = "AWS_SECRET_ACCESS_KEY";
-const CA: &str = "CA_CERT_DATA";
 
 /// A resolved bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,8 +22,6 @@ pub struct Bucket {
     pub region: Option<String>,
     /// Key id and secret key; without them the machine's own identity is used, as Stash does.
     pub credentials: Option<(String, Bytes)>,
-    /// Certificates to trust beside the system's, PEM.
-    pub ca: Option<String>,
     /// Accept any certificate. Only where the Repository asks for it.
     pub insecure: bool,
 }
@@ -77,12 +74,8 @@ impl Bucket {
             (Some(_), None) => return Err(keys.missing(SECRET_KEY)),
             (None, Some(_)) => return Err(keys.missing(ACCESS_KEY)),
         };
-        let ca = keys.text(CA)?.map(str::to_owned);
-        if ca.as_deref().is_some_and(|ca| !ca.contains("-----BEGIN CERTIFICATE-----")) {
-            return Err(keys.bad(CA, "it holds no PEM certificate"));
-        }
         let insecure = spec.insecure_tls;
-        Ok(Self { endpoint, amazon, bucket, prefix, region, credentials, ca, insecure })
+        Ok(Self { endpoint, amazon, bucket, prefix, region, credentials, insecure })
     }
 
     /// The place in restic's words.
@@ -93,7 +86,7 @@ impl Bucket {
 }
 
 /// Go's `path.Clean`, as parts.
-fn clean(path: &str) -> Vec<String> {
+pub(super) fn clean(path: &str) -> Vec<String> {
     let mut parts = Vec::new();
     for part in path.split('/') {
         match part {

@@ -12,11 +12,15 @@ pub struct Cluster(Arc<Mutex<HashMap<String, Value>>>);
 
 impl Cluster {
     pub fn repository(&self, name: &str, backend: Value) {
+        self.repository_of(name, json!({"backend": backend}));
+    }
+
+    pub fn repository_of(&self, name: &str, spec: Value) {
         let path = format!("/apis/stash.appscode.com/v1alpha1/namespaces/demo/repositories/{name}");
         let object = json!({
             "apiVersion": "stash.appscode.com/v1alpha1", "kind": "Repository",
             "metadata": {"name": name, "namespace": "demo"},
-            "spec": {"backend": backend},
+            "spec": spec,
         });
         self.0.lock().unwrap().insert(path, object);
     }

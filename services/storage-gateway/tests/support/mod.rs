@@ -13,6 +13,7 @@
 pub mod cluster;
 pub mod restic;
 pub mod s3;
+pub mod stores;
 
 use bytes::Bytes;
 use chrono::{TimeDelta, Utc};
