@@ -364,6 +364,7 @@ impl Services<'_> {
         let config = coffer_storage_gateway::Config {
             tls: Some(self.tls("storage-gateway")?),
             volumes: LocalVolumes::Under(self.layout.volumes()),
+            instance: Some(instance(self.authority)),
             ..coffer_storage_gateway::Config::new(addresses.storage_gateway, verifier, client)
         };
         let app = coffer_storage_gateway::build(config, runtime).await;
@@ -388,4 +389,13 @@ fn service(
     source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> Error {
     Error::Service { service, source: source.into() }
+}
+
+/// A name that only this data directory has: its certificate authority was made here, and the directory is locked by the
+/// one system that runs on it.
+fn instance(authority: &Authority) -> String {
+    use sha2::{Digest as _, Sha256};
+    let digest = Sha256::digest(authority.certificate());
+    let digits: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("coffer-up-{digits}")
 }
