@@ -3,19 +3,17 @@
 //! ```text
 //!  Functions, Tasks ──watch──▶ library ─┐
 //!                                       ▼
-//!  orchestrator ──Resolve──▶ server ─▶ resolve ─▶ fields ─▶ template      (the last three are pure)
+//!  orchestrator ──Resolve──▶ server ─▶ resolve      (the last one is pure)
 //! ```
 //!
 //! It holds no state but the cache, writes nothing, and decides nothing about sessions: names in, containers out. Read
-//! [`template`] for the `${VAR:=default}` language, [`resolve`] for who overrides whom, [`library`] for the cache.
+//! [`coffer_api::template`] for the `${VAR:=default}` language, [`resolve`] for who overrides whom, [`library`] for the cache.
 
 pub mod args;
 mod convert;
-pub mod fields;
 pub mod library;
 pub mod resolve;
 mod server;
-pub mod template;
 
 pub use args::Config;
 use coffer_proto::catalog::v1::catalog_server::CatalogServer;

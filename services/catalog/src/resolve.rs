@@ -6,10 +6,10 @@
 
 mod container;
 
-use crate::fields;
-use crate::template::Variables;
+use coffer_api::fields;
 use coffer_api::function::FunctionSpec;
 use coffer_api::task::{FunctionRef, TaskSpec};
+use coffer_api::template::Variables;
 use coffer_runtime::fault::{Class, Fault};
 use k8s_openapi::api::core::v1::{Container, Volume};
 use std::collections::BTreeMap;

@@ -6,13 +6,14 @@ mod events;
 use std::fmt::Debug;
 
 use coffer_api::{
-    BackupSession, Repository, RestoreSession,
+    BackupConfiguration, BackupSession, Repository, RestoreSession, names,
     session::{KEY, Sensitive},
     size, time,
 };
 use k8s_openapi::api::{
-    batch::v1::Job,
+    batch::v1::{CronJob, Job},
     core::v1::{Secret, ServiceAccount},
+    rbac::v1::RoleBinding,
 };
 use kube::{
     Api, Resource, ResourceExt,
@@ -23,13 +24,13 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{
+    auto_backup::decide::BINDING,
     calls,
     context::{Context, Error, describe},
     metrics,
     plan::{Action, Answer, Call, Child, Done, SessionSecret},
+    trigger::Trigger,
 };
-
-pub use events::emit_once;
 
 /// Who we are to server-side apply.
 pub const FIELD_MANAGER: &str = "coffer-orchestrator";
@@ -71,17 +72,42 @@ fn subject<K: Kept>(object: &K) -> String {
     format!("{} {}/{}", K::kind(&()), object.namespace().unwrap_or_default(), object.name_any())
 }
 
+/// What was decided before the Lease was lost is not carried out after it: another one decides by now.
+fn leads(ctx: &Context) -> Result<(), Error> {
+    if ctx.leadership.holds(ctx.clock.now()) { Ok(()) } else { Err(Error::NotLeader) }
+}
+
 /// Carries out actions on behalf of `object`, in order.
 pub async fn actions<K: Kept>(ctx: &Context, object: &K, actions: &[Action]) -> Result<(), Error> {
+    leads(ctx)?;
     for action in actions {
         match action {
             Action::AddFinalizer(finalizer) => finalizers(ctx, object, finalizer, true).await?,
             Action::RemoveFinalizer(finalizer) => finalizers(ctx, object, finalizer, false).await?,
-            Action::CreateSession(session) => {
-                create(ctx, session.as_ref(), None).await?;
+            Action::CreateSession(session) => create_session(ctx, session).await?,
+            Action::ApplyRepository(repository) => blueprinted(ctx, repository.as_ref()).await?,
+            Action::ApplyConfiguration(config) => blueprinted(ctx, config.as_ref()).await?,
+            Action::DeleteConfiguration(child) => {
+                delete::<BackupConfiguration>(ctx, child).await?;
             }
-            Action::ApplyServiceAccount(account) => service_account(ctx, account).await?,
+            Action::ApplyTrigger(trigger) => {
+                let Trigger { account, binding, cron_job } = trigger.as_ref();
+                if let Some(account) = account {
+                    server_side(ctx, account).await?;
+                }
+                server_side(ctx, binding).await?;
+                server_side(ctx, cron_job).await?;
+            }
+            Action::DeleteTrigger(child) => {
+                delete::<CronJob>(ctx, child).await?;
+                delete::<RoleBinding>(ctx, child).await?;
+                delete::<ServiceAccount>(ctx, child).await?;
+            }
+            Action::ApplyServiceAccount(account) => server_side(ctx, account.as_ref()).await?,
             Action::CreateSessionSecret(secret) => session_secret(ctx, object, secret).await?,
+            Action::CreateClaim(claim) => {
+                create(ctx, claim.as_ref(), object.meta().uid.as_deref()).await?;
+            }
             Action::CreateJob(job) => {
                 create(ctx, job.as_ref(), object.meta().uid.as_deref()).await?
             }
@@ -107,6 +133,7 @@ pub async fn status<K: Kept, S: Serialize>(
     old: Option<&S>,
     new: &S,
 ) -> Result<(), Error> {
+    leads(ctx)?;
     let json = |source| Error::Json { what: "a status", source };
     let old = old.map(serde_json::to_value).transpose().map_err(json)?.unwrap_or(Value::Null);
     let mut new = serde_json::to_value(new).map_err(json)?;
@@ -260,6 +287,21 @@ async fn create<K: Kept>(ctx: &Context, object: &K, owner: Option<&str>) -> Resu
     Ok(())
 }
 
+/// A session whose name is taken by another invoker's is made under a name of its own: a backup that is due must not be
+/// taken for made because somebody else's is there.
+async fn create_session(ctx: &Context, session: &BackupSession) -> Result<(), Error> {
+    let owner = session.owner_references().first().map(|owner| owner.uid.clone());
+    match create(ctx, session, owner.as_deref()).await {
+        Err(Error::Foreign { .. }) => {
+            let owner = owner.unwrap_or_default();
+            let mut renamed = session.clone();
+            renamed.metadata.name = Some(names::distinct_session(&session.name_any(), &owner));
+            create(ctx, &renamed, Some(&owner)).await
+        }
+        made => made,
+    }
+}
+
 fn kind<K: Kept>() -> &'static str {
     match K::kind(&()) {
         std::borrow::Cow::Borrowed(kind) => kind,
@@ -286,15 +328,26 @@ async fn session_secret<K: Kept>(
     create(ctx, &secret, object.meta().uid.as_deref()).await
 }
 
-async fn service_account(ctx: &Context, account: &ServiceAccount) -> Result<(), Error> {
-    api::<ServiceAccount>(ctx, &account.namespace().unwrap_or_default())
+/// Applies what a blueprint makes. An object of that name that somebody else made is theirs.
+async fn blueprinted<K: Kept>(ctx: &Context, object: &K) -> Result<(), Error> {
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    let found = crate::gather::get::<K>(ctx, &namespace, &name).await?;
+    let mark = |object: &K| object.labels().get(BINDING).cloned();
+    if found.is_some_and(|found| mark(&found) != mark(object)) {
+        return Err(Error::Foreign { kind: kind::<K>(), namespace, name });
+    }
+    server_side(ctx, object).await
+}
+
+async fn server_side<K: Kept>(ctx: &Context, object: &K) -> Result<(), Error> {
+    api::<K>(ctx, &object.namespace().unwrap_or_default())
         .patch(
-            &account.name_any(),
+            &object.name_any(),
             &PatchParams::apply(FIELD_MANAGER).force(),
-            &Patch::Apply(account),
+            &Patch::Apply(object),
         )
         .await
-        .map_err(Error::cluster(format!("apply {}", subject(account))))?;
+        .map_err(Error::cluster(format!("apply {}", subject(object))))?;
     Ok(())
 }
 

@@ -11,7 +11,14 @@ use coffer_runtime::{
     tls::TlsOptions,
 };
 
-use crate::settings::Settings;
+use crate::{
+    lease::Rules,
+    queue::Limits,
+    settings::{Settings, TRIGGER_IMAGE},
+};
+
+/// A shorter Lease is lost to every hiccup of the API server.
+const SHORTEST_LEASE: Duration = Duration::from_secs(5);
 
 /// Runs backups and restores: watches the custom resources, schedules, makes Jobs, reports.
 #[derive(Clone, Debug, Parser)]
@@ -62,9 +69,38 @@ pub struct Args {
     /// How late a scheduled session may start after down time
     #[arg(long, env = "COFFER_STARTING_DEADLINE", value_parser = humantime::parse_duration, default_value = "24h")]
     pub starting_deadline: Duration,
+    /// How many Jobs at a time in the whole cluster; 0 for no limit. The rest waits in line
+    #[arg(long, env = "COFFER_MAX_JOBS", value_name = "N", default_value_t = Limits::default().cluster)]
+    pub max_jobs: usize,
+    /// How many Jobs at a time in each namespace; 0 for no limit
+    #[arg(long, env = "COFFER_MAX_JOBS_PER_NAMESPACE", value_name = "N", default_value_t = Limits::default().namespace)]
+    pub max_jobs_per_namespace: usize,
+    /// How many Jobs at a time for each Repository; 0 for no limit
+    #[arg(long, env = "COFFER_MAX_JOBS_PER_REPOSITORY", value_name = "N", default_value_t = Limits::default().repository)]
+    pub max_jobs_per_repository: usize,
+    /// Namespace of the Lease that chooses which of several orchestrators acts; without it this is the only one
+    #[arg(long, env = "COFFER_LEASE_NAMESPACE", value_name = "NAME")]
+    pub lease_namespace: Option<String>,
+    /// Name of that Lease
+    #[arg(
+        long,
+        env = "COFFER_LEASE_NAME",
+        value_name = "NAME",
+        default_value = "coffer-orchestrator"
+    )]
+    pub lease_name: String,
+    /// Who this process is to the Lease, such as the name of its pod; made up when absent
+    #[arg(long, env = "COFFER_LEASE_IDENTITY", value_name = "NAME")]
+    pub lease_identity: Option<String>,
+    /// How long another orchestrator waits for one that has fallen silent
+    #[arg(long, env = "COFFER_LEASE_DURATION", value_parser = humantime::parse_duration, default_value = "15s")]
+    pub lease_duration: Duration,
     /// Pull policy of containers that name none: Always, IfNotPresent or Never
     #[arg(long, env = "COFFER_IMAGE_PULL_POLICY", default_value = "IfNotPresent", value_parser = ["Always", "IfNotPresent", "Never"])]
     pub image_pull_policy: String,
+    /// Image of the CronJobs of `scheduler: cronjob`; one with this program in it
+    #[arg(long, env = "COFFER_TRIGGER_IMAGE", value_name = "IMAGE", default_value = TRIGGER_IMAGE)]
+    pub trigger_image: String,
     /// Value of PROMETHEUS_PUSHGATEWAY_URL for Functions
     #[arg(long, env = "COFFER_PUSHGATEWAY_URL", value_name = "URL", default_value = "")]
     pub pushgateway_url: String,
@@ -109,6 +145,15 @@ impl Args {
             })
             .transpose()?;
         let signer = Signer::load_or_create(&self.grant_key)?;
+        let lease = self.lease_namespace.map(|namespace| Rules {
+            namespace,
+            name: self.lease_name,
+            // A pid alone is the same in every pod.
+            identity: self.lease_identity.unwrap_or_else(|| {
+                format!("{}-{:016x}", std::process::id(), rand::random::<u64>())
+            }),
+            duration: self.lease_duration.max(SHORTEST_LEASE),
+        });
         let tls = self.tls.options();
         Ok(Config {
             listen: self.listen.listen,
@@ -119,6 +164,12 @@ impl Args {
                 start_grace: self.start_grace,
                 default_time_out: self.default_time_out,
                 starting_deadline: self.starting_deadline,
+                limits: Limits {
+                    cluster: self.max_jobs,
+                    namespace: self.max_jobs_per_namespace,
+                    repository: self.max_jobs_per_repository,
+                },
+                lease,
                 endpoints: Endpoints {
                     storage_gateway: self
                         .worker_storage_gateway
@@ -130,6 +181,7 @@ impl Args {
                     ca,
                 },
                 image_pull_policy: self.image_pull_policy,
+                trigger_image: self.trigger_image,
                 pushgateway_url: self.pushgateway_url,
             },
             catalog: self.catalog,
@@ -156,6 +208,8 @@ mod tests {
             "--worker-metrics-gateway=http://m:2",
             "--worker-orchestrator=http://o:1",
             "--start-grace=20s",
+            "--max-jobs=7",
+            "--lease-namespace=coffer-system",
             &format!("--grant-key={}", key.display()),
         ])
         .unwrap();
@@ -165,6 +219,10 @@ mod tests {
         assert_eq!(endpoints.storage_gateway, "http://s:1");
         assert_eq!(endpoints.metrics_gateway, "http://m:2");
         assert_eq!(config.settings.start_grace, Duration::from_secs(20));
+        assert_eq!(config.settings.limits, Limits { cluster: 7, ..Limits::default() });
+        let lease = config.settings.lease.unwrap();
+        assert_eq!(lease.name, "coffer-orchestrator");
+        assert!(!lease.identity.is_empty());
         assert!(config.tls.is_none() && endpoints.ca.is_none());
     }
 }

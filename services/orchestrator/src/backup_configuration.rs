@@ -2,13 +2,14 @@
 
 pub mod decide;
 pub mod gather;
+mod run;
 
 use coffer_api::BackupConfiguration;
 
 use crate::{
     apply,
     context::{Context, Error},
-    plan::Requeue,
+    plan::{Action, Notice, Requeue},
 };
 
 /// One pass over a BackupConfiguration.
@@ -18,7 +19,22 @@ use crate::{
 pub async fn reconcile(ctx: &Context, object: &BackupConfiguration) -> Result<Requeue, Error> {
     let facts = gather::gather(ctx, object).await?;
     let plan = decide::decide(object, &facts, ctx.clock.now(), &ctx.settings);
-    apply::actions(ctx, object, &plan.actions).await?;
+    if let Err(error) = apply::actions(ctx, object, &plan.actions).await {
+        let triggers = |action: &Action| matches!(action, Action::ApplyTrigger(_));
+        let (true, true, Some(status)) =
+            (error.is_refusal(), plan.actions.iter().any(triggers), plan.status)
+        else {
+            return Err(error);
+        };
+        let now = ctx.clock.now();
+        let why = error.describe();
+        let notice =
+            Notice { warning: true, reason: "CronJob Creation Failed", message: why.clone() };
+        apply::actions(ctx, object, &[Action::Emit(notice)]).await?;
+        let status = decide::refused(object, status, &why, now);
+        apply::status(ctx, object, object.status.as_ref(), &status).await?;
+        return Ok(Requeue::At(now + ctx.settings.start_grace));
+    }
     if let Some(status) = &plan.status {
         apply::status(ctx, object, object.status.as_ref(), status).await?;
     }

@@ -23,7 +23,10 @@ use crate::{
     apply,
     context::{Context, Error},
     plan::{Action, Child, Requeue},
+    queue::{Kind, Turn},
 };
+
+use decide::Stage;
 
 /// One pass over a BackupSession.
 ///
@@ -47,6 +50,7 @@ pub async fn reconcile(ctx: &Context, object: &BackupSession) -> Result<Requeue,
         apply::actions(ctx, object, &[Action::DeleteSecret(secret)]).await?;
         let status = start::refused(object, &facts, &error.describe(), ctx.clock.now());
         apply::status(ctx, object, old, &status).await?;
+        ctx.turns.leave(Kind::Backup, object);
         return Ok(Requeue::OnChange);
     }
     if let Some(call) = &plan.call {
@@ -55,6 +59,12 @@ pub async fn reconcile(ctx: &Context, object: &BackupSession) -> Result<Requeue,
         apply::status(ctx, object, old, &status).await?;
     } else if let Some(status) = &plan.status {
         apply::status(ctx, object, old, status).await?;
+    }
+    match decide::stage_of(plan.status.as_ref().or(old)) {
+        Stage::Started => ctx.turns.hold(Kind::Backup, object, facts.place.clone()),
+        // In line; or it waits for something else, and others go first.
+        Stage::Waiting if matches!(facts.turn, Some(Turn::Wait(_))) => {}
+        Stage::Waiting | Stage::Settled | Stage::Final => ctx.turns.leave(Kind::Backup, object),
     }
     Ok(plan.requeue)
 }

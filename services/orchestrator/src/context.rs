@@ -1,13 +1,17 @@
 //! All that a reconciler may touch, and how its reads and writes fail.
 
+use std::sync::OnceLock;
+
+use coffer_api::BackupConfiguration;
 use coffer_proto::{
     catalog::v1::catalog_client::CatalogClient, metrics::v1::metrics_client::MetricsClient,
     storage::v1::repositories_client::RepositoriesClient,
 };
 use coffer_runtime::{Clock, fault, grant::KeyError, grant::Signer};
+use kube::runtime::reflector::Store;
 use tonic::transport::Channel;
 
-use crate::{progress::Board, settings::Settings};
+use crate::{leader::Leadership, progress::Board, settings::Settings, turns::Turns};
 
 /// Shared by all controllers and gRPC services.
 pub struct Context {
@@ -27,6 +31,12 @@ pub struct Context {
     pub settings: Settings,
     /// How far running sessions are.
     pub progress: Board,
+    /// All BackupConfigurations, once they are watched: to find those that share a repository.
+    pub configs: OnceLock<Store<BackupConfiguration>>,
+    /// Who may have a Job.
+    pub turns: Turns,
+    /// Whether this process may write.
+    pub leadership: Leadership,
 }
 
 /// A pass over an object fails; it is tried again.
@@ -41,6 +51,9 @@ pub enum Error {
         #[source]
         source: Box<kube::Error>,
     },
+    /// Another orchestrator acts.
+    #[error("this orchestrator does not hold the Lease (any more): another one acts")]
+    NotLeader,
     /// The API server did not say whether an object exists.
     #[error("{why}")]
     Unsure {
@@ -91,9 +104,11 @@ impl Error {
     pub fn describe(&self) -> String {
         match self {
             Self::Cluster { act, source } => format!("{act}: {}", describe(source)),
-            Self::Unsure { .. } | Self::Foreign { .. } | Self::Sign { .. } | Self::Json { .. } => {
-                fault::chain(self)
-            }
+            Self::NotLeader
+            | Self::Unsure { .. }
+            | Self::Foreign { .. }
+            | Self::Sign { .. }
+            | Self::Json { .. } => fault::chain(self),
         }
     }
 
@@ -115,9 +130,11 @@ impl Error {
                 kube::Error::Api(status) => Some(status.code),
                 _ => None,
             },
-            Self::Unsure { .. } | Self::Foreign { .. } | Self::Sign { .. } | Self::Json { .. } => {
-                None
-            }
+            Self::NotLeader
+            | Self::Unsure { .. }
+            | Self::Foreign { .. }
+            | Self::Sign { .. }
+            | Self::Json { .. } => None,
         }
     }
 }

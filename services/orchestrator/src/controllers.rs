@@ -10,14 +10,15 @@ use coffer_api::{
     AppBinding, BackupBlueprint, BackupConfiguration, BackupSession, Repository, RestoreSession,
     names, target::RepositoryRef,
 };
-use coffer_runtime::Runtime;
+use coffer_runtime::{Runtime, readiness::Latch};
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::{
     Api, Resource, ResourceExt,
+    core::DynamicObject,
     runtime::{
         Config, Controller,
-        controller::Action,
+        controller::{self, Action},
         reflector::{ObjectRef, Store},
         watcher,
     },
@@ -26,11 +27,13 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     alarm::Alarm,
-    backup_configuration, backup_session,
+    auto_backup, backup_configuration, backup_session,
     context::{Context, Error},
     job::SESSION,
+    news,
     plan::Requeue,
-    repository, restore_session, unsupported,
+    queue::Kind,
+    repository, restore_session, turns, unsupported,
 };
 
 /// Passes of one kind at a time. A pass may wait long for a check of a repository, so there are more than cores.
@@ -45,19 +48,26 @@ const AGAIN_AFTER_CONFLICT: Duration = Duration::from_millis(200);
 const OURS: &str = "app.kubernetes.io/managed-by=stash.appscode.com";
 
 /// Runs all controllers until the shutdown.
-pub async fn run(ctx: Arc<Context>, runtime: &Runtime) {
-    let repositories = controller::<Repository>(&ctx);
-    let configs = controller::<BackupConfiguration>(&ctx);
+pub async fn run(ctx: &Arc<Context>, runtime: &Runtime, latch: Latch) {
+    let stop = runtime.shutdown.token();
+    if stop.run_until_cancelled(load(ctx)).await.is_none() {
+        return;
+    }
+    let repositories = kind_controller::<Repository>(ctx);
+    let configs = kind_controller::<BackupConfiguration>(ctx);
     let config_store = configs.store();
-    let restores = controller::<RestoreSession>(&ctx);
+    // Set once: a process leads once.
+    let _ = ctx.configs.set(config_store.clone());
+    let restores = kind_controller::<RestoreSession>(ctx);
     let restore_store = restores.store();
 
+    let restores = restores.reconcile_on(ctx.turns.woken(Kind::Restore));
     let configs = configs
-        .watches(Api::<Repository>::all(ctx.client.clone()), watcher::Config::default(), {
+        .watches_stream(news::of(Api::<Repository>::all(ctx.client.clone())), {
             let store = config_store.clone();
             move |repository: Repository| configs_of(&store, &repository)
         })
-        .watches(Api::<AppBinding>::all(ctx.client.clone()), watcher::Config::default(), {
+        .watches_stream(news::of(Api::<AppBinding>::all(ctx.client.clone())), {
             let store = config_store.clone();
             move |binding: AppBinding| {
                 let at = (binding.namespace(), binding.name_any());
@@ -71,11 +81,11 @@ pub async fn run(ctx: Arc<Context>, runtime: &Runtime) {
             }
         });
     let restores = restores
-        .watches(Api::<Repository>::all(ctx.client.clone()), watcher::Config::default(), {
+        .watches_stream(news::of(Api::<Repository>::all(ctx.client.clone())), {
             let store = restore_store.clone();
             move |repository: Repository| restores_of(&store, &repository)
         })
-        .watches(Api::<AppBinding>::all(ctx.client.clone()), watcher::Config::default(), {
+        .watches_stream(news::of(Api::<AppBinding>::all(ctx.client.clone())), {
             let store = restore_store.clone();
             move |binding: AppBinding| {
                 let at = (binding.namespace(), binding.name_any());
@@ -95,21 +105,20 @@ pub async fn run(ctx: Arc<Context>, runtime: &Runtime) {
             |pod: Pod| session_of::<RestoreSession>(&pod, "stash-restore"),
         );
     let repositories = repositories
-        .watches(
-            Api::<BackupConfiguration>::all(ctx.client.clone()),
-            watcher::Config::default(),
+        .watches_stream(
+            news::of(Api::<BackupConfiguration>::all(ctx.client.clone())),
             |config: BackupConfiguration| {
                 repository_ref(config.spec.repository.as_ref(), config.namespace())
             },
         )
-        .watches(
-            Api::<RestoreSession>::all(ctx.client.clone()),
-            watcher::Config::default(),
+        .watches_stream(
+            news::of(Api::<RestoreSession>::all(ctx.client.clone())),
             |session: RestoreSession| {
                 repository_ref(session.spec.repository.as_ref(), session.namespace())
             },
         );
-    let sessions = controller::<BackupSession>(&ctx)
+    let sessions = kind_controller::<BackupSession>(ctx)
+        .reconcile_on(ctx.turns.woken(Kind::Backup))
         .owns(Api::<Job>::all(ctx.client.clone()), watcher::Config::default())
         .watches(
             Api::<Pod>::all(ctx.client.clone()),
@@ -117,45 +126,137 @@ pub async fn run(ctx: Arc<Context>, runtime: &Runtime) {
             |pod: Pod| session_of::<BackupSession>(&pod, "stash-backup"),
         );
 
+    let bindings = kind_controller::<AppBinding>(ctx);
+    let binding_store = bindings.store();
+    let bindings = bindings
+        .owns(Api::<BackupConfiguration>::all(ctx.client.clone()), watcher::Config::default())
+        .watches_stream(
+            news::of(Api::<BackupBlueprint>::all(ctx.client.clone())),
+            move |blueprint: BackupBlueprint| {
+                let name = blueprint.name_any();
+                select(&binding_store, |binding: &AppBinding| {
+                    auto_backup::decide::wanted(binding).contains(&name)
+                })
+            },
+        );
+
     let drivers: Vec<BoxFuture<'_, ()>> = vec![
-        drive("BackupConfiguration", configs, alarm(&ctx), &ctx, runtime, |ctx, object| {
-            backup_configuration::reconcile(ctx, object).boxed()
-        })
-        .boxed(),
-        drive("BackupSession", sessions, alarm(&ctx), &ctx, runtime, |ctx, object| {
-            backup_session::reconcile(ctx, object).boxed()
-        })
-        .boxed(),
-        drive("RestoreSession", restores, alarm(&ctx), &ctx, runtime, |ctx, object| {
-            restore_session::reconcile(ctx, object).boxed()
-        })
-        .boxed(),
-        drive("Repository", repositories, alarm(&ctx), &ctx, runtime, |ctx, object| {
-            repository::reconcile(ctx, object).boxed()
-        })
-        .boxed(),
-        drive("BackupBatch", controller(&ctx), alarm(&ctx), &ctx, runtime, |ctx, object| {
-            unsupported::backup_batch(ctx, object).boxed()
-        })
-        .boxed(),
-        drive("RestoreBatch", controller(&ctx), alarm(&ctx), &ctx, runtime, |ctx, object| {
-            unsupported::restore_batch(ctx, object).boxed()
-        })
+        drive(
+            "BackupConfiguration",
+            configs,
+            alarm(ctx),
+            ctx,
+            runtime,
+            |ctx, object| backup_configuration::reconcile(ctx, object).boxed(),
+            nothing_left,
+        )
         .boxed(),
         drive(
-            "BackupBlueprint",
-            controller::<BackupBlueprint>(&ctx),
-            alarm(&ctx),
-            &ctx,
+            "BackupSession",
+            sessions,
+            alarm(ctx),
+            ctx,
             runtime,
-            |ctx, object| unsupported::backup_blueprint(ctx, object).boxed(),
+            |ctx, object| backup_session::reconcile(ctx, object).boxed(),
+            backup_left,
+        )
+        .boxed(),
+        drive(
+            "RestoreSession",
+            restores,
+            alarm(ctx),
+            ctx,
+            runtime,
+            |ctx, object| restore_session::reconcile(ctx, object).boxed(),
+            restore_left,
+        )
+        .boxed(),
+        drive(
+            "Repository",
+            repositories,
+            alarm(ctx),
+            ctx,
+            runtime,
+            |ctx, object| repository::reconcile(ctx, object).boxed(),
+            nothing_left,
+        )
+        .boxed(),
+        drive(
+            "BackupBatch",
+            kind_controller(ctx),
+            alarm(ctx),
+            ctx,
+            runtime,
+            |ctx, object| unsupported::backup_batch(ctx, object).boxed(),
+            nothing_left,
+        )
+        .boxed(),
+        drive(
+            "RestoreBatch",
+            kind_controller(ctx),
+            alarm(ctx),
+            ctx,
+            runtime,
+            |ctx, object| unsupported::restore_batch(ctx, object).boxed(),
+            nothing_left,
+        )
+        .boxed(),
+        drive(
+            "AppBinding",
+            bindings,
+            alarm(ctx),
+            ctx,
+            runtime,
+            |ctx, object| auto_backup::reconcile(ctx, object).boxed(),
+            binding_left,
         )
         .boxed(),
     ];
-    futures::future::join_all(drivers).await;
+    // Polled after the drivers, which take latches of their own.
+    let ready = async move { latch.release() };
+    futures::future::join(futures::future::join_all(drivers), ready).await;
 }
 
-fn controller<K>(ctx: &Context) -> Controller<K>
+/// Counts the Jobs that there are; tried until it succeeds, since nothing may start before.
+async fn load(ctx: &Context) {
+    while let Err(error) = turns::load(ctx).await {
+        let error = error.describe();
+        tracing::warn!(error, "the sessions cannot be listed yet");
+        ctx.clock.sleep(AGAIN).await;
+    }
+}
+
+fn nothing_left<'a>(_: &'a Context, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<(), Error>> {
+    std::future::ready(Ok(())).boxed()
+}
+
+fn backup_left<'a>(
+    ctx: &'a Context,
+    ns: &'a str,
+    name: &'a str,
+) -> BoxFuture<'a, Result<(), Error>> {
+    ctx.turns.forget(Kind::Backup, ns, name);
+    std::future::ready(Ok(())).boxed()
+}
+
+fn restore_left<'a>(
+    ctx: &'a Context,
+    ns: &'a str,
+    name: &'a str,
+) -> BoxFuture<'a, Result<(), Error>> {
+    ctx.turns.forget(Kind::Restore, ns, name);
+    std::future::ready(Ok(())).boxed()
+}
+
+fn binding_left<'a>(
+    ctx: &'a Context,
+    ns: &'a str,
+    name: &'a str,
+) -> BoxFuture<'a, Result<(), Error>> {
+    auto_backup::gone(ctx, ns, name).boxed()
+}
+
+fn kind_controller<K>(ctx: &Context) -> Controller<K>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
@@ -167,6 +268,8 @@ fn alarm<K: Resource<DynamicType = ()> + 'static>(ctx: &Context) -> Alarm<Object
     Alarm::new(ctx.clock.clone())
 }
 
+/// What is left to do for an object that is gone.
+type Gone = for<'a> fn(&'a Context, &'a str, &'a str) -> BoxFuture<'a, Result<(), Error>>;
 type Pass<K> = for<'a> fn(&'a Context, &'a K) -> BoxFuture<'a, Result<Requeue, Error>>;
 
 /// What every pass of a kind shares.
@@ -184,6 +287,7 @@ async fn drive<K>(
     ctx: &Arc<Context>,
     runtime: &Runtime,
     pass: Pass<K>,
+    gone: Gone,
 ) where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
@@ -195,20 +299,44 @@ async fn drive<K>(
         }
     };
     let driver = Arc::new(Driver { kind, ctx: ctx.clone(), alarm: alarm.clone(), pass });
+    let cleaner = ctx.clone();
     let passes = controller
         .reconcile_on(alarm.rings())
         .graceful_shutdown_on(runtime.shutdown.token().cancelled_owned())
         .run(one_pass, failed, driver)
         .for_each(move |result| {
-            // A pass that failed was logged where it failed; what is left are watches that broke and are restarted.
-            if let Err(kube::runtime::controller::Error::QueueError(error)) = result {
-                let error = coffer_runtime::fault::chain(&error);
-                tracing::warn!(kind, error, "a watch broke and is restarted");
-            }
-            std::future::ready(())
+            // A pass that failed was logged where it failed.
+            let left = match result {
+                Err(controller::Error::QueueError(error)) => {
+                    let error = coffer_runtime::fault::chain(&error);
+                    tracing::warn!(kind, error, "a watch broke and is restarted");
+                    None
+                }
+                Err(controller::Error::ObjectNotFound(object)) => Some(*object),
+                Ok(_) | Err(_) => None,
+            };
+            clean_up(kind, cleaner.clone(), gone, left)
         });
     let stopped = runtime.shutdown.token();
     futures::future::join(passes, stopped.run_until_cancelled(ready)).await;
+}
+
+/// What is done for an object that is not there any more, if it is one.
+fn clean_up(
+    kind: &'static str,
+    ctx: Arc<Context>,
+    gone: Gone,
+    object: Option<ObjectRef<DynamicObject>>,
+) -> BoxFuture<'static, ()> {
+    async move {
+        let Some(object) = object else { return };
+        let namespace = object.namespace.unwrap_or_default();
+        if let Err(error) = gone(&ctx, &namespace, &object.name).await {
+            let (name, error) = (&object.name, error.describe());
+            tracing::warn!(kind, namespace, name, error, "clean up after a deletion");
+        }
+    }
+    .boxed()
 }
 
 async fn one_pass<K>(object: Arc<K>, driver: Arc<Driver<K>>) -> Result<Action, Error>

@@ -17,6 +17,7 @@ use tonic::Status;
 use crate::{
     progress::{Report, Transfer},
     sessions::{Record, Restore, View},
+    summary,
 };
 
 /// The session that a request names.
@@ -199,7 +200,7 @@ fn restore_message(status: &RestoreSessionStatus) -> String {
 
 fn refusal<'a>(mut conditions: impl Iterator<Item = &'a Condition>) -> Option<String> {
     conditions
-        .find(|condition| condition.status != Truth::True)
+        .find(|condition| condition.status != Truth::True && condition.reason != summary::RUNNING)
         .map(|condition| condition.message.clone())
 }
 

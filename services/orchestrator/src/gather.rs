@@ -158,6 +158,16 @@ async fn warning(ctx: &Context, namespace: &str, uid: &str) -> Option<String> {
         .then(|| format!("{}: {}", text(last.reason), text(last.message)))
 }
 
+/// The Job of a session that has not started as far as its status says; none when there is none, or another's.
+pub async fn own_job<K>(ctx: &Context, session: &K, name: &str) -> Result<Option<Job>, Error>
+where
+    K: Resource<DynamicType = ()>,
+{
+    let job: Option<Job> = get(ctx, &session.namespace().unwrap_or_default(), name).await?;
+    let uid = session.meta().uid.as_deref();
+    Ok(job.filter(|job| job.owner_references().iter().any(|o| Some(o.uid.as_str()) == uid)))
+}
+
 /// What a session needs to start.
 #[derive(Clone, Debug)]
 pub enum Prepared {
@@ -200,8 +210,16 @@ pub struct Wanted<'a> {
     pub variables: Variables,
 }
 
-/// Reads the AppBinding, its Secrets and the Task.
+/// Reads the AppBinding, its Secrets and the Task. A read that is forbidden is told to the user, who may be the one to
+/// mend it; every other failure is for the next pass.
 pub async fn prepare(ctx: &Context, wanted: Wanted<'_>) -> Result<Prepared, Error> {
+    match read(ctx, wanted).await {
+        Err(error) if error.is_refusal() => Ok(Prepared::NotYet(error.describe())),
+        other => other,
+    }
+}
+
+async fn read(ctx: &Context, wanted: Wanted<'_>) -> Result<Prepared, Error> {
     let Wanted { namespace, target, service_account, task, which, variables } = wanted;
     let home = target.namespace_or(namespace);
     let Some(binding) = get::<AppBinding>(ctx, home, &target.name).await? else {

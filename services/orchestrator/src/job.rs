@@ -10,12 +10,14 @@ use k8s_openapi::{
     api::{
         batch::v1::{Job, JobSpec},
         core::v1::{
-            Container, EmptyDirVolumeSource, EnvVar, PodSecurityContext, PodSpec, PodTemplateSpec,
-            SecretVolumeSource, Volume, VolumeMount,
+            Container, EmptyDirVolumeSource, EnvVar, PersistentVolumeClaim, PodSecurityContext,
+            PodSpec, PodTemplateSpec, SecretVolumeSource, Volume, VolumeMount,
         },
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
+
+use crate::interim;
 
 /// The scratch volume and where every container finds it.
 const SCRATCH: (&str, &str) = ("stash-tmp-dir", "/stash-tmp");
@@ -42,6 +44,8 @@ pub struct Parts<'a> {
     pub containers: Vec<Container>,
     /// The Task's volumes.
     pub volumes: Vec<Volume>,
+    /// The claim that every container gets.
+    pub claim: Option<&'a PersistentVolumeClaim>,
     /// What the user wants of the pod.
     pub settings: Option<&'a RuntimeSettings>,
     /// The scratch directory.
@@ -50,6 +54,8 @@ pub struct Parts<'a> {
     pub service_account: String,
     /// Pull policy of containers that name none.
     pub image_pull_policy: &'a str,
+    /// How long it may run, in seconds.
+    pub seconds: i64,
 }
 
 /// The Job.
@@ -63,10 +69,12 @@ pub fn build(parts: Parts<'_>) -> Job {
         labels,
         containers,
         mut volumes,
+        claim,
         settings,
         temp_dir,
         service_account,
         image_pull_policy,
+        seconds,
     } = parts;
     let settings = settings.cloned().unwrap_or_default();
     let for_containers = settings.container.unwrap_or_default();
@@ -74,6 +82,12 @@ pub fn build(parts: Parts<'_>) -> Job {
         .into_iter()
         .map(|step| container(step, &for_containers, image_pull_policy))
         .collect();
+    if let Some((volume, mount)) = claim.map(interim::volume) {
+        volumes.push(volume);
+        for step in &mut steps {
+            step.volume_mounts.get_or_insert_default().push(mount.clone());
+        }
+    }
     let last = steps.pop();
     volumes.push(scratch(temp_dir));
     volumes.push(Volume {
@@ -109,6 +123,7 @@ pub fn build(parts: Parts<'_>) -> Job {
         },
         spec: Some(JobSpec {
             backoff_limit: Some(0),
+            active_deadline_seconds: Some(seconds),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
                     labels: Some(labels),
@@ -204,7 +219,8 @@ fn mount(name: &str, path: &str, read_only: Option<bool>) -> VolumeMount {
 }
 
 /// Applies the user's settings; gives the pod and its annotations.
-fn pod(
+#[must_use]
+pub fn pod(
     mut spec: PodSpec,
     settings: PodSettings,
     service_account: String,

@@ -14,11 +14,12 @@
 //! Read [`plan`], the vocabulary; then [`backup_session`], the longest story; `coffer_api::schedule` for when sessions are due,
 //! [`executor`] for how a Job's end is read, [`job`] for what is made. Two rules carry the rest: nothing is remembered in
 //! the process that is not in the cluster (progress apart, which is no result), and everything may be repeated.
-//! One orchestrator runs at a time: there is no leader election, so its Deployment has one replica.
+//! Several may run: [`leader`] sees to it that one of them acts.
 
 pub mod alarm;
 pub mod apply;
 pub mod args;
+pub mod auto_backup;
 pub mod backup_configuration;
 pub mod backup_session;
 pub mod calls;
@@ -28,12 +29,17 @@ pub mod controllers;
 pub mod convert;
 pub mod executor;
 pub mod gather;
+pub mod interim;
 pub mod job;
+pub mod leader;
+pub mod lease;
 pub mod metrics;
+pub mod news;
 pub mod phase;
 pub mod plan;
 pub mod policy;
 pub mod progress;
+pub mod queue;
 pub mod rbac;
 pub mod repository;
 pub mod restore_session;
@@ -41,6 +47,9 @@ pub mod rules;
 pub mod server;
 pub mod sessions;
 pub mod settings;
+pub mod summary;
+pub mod trigger;
+pub mod turns;
 pub mod unsupported;
 pub mod variables;
 
@@ -79,6 +88,9 @@ pub enum Error {
         #[source]
         source: grpc::Error,
     },
+    /// Another orchestrator acts now.
+    #[error("the Lease was lost: start again, and wait for it")]
+    Lease,
     /// The grants that we sign cannot be verified.
     #[error("verify session grants")]
     Key(#[source] KeyError),
@@ -111,8 +123,11 @@ pub async fn build(config: Config, client: kube::Client, runtime: &Runtime) -> R
         client: client.clone(),
         signer,
         clock: runtime.clock.clone(),
-        settings,
         progress: progress::Board::default(),
+        configs: std::sync::OnceLock::new(),
+        turns: turns::Turns::new(settings.limits),
+        leadership: leader::Leadership::new(settings.lease.as_ref()),
+        settings,
     });
     let gate = Gate::builder(runtime.clock.clone()).grants(verifier).cluster(client).build();
     let service = server::Service::new(ctx.clone(), gate, runtime.shutdown.token());
@@ -133,14 +148,25 @@ impl App {
     pub async fn run(self) -> Result<(), Error> {
         let Self { grpc_addr, server, ctx, runtime } = self;
         tracing::info!(address = %grpc_addr, "the orchestrator is serving");
-        let reconciling = controllers::run(ctx, &runtime);
+        // Held until the controllers run: callers reach the one that acts.
+        let latch = runtime.readiness.latch("the Lease is held");
+        let reconciling = async {
+            let end = leader::lead(&ctx, &runtime, controllers::run(&ctx, &runtime, latch)).await;
+            if end == leader::End::Lost {
+                runtime.shutdown.abort();
+            }
+            end
+        };
         let serving = async {
             let served = server.serve(&runtime).await;
             // Without its server it would be half an orchestrator.
             runtime.shutdown.trigger();
             served
         };
-        let ((), served) = futures::future::join(reconciling, serving).await;
-        served.map_err(Error::Serve)
+        let (end, served) = futures::future::join(reconciling, serving).await;
+        match end {
+            leader::End::Lost => Err(Error::Lease),
+            leader::End::Done => served.map_err(Error::Serve),
+        }
     }
 }

@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, Utc};
 use coffer_api::{
-    BackupSession,
+    BackupConfiguration, BackupSession, Repository,
     repository::Reference,
     retention::RetentionPolicy,
     session::{self, Session},
@@ -13,10 +13,10 @@ use coffer_api::{
 use coffer_runtime::grant::Grant;
 use k8s_openapi::api::{
     batch::v1::Job,
-    core::v1::{Secret, ServiceAccount},
+    core::v1::{PersistentVolumeClaim, Secret, ServiceAccount},
 };
 
-use crate::metrics::Family;
+use crate::{metrics::Family, trigger::Trigger};
 
 /// What a read found.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,10 +107,22 @@ pub enum Action {
     RemoveFinalizer(&'static str),
     /// Creates a session; one that exists stays as it is.
     CreateSession(Box<BackupSession>),
+    /// Applies a Repository that a blueprint makes; one that it did not make stays as it is.
+    ApplyRepository(Box<Repository>),
+    /// The same for a BackupConfiguration.
+    ApplyConfiguration(Box<BackupConfiguration>),
+    /// Deletes a BackupConfiguration and its sessions, if it is there.
+    DeleteConfiguration(Child),
+    /// Applies a CronJob with its account and rights.
+    ApplyTrigger(Box<Trigger>),
+    /// Deletes a CronJob with its account and rights, if they are there.
+    DeleteTrigger(Child),
     /// Applies a ServiceAccount.
     ApplyServiceAccount(Box<ServiceAccount>),
     /// Signs the grant, puts it into the document and the document into the Secret; one that exists stays as it is.
     CreateSessionSecret(Box<SessionSecret>),
+    /// Creates a claim for a session's volume; one that exists stays as it is.
+    CreateClaim(Box<PersistentVolumeClaim>),
     /// Creates a Job; one that exists stays as it is.
     CreateJob(Box<Job>),
     /// Deletes a Job and its pods, if it is there.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use coffer_api::{
     Repository,
     repository::FromNamespaces,
+    retention::RetentionPolicy,
     target::{Driver, TargetRef},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -119,6 +120,54 @@ pub fn time_out(text: Option<&str>) -> Result<(), String> {
         }
         Ok(_) => Ok(()),
         Err(error) => Err(format!("spec.timeOut: {error}")),
+    }
+}
+
+/// A span that can be waited for.
+///
+/// # Errors
+/// When it is negative.
+pub fn starting_deadline(seconds: Option<i64>) -> Result<(), String> {
+    match seconds {
+        Some(seconds) if seconds < 0 => {
+            Err(format!("spec.startingDeadlineSeconds is {seconds}: it cannot be negative"))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// How many sessions are kept.
+///
+/// # Errors
+/// When it is negative.
+pub fn history(limit: Option<i32>) -> Result<(), String> {
+    match limit {
+        Some(limit) if limit < 0 => {
+            Err(format!("spec.backupHistoryLimit is {limit}: it cannot be negative"))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Keep rules that can be meant: a negative number is a slip of the pen, and forgetting is final.
+///
+/// # Errors
+/// Names the rule.
+pub fn retention(policy: &RetentionPolicy) -> Result<(), String> {
+    let rules = [
+        ("keepLast", policy.keep_last),
+        ("keepHourly", policy.keep_hourly),
+        ("keepDaily", policy.keep_daily),
+        ("keepWeekly", policy.keep_weekly),
+        ("keepMonthly", policy.keep_monthly),
+        ("keepYearly", policy.keep_yearly),
+    ];
+    let negative = rules.into_iter().find_map(|(rule, n)| Some((rule, n.filter(|n| *n < 0)?)));
+    match negative {
+        Some((rule, n)) => {
+            Err(format!("spec.retentionPolicy.{rule} is {n}: it cannot be negative"))
+        }
+        None => Ok(()),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
 /// When the cluster cannot be read or written; the pass is repeated.
 pub async fn reconcile(ctx: &Context, object: &Repository) -> Result<Requeue, Error> {
     let facts = gather::gather(ctx, object).await?;
-    let plan = decide::decide(object, &facts);
+    let plan = decide::decide(object, &facts, ctx.clock.now(), &ctx.settings);
     if let Some(call) = &plan.call
         && let Err(why) = apply::call(ctx, call).await
     {

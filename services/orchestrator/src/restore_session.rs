@@ -13,7 +13,11 @@ use crate::{
     backup_session::decide::is_start,
     context::{Context, Error},
     plan::{Action, Child, Requeue},
+    queue::{Kind, Turn},
+    turns,
 };
+
+use decide::Stage;
 
 /// One pass over a RestoreSession.
 ///
@@ -35,6 +39,7 @@ pub async fn reconcile(ctx: &Context, object: &RestoreSession) -> Result<Requeue
         apply::actions(ctx, object, &[Action::DeleteSecret(secret)]).await?;
         let status = start::refused(object, &error.describe(), ctx.clock.now());
         apply::status(ctx, object, old, &status).await?;
+        ctx.turns.leave(Kind::Restore, object);
         return Ok(Requeue::OnChange);
     }
     if let Some(call) = &plan.call {
@@ -43,6 +48,15 @@ pub async fn reconcile(ctx: &Context, object: &RestoreSession) -> Result<Requeue
         apply::status(ctx, object, old, &status).await?;
     } else if let Some(status) = &plan.status {
         apply::status(ctx, object, old, status).await?;
+    }
+    match decide::stage_of(plan.status.as_ref().or(old)) {
+        Stage::Started => {
+            let namespace = object.namespace().unwrap_or_default();
+            let place = turns::repository(object.spec.repository.as_ref(), &namespace);
+            ctx.turns.hold(Kind::Restore, object, place);
+        }
+        Stage::Waiting if matches!(facts.turn, Some(Turn::Wait(_))) => {}
+        Stage::Waiting | Stage::Settled | Stage::Final => ctx.turns.leave(Kind::Restore, object),
     }
     Ok(plan.requeue)
 }

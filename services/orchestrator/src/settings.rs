@@ -4,6 +4,11 @@ use std::time::Duration;
 
 use coffer_api::session::Endpoints;
 
+use crate::{lease::Rules, queue::Limits};
+
+/// The image of this version.
+pub const TRIGGER_IMAGE: &str = concat!("ghcr.io/coffer-backup/coffer:", env!("CARGO_PKG_VERSION"));
+
 /// Values that an administrator chose.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -15,10 +20,16 @@ pub struct Settings {
     pub default_time_out: Duration,
     /// How late a scheduled session may start after down time.
     pub starting_deadline: Duration,
+    /// How many Jobs at a time.
+    pub limits: Limits,
+    /// The Lease that chooses one of several orchestrators; none when there is only one.
+    pub lease: Option<Rules>,
     /// Where a Job's pod finds the services.
     pub endpoints: Endpoints,
     /// Pull policy of containers that name none.
     pub image_pull_policy: String,
+    /// Image with this program: of the CronJobs of `scheduler: cronjob`, and `STASH_DOCKER_IMAGE` of Functions.
+    pub trigger_image: String,
     /// `PROMETHEUS_PUSHGATEWAY_URL` of Functions.
     pub pushgateway_url: String,
 }
@@ -30,8 +41,11 @@ impl Default for Settings {
             start_grace: Duration::from_secs(300),
             default_time_out: Duration::from_secs(86_400),
             starting_deadline: Duration::from_secs(86_400),
+            limits: Limits::default(),
+            lease: None,
             endpoints: Endpoints::default(),
             image_pull_policy: "IfNotPresent".to_owned(),
+            trigger_image: TRIGGER_IMAGE.to_owned(),
             pushgateway_url: String::new(),
         }
     }

@@ -1,8 +1,8 @@
 //! Kinds that are stored but not executed by this version. They say so, so that nobody waits for a backup that never
-//! comes: batches by a condition and the phase `Invalid`, blueprints, which have no status, by an Event.
+//! comes: by a condition and the phase `Invalid`.
 
 use coffer_api::{
-    BackupBatch, BackupBlueprint, RestoreBatch, backup_configuration::InvokerPhase, condition,
+    BackupBatch, RestoreBatch, backup_configuration::InvokerPhase, condition,
     restore_session::RestorePhase, time::from_clock,
 };
 
@@ -53,16 +53,5 @@ pub async fn restore_batch(ctx: &Context, object: &RestoreBatch) -> Result<Reque
     condition::set(&mut status.conditions, condition::VALIDATION_PASSED.is_false(message, now));
     status.phase = Some(RestorePhase::Invalid);
     apply::status(ctx, object, object.status.as_ref(), &status).await?;
-    Ok(Requeue::OnChange)
-}
-
-/// One pass over a BackupBlueprint.
-///
-/// # Errors
-/// When the cluster cannot be written; the pass is repeated.
-pub async fn backup_blueprint(ctx: &Context, object: &BackupBlueprint) -> Result<Requeue, Error> {
-    let message = message("give each AppBinding a BackupConfiguration of its own");
-    let notice = Notice { warning: true, reason: "Not Supported", message };
-    apply::emit_once(ctx, object, &notice).await?;
     Ok(Requeue::OnChange)
 }

@@ -7,11 +7,11 @@ use coffer_api::{
     app_binding::AddonTask,
     names,
     retention::RetentionPolicy,
-    runtime_settings::EmptyDirSettings,
+    runtime_settings::{EmptyDirSettings, VolumeTemplate},
     target::{BackupTarget, RestoreTarget, TargetRef, TaskRef},
 };
 
-use crate::rules::Choice;
+use crate::{interim, rules::Choice};
 
 /// Variables by name.
 pub type Variables = BTreeMap<String, String>;
@@ -57,8 +57,12 @@ pub struct Common<'a> {
     pub target: &'a TargetRef,
     /// Its scratch directory.
     pub temp_dir: Option<&'a EmptyDirSettings>,
+    /// Its own volume.
+    pub interim: Option<&'a VolumeTemplate>,
     /// Where the metrics-gateway is.
     pub pushgateway_url: &'a str,
+    /// The image of this version: what is the operator's to Functions that were written for Stash.
+    pub image: &'a str,
 }
 
 /// The variables of a backup.
@@ -138,6 +142,17 @@ pub fn host(alias: &str) -> &str {
     if alias.is_empty() { names::DEFAULT_HOST } else { alias }
 }
 
+/// Registry, name and tag of an image; what it does not name is empty.
+fn image_parts(image: &str) -> (&str, &str, &str) {
+    let (registry, rest) = image.rsplit_once('/').unwrap_or(("", image));
+    let (name, tag) = rest.split_once(':').unwrap_or((rest, ""));
+    (
+        registry,
+        name.split('@').next().unwrap_or_default(),
+        tag.split('@').next().unwrap_or_default(),
+    )
+}
+
 fn mount_path(mount: Option<&k8s_openapi::api::core::v1::VolumeMount>) -> String {
     mount.map_or_else(|| "/stash-data".to_owned(), |mount| mount.mount_path.clone())
 }
@@ -149,6 +164,7 @@ fn shared(common: &Common<'_>) -> Variables {
     let location = backend.location();
     let (provider, bucket, prefix) =
         location.map_or(("", "", ""), |at| (at.provider, at.container, at.prefix));
+    let (registry, image, tag) = image_parts(common.image);
     let mut all: Variables = [
         ("NAMESPACE", common.namespace),
         ("INVOKER_KIND", common.invoker_kind),
@@ -158,11 +174,10 @@ fn shared(common: &Common<'_>) -> Variables {
         ("REPOSITORY_PROVIDER", provider),
         ("REPOSITORY_BUCKET", bucket),
         ("REPOSITORY_PREFIX", prefix),
-        ("INTERIM_DATA_DIR", "/stash-tmp/stash-interim-volume/data"),
-        // Parts of the operator's image; Functions of ours name their images in full.
-        ("STASH_DOCKER_REGISTRY", ""),
-        ("STASH_DOCKER_IMAGE", ""),
-        ("STASH_IMAGE_TAG", ""),
+        ("INTERIM_DATA_DIR", interim::data_dir(common.interim)),
+        ("STASH_DOCKER_REGISTRY", registry),
+        ("STASH_DOCKER_IMAGE", image),
+        ("STASH_IMAGE_TAG", tag),
         ("LICENSE_APISERVICE", ""),
         ("PROMETHEUS_PUSHGATEWAY_URL", common.pushgateway_url),
         ("PROMETHEUS_JOB_NAME", common.invoker_name),
@@ -241,7 +256,9 @@ mod tests {
             repository: &repository,
             target: &target.reference,
             temp_dir: None,
+            interim: None,
             pushgateway_url: "http://push:56789",
+            image: "localhost:5000/coffer-backup/coffer:0.1.0",
         };
         let policy = RetentionPolicy {
             keep_last: Some(3),
@@ -263,6 +280,9 @@ mod tests {
             ("ENABLE_CACHE", "true"),
             ("TARGET_NAMESPACE", "demo"),
             ("TARGET_PATHS", "/stash-data"),
+            ("STASH_DOCKER_REGISTRY", "localhost:5000/coffer-backup"),
+            ("STASH_DOCKER_IMAGE", "coffer"),
+            ("STASH_IMAGE_TAG", "0.1.0"),
             ("RETENTION_KEEP_LAST", "3"),
             ("RETENTION_PRUNE", "true"),
         ] {

@@ -1,39 +1,48 @@
-//! Events about objects: what people read in `kubectl describe`.
+//! Events: the words for people, written on behalf of `apply.rs`. Their reasons are stable, so that one may alert on them.
 
 use coffer_api::time;
 use k8s_openapi::{
     api::core::v1::{Event, EventSource, ObjectReference},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use kube::{Resource, ResourceExt, api::PostParams};
+use kube::{
+    Resource, ResourceExt,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
-use super::{Kept, api, create_or_get, subject};
+use super::{Kept, api, subject};
 use crate::{
-    context::{Context, Error, describe},
+    context::{Context, describe},
     plan::Notice,
 };
 
-/// An Event is for people; a session does not fail for want of it.
+/// An Event is for people; a session does not fail for want of it. The same word about the same object is counted, not
+/// repeated.
 pub(super) async fn emit<K: Kept>(ctx: &Context, object: &K, notice: &Notice) {
     let namespace = object.namespace().unwrap_or_default();
-    let nanos = ctx.clock.now().timestamp_nanos_opt().unwrap_or_default();
-    let event = event(ctx, object, &namespace, format!("{nanos:x}"), notice);
-    if let Err(error) = api::<Event>(ctx, &namespace).create(&PostParams::default(), &event).await {
+    let said = (object.uid(), notice.warning, notice.reason, &notice.message);
+    let digest = hex::encode(Sha256::digest(format!("{said:?}")));
+    let event = event(ctx, object, &namespace, digest[..16].to_owned(), notice);
+    if let Err(error) = count(ctx, &namespace, &event).await {
         let error = describe(&error);
         tracing::warn!(object = subject(object), reason = notice.reason, error, "write an event");
     }
 }
 
-/// An Event about a cluster-scoped object; such Events live in `default`. One for each generation.
-pub async fn emit_once<K>(ctx: &Context, object: &K, notice: &Notice) -> Result<(), Error>
-where
-    K: Resource<DynamicType = ()>,
-{
-    const HOME: &str = "default";
-    let generation = object.meta().generation.unwrap_or_default();
-    let suffix = format!("{}.{generation}", K::kind(&()).to_lowercase());
-    let event = event(ctx, object, HOME, suffix, notice);
-    create_or_get(ctx, &event).await.map(|_| ())
+async fn count(ctx: &Context, namespace: &str, event: &Event) -> Result<(), kube::Error> {
+    let events = api::<Event>(ctx, namespace);
+    match events.create(&PostParams::default(), event).await {
+        Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {
+            let name = event.name_any();
+            let seen = events.get(&name).await?.count.unwrap_or(1);
+            let patch =
+                json!({"count": seen.saturating_add(1), "lastTimestamp": event.last_timestamp});
+            events.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await.map(|_| ())
+        }
+        created => created.map(|_| ()),
+    }
 }
 
 fn event<K: Resource<DynamicType = ()>>(
@@ -46,7 +55,11 @@ fn event<K: Resource<DynamicType = ()>>(
     let now = time::from_clock(ctx.clock.now());
     Event {
         metadata: ObjectMeta {
-            name: Some(format!("{}.{suffix}", object.name_any())),
+            // Names have 253 characters at most, and some objects use all of them.
+            name: Some(format!(
+                "{}.{suffix}",
+                object.name_any().get(..220).unwrap_or(&object.name_any())
+            )),
             namespace: Some(namespace.to_owned()),
             ..ObjectMeta::default()
         },

@@ -1,28 +1,27 @@
 //! The conditions of a BackupConfiguration in their order, its phase, and the session that is due. Pure.
-//!
-//! `CronJobCreated` keeps its name and means that the schedule is in force; its message names the next run. The message
-//! changes with every run, with the schedule and with a pause, so its transition time is the instant since when the
-//! present schedule is in force: whatever was due between then and now was missed.
 
 use chrono::{DateTime, Utc};
 use coffer_api::{
     BackupConfiguration,
     backup_configuration::BackupConfigurationStatus,
-    condition::{self, Condition},
+    condition::{self, Condition, READY, Status},
     names,
-    schedule::Schedule,
-    time::{from_clock, to_clock},
+    time::from_clock,
 };
 use kube::ResourceExt;
 
 use crate::{
     backup_session::draft,
-    plan::{Action, Lookup, Plan, Requeue},
+    plan::{Action, Lookup, Notice, Plan, Requeue},
     policy,
     settings::Settings,
+    summary, variables,
 };
 
-use super::gather::Facts;
+use super::{
+    gather::{self, Facts, Neighbour},
+    run,
+};
 
 /// Decides.
 #[must_use]
@@ -54,17 +53,25 @@ pub fn decide(
         again
     };
     let mut actions = vec![];
-    let due = run_schedule(object, facts, now, settings, &mut status.conditions);
-    if let Some(instant) = due.now {
+    let failed_before = condition::CRON_JOB_CREATED.fails(&status.conditions);
+    let run = run::decide(object, facts, now, settings, &mut status.conditions);
+    let refused = condition::CRON_JOB_CREATED.find(&status.conditions);
+    if let Some(refused) = refused.filter(|c| c.status == Status::False && !failed_before) {
+        let message = refused.message.clone();
+        let notice = Notice { warning: true, reason: "CronJob Creation Failed", message };
+        actions.push(Action::Emit(notice));
+    }
+    actions.extend(run.trigger);
+    actions.extend(run::missed(&run.due).map(Action::Emit));
+    if let Some(instant) = run.due.now {
         let session = draft::scheduled(object, instant);
         tracing::info!(session = session.name_any(), %instant, "a session is due");
         actions.push(Action::CreateSession(Box::new(session)));
     }
-    if let Some(next) = due.next {
+    if let Some(next) = run.next {
         requeue = requeue.or_at(next);
     }
-    status.phase = Some(crate::phase::invoker(&status.conditions));
-    status.observed_generation = object.metadata.generation;
+    conclude(&mut status, object.metadata.generation, now);
     Plan { actions, status: Some(status), call: None, requeue }
 }
 
@@ -76,6 +83,8 @@ fn conditions(
     all: &mut Vec<Condition>,
 ) -> bool {
     let at = from_clock(now);
+    let generation = object.metadata.generation;
+    let mut set = |new: Condition| condition::set(all, new.of(generation));
     let namespace = object.namespace().unwrap_or_default();
     let reference = object.spec.repository.clone().unwrap_or_default();
     let repository_name = format!("{}/{}", reference.namespace_or(&namespace), reference.name);
@@ -92,7 +101,7 @@ fn conditions(
         ),
         Lookup::Unknown(why) => condition::REPOSITORY_FOUND.is_unknown(why, at.clone()),
     };
-    condition::set(all, found);
+    set(found);
     let Lookup::Found(repository) = &facts.repository else { return false };
     let secret_name = format!(
         "{}/{}",
@@ -107,37 +116,31 @@ fn conditions(
         ),
         Lookup::Unknown(why) => condition::BACKEND_SECRET_FOUND.is_unknown(why, at.clone()),
     };
-    condition::set(all, secret);
+    set(secret);
     if facts.secret.found().is_none() {
         return false;
     }
     let valid = validate(object, facts, &namespace);
-    condition::set(
-        all,
-        match &valid {
-            Ok(notes) => condition::VALIDATION_PASSED
-                .is_true(format!("the spec can be executed{notes}"), at.clone()),
-            Err(why) => condition::VALIDATION_PASSED.is_false(why, at.clone()),
-        },
-    );
+    set(match &valid {
+        Ok(notes) => condition::VALIDATION_PASSED
+            .is_true(format!("the spec can be executed{notes}"), at.clone()),
+        Err(why) => condition::VALIDATION_PASSED.is_false(why, at.clone()),
+    });
     let target = object.spec.target.as_ref().map(|t| t.reference.clone()).unwrap_or_default();
     let target_name = format!("{}/{}", target.namespace_or(&namespace), target.name);
-    condition::set(
-        all,
-        match &facts.target {
-            Lookup::Found(_) => condition::BACKUP_TARGET_FOUND
-                .is_true(format!("AppBinding {target_name} exists"), at),
-            Lookup::Missing => condition::BACKUP_TARGET_FOUND.is_false(
-                format!(
-                    "AppBinding {target_name} is not found: create it, or change spec.target.ref"
-                ),
-                at,
-            ),
-            Lookup::Unknown(why) => condition::BACKUP_TARGET_FOUND.is_unknown(why, at),
-        },
-    );
-    // What cannot be executed waits for somebody to change it, not for time to pass.
-    valid.is_err() || facts.target.found().is_some()
+    set(match &facts.target {
+        Lookup::Found(_) => {
+            condition::BACKUP_TARGET_FOUND.is_true(format!("AppBinding {target_name} exists"), at)
+        }
+        Lookup::Missing => condition::BACKUP_TARGET_FOUND.is_false(
+            format!("AppBinding {target_name} is not found: create it, or change spec.target.ref"),
+            at,
+        ),
+        Lookup::Unknown(why) => condition::BACKUP_TARGET_FOUND.is_unknown(why, at),
+    });
+    // What cannot be executed waits for somebody to change it, not for time to pass, but for a neighbour that may go.
+    (valid.is_err() && facts.neighbours.is_empty())
+        || (valid.is_ok() && facts.target.found().is_some())
 }
 
 /// What can be said without executing it; notes on what is accepted but has no effect.
@@ -167,8 +170,12 @@ fn validate(
         repository.map_or(Ok(()), policy::one_backend),
         policy::driver(spec.driver),
         policy::target(spec.target.as_ref().map(|target| &target.reference)),
+        own_host(object, facts),
         task,
-        Schedule::parse(&spec.schedule).map(|_| ()).map_err(|error| error.to_string()),
+        run::check(object),
+        policy::starting_deadline(spec.starting_deadline_seconds),
+        policy::history(spec.backup_history_limit),
+        policy::retention(&spec.retention_policy),
         policy::time_out(spec.time_out.as_deref()),
         delay.map_or(Ok(()), |text| {
             coffer_api::duration::parse(text)
@@ -181,69 +188,45 @@ fn validate(
     if spec.retention_policy.is_empty() {
         notes.push_str("; retentionPolicy has no keep rule, so every snapshot is kept");
     }
-    if spec.interim_volume_template.is_some() {
-        notes.push_str("; interimVolumeTemplate has no use for a Redis and is not created");
-    }
     Ok(notes)
 }
 
-/// What the schedule says.
-#[derive(Default)]
-struct Due {
-    /// The instant that a session is to be made for.
-    now: Option<DateTime<Utc>>,
-    /// When to look again.
-    next: Option<DateTime<Utc>>,
+/// Snapshots are told apart by their host. Two targets under one would be each other's `latest`, and one's retention would
+/// forget the other's snapshots. Who was there first goes on.
+fn own_host(object: &BackupConfiguration, facts: &Facts) -> Result<(), String> {
+    let (own, at) = (gather::order(object), gather::target(object));
+    let clash = facts.neighbours.iter().find(|other| other.target != at && other.order < own);
+    let Some(Neighbour { order: (_, namespace, name), target }) = clash else { return Ok(()) };
+    let alias = object.spec.target.as_ref().map_or("", |target| target.alias.as_str());
+    Err(format!(
+        "host {} of the Repository is that of AppBinding {}/{}, which BackupConfiguration {namespace}/{name} backs up: give spec.target.alias another name",
+        variables::host(alias),
+        target.0,
+        target.1,
+    ))
 }
 
-/// Sets the schedule's condition once the target was found, and tells what is due. A schedule that came into force stays
-/// so when something goes missing later, as a CronJob would: its sessions then say what is missing.
-fn run_schedule(
+/// The status when the API server refuses the CronJob.
+#[must_use]
+pub fn refused(
     object: &BackupConfiguration,
-    facts: &Facts,
+    mut status: BackupConfigurationStatus,
+    why: &str,
     now: DateTime<Utc>,
-    settings: &Settings,
-    all: &mut Vec<Condition>,
-) -> Due {
-    let kind = condition::CRON_JOB_CREATED;
-    let text = object.spec.schedule.trim();
-    let schedule = match Schedule::parse(text) {
-        Ok(schedule) => schedule,
-        Err(error) => {
-            condition::set(all, kind.is_false(error.to_string(), from_clock(now)));
-            return Due::default();
-        }
-    };
-    let complete = facts.repository.found().is_some()
-        && facts.secret.found().is_some()
-        && facts.target.found().is_some();
-    if !kind.holds(all) && !complete {
-        return Due::default();
-    }
-    if object.spec.paused {
-        let message = format!("schedule \"{text}\" is paused: set spec.paused to false to resume");
-        condition::set(all, kind.is_true(message, from_clock(now)));
-        return Due::default();
-    }
-    let in_force = format!("schedule \"{text}\" is in force, in UTC; next run ");
-    let since = kind
-        .find(all)
-        .filter(|condition| condition.message.starts_with(&in_force))
-        .map_or(now, |condition| to_clock(&condition.last_transition_time));
-    let created = object.metadata.creation_timestamp.as_ref().map_or(since, to_clock);
-    let last = facts.sessions.iter().filter_map(|name| instant(name)).filter(|at| *at <= now).max();
-    let since = since.max(created).max(last.unwrap_or(since));
-    let due = schedule.due(since, now, settings.starting_deadline);
-    let next = schedule.next(now);
-    let run = next.map_or_else(|| "never".to_owned(), |next| next.format("%FT%TZ").to_string());
-    condition::set(all, kind.is_true(format!("{in_force}{run}"), from_clock(now)));
-    Due { now: due, next }
+) -> BackupConfigurationStatus {
+    let generation = object.metadata.generation;
+    let refused = condition::CRON_JOB_CREATED.is_false(why, from_clock(now)).of(generation);
+    condition::set(&mut status.conditions, refused);
+    conclude(&mut status, generation, now);
+    status
 }
 
-/// The instant that a session was made for, from its name.
-fn instant(session: &str) -> Option<DateTime<Utc>> {
-    let (_, seconds) = session.rsplit_once('-')?;
-    DateTime::from_timestamp(seconds.parse().ok()?, 0)
+fn conclude(status: &mut BackupConfigurationStatus, generation: Option<i64>, now: DateTime<Utc>) {
+    let phase = crate::phase::invoker(&status.conditions);
+    status.phase = Some(phase);
+    status.observed_generation = generation;
+    let summary = summary::ready(&status.conditions, phase);
+    condition::sum_up(&mut status.conditions, READY, summary, generation, from_clock(now));
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::{
     context::{Context, Error},
     gather,
     plan::Lookup,
+    turns, variables,
 };
 
 /// What was found.
@@ -22,6 +23,8 @@ pub struct Facts {
     pub namespace_labels: BTreeMap<String, String>,
     /// The target.
     pub target: Lookup<AppBinding>,
+    /// Other BackupConfigurations that write to the same repository under the same host.
+    pub neighbours: Vec<Neighbour>,
     /// Names of the sessions that it has.
     pub sessions: Vec<String>,
 }
@@ -41,6 +44,7 @@ pub async fn gather(ctx: &Context, object: &BackupConfiguration) -> Result<Facts
         Some(_) | None => Lookup::Missing,
     };
     Ok(Facts {
+        neighbours: neighbours(ctx, object),
         repository,
         secret,
         namespace_labels: gather::namespace_labels(ctx, &namespace).await?,
@@ -51,6 +55,49 @@ pub async fn gather(ctx: &Context, object: &BackupConfiguration) -> Result<Facts
             .map(|session| session.name_any())
             .collect(),
     })
+}
+
+/// Another BackupConfiguration with the same repository and host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// When it was made, its namespace and its name: who was there first.
+    pub order: Order,
+    /// Namespace and name of its target.
+    pub target: (String, String),
+}
+
+/// When an object was made, its namespace and its name.
+pub type Order = (Option<chrono::DateTime<chrono::Utc>>, String, String);
+
+/// Who was there first.
+#[must_use]
+pub fn order(object: &BackupConfiguration) -> Order {
+    let created = object.metadata.creation_timestamp.as_ref().map(coffer_api::time::to_clock);
+    (created, object.namespace().unwrap_or_default(), object.name_any())
+}
+
+/// Namespace and name of the target.
+#[must_use]
+pub fn target(object: &BackupConfiguration) -> (String, String) {
+    let own = object.namespace().unwrap_or_default();
+    let target = object.spec.target.as_ref().map(|t| t.reference.clone()).unwrap_or_default();
+    (target.namespace_or(&own).to_owned(), target.name)
+}
+
+/// From the cache: what is a moment old is refused a moment later.
+fn neighbours(ctx: &Context, object: &BackupConfiguration) -> Vec<Neighbour> {
+    let place = |config: &BackupConfiguration| {
+        let own = config.namespace().unwrap_or_default();
+        let alias = config.spec.target.as_ref().map_or("", |target| target.alias.as_str());
+        let repository = turns::repository(config.spec.repository.as_ref(), &own);
+        (repository, variables::host(alias).to_owned())
+    };
+    let (own, here) = (object.uid(), place(object));
+    let all = ctx.configs.get().map(|store| store.state()).unwrap_or_default();
+    let others = all.iter().filter(|config| {
+        config.uid() != own && config.metadata.deletion_timestamp.is_none() && place(config) == here
+    });
+    others.map(|config| Neighbour { order: order(config), target: target(config) }).collect()
 }
 
 /// The sessions that carry an invoker's labels. A session made by hand without them is left alone by skip rules and

@@ -4,7 +4,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use coffer_api::{
     BackupSession,
     backup_session::{BackupSessionStatus, BackupTargetStatus, SessionPhase},
-    condition, duration,
+    condition::{self, SUCCEEDED},
+    duration,
     time::{from_clock, to_clock},
 };
 use kube::ResourceExt;
@@ -13,6 +14,7 @@ use crate::{
     phase,
     plan::{Action, Plan, Requeue},
     settings::Settings,
+    summary,
 };
 
 use super::{draft, finish, follow, gather::Facts, start};
@@ -33,7 +35,13 @@ pub enum Stage {
 /// Where a session stands, by its status.
 #[must_use]
 pub fn stage(object: &BackupSession) -> Stage {
-    let Some(status) = &object.status else { return Stage::Waiting };
+    stage_of(object.status.as_ref())
+}
+
+/// Where a session with this status stands.
+#[must_use]
+pub fn stage_of(status: Option<&BackupSessionStatus>) -> Stage {
+    let Some(status) = status else { return Stage::Waiting };
     if status.phase.is_some_and(SessionPhase::is_final) {
         return Stage::Final;
     }
@@ -53,7 +61,10 @@ pub fn stage(object: &BackupSession) -> Stage {
 pub fn is_start(action: &Action) -> bool {
     matches!(
         action,
-        Action::CreateJob(_) | Action::CreateSessionSecret(_) | Action::ApplyServiceAccount(_)
+        Action::CreateJob(_)
+            | Action::CreateClaim(_)
+            | Action::CreateSessionSecret(_)
+            | Action::ApplyServiceAccount(_)
     )
 }
 
@@ -130,6 +141,9 @@ pub fn conclude(object: &BackupSession, status: &mut BackupSessionStatus, now: D
     if phase.is_final() && status.session_duration.is_none() {
         status.session_duration = Some(duration::seconds(age(object, now)));
     }
+    let summary = summary::backup(status);
+    let at = from_clock(now);
+    condition::sum_up(&mut status.conditions, SUCCEEDED, summary, object.metadata.generation, at);
 }
 
 /// Time since the session was asked for.

@@ -53,7 +53,7 @@ pub(super) fn follow(
         return settle(object, facts, &HostEnd::Cancelled(who), now);
     }
     if now >= ends {
-        return settle(object, facts, &HostEnd::TooLate, now);
+        return settle(object, facts, &HostEnd::TooLate("its Job was stopped"), now);
     }
     let wait = |requeue| Plan { requeue, ..Plan::nothing() };
     match &seen {
@@ -70,9 +70,13 @@ pub(super) fn follow(
 /// How a host's backup ended.
 enum HostEnd<'a> {
     Outcome(&'a Outcome),
-    Dead { reason: &'a str, disrupted: bool },
+    Dead {
+        reason: &'a str,
+        disrupted: bool,
+    },
     Cancelled(&'a str),
-    TooLate,
+    /// What that meant for it.
+    TooLate(&'static str),
 }
 
 /// A session that somebody stopped before it had a Job.
@@ -91,7 +95,7 @@ pub(super) fn too_late(
     facts: &Facts,
     now: DateTime<Utc>,
 ) -> Plan<BackupSessionStatus> {
-    settle(object, facts, &HostEnd::TooLate, now)
+    settle(object, facts, &HostEnd::TooLate("it had not started"), now)
 }
 
 /// True when somebody stopped it; then it is not tried again.
@@ -156,11 +160,10 @@ fn settle(
             stats.error = Some(message);
             disruption = Some(condition);
         }
-        HostEnd::TooLate => {
+        HostEnd::TooLate(what) => {
             let bound = status.session_deadline.as_ref().map_or(now, to_clock).format("%FT%TZ");
-            let message = format!(
-                "not done by {bound}, the session's deadline (spec.timeOut): its Job was stopped"
-            );
+            let message =
+                format!("not done by {bound}, the session's deadline (spec.timeOut): {what}");
             let exceeded = condition::DEADLINE_EXCEEDED.is_true(message.clone(), at);
             condition::set(&mut status.conditions, exceeded);
             stats.error = Some(message);

@@ -12,7 +12,8 @@ use crate::{
     executor::Worker,
     gather::{self, Prepared, Wanted},
     plan::Lookup,
-    variables,
+    queue::{self, Kind, Turn},
+    turns, variables,
 };
 
 use super::decide::{Stage, stage};
@@ -28,9 +29,13 @@ pub struct Facts {
     pub siblings: Vec<BackupSession>,
     /// Before the start: unfinished sessions of other invokers with the same target.
     pub rivals: Vec<BackupSession>,
-    /// Before the start.
+    /// Its Repository, for those who count Jobs.
+    pub place: queue::Repository,
+    /// Before the start: whether it may have its Job.
+    pub turn: Option<Turn>,
+    /// Before the start, when it is its turn.
     pub prepared: Option<Prepared>,
-    /// After the start.
+    /// The session's worker; before the start, when a Job was made all the same.
     pub worker: Worker,
     /// At the end: `type` of the AppBinding, for metric labels.
     pub app_type: String,
@@ -50,11 +55,16 @@ pub async fn gather(ctx: &Context, object: &BackupSession) -> Result<Facts, Erro
             .await?
             .filter(|config| config.metadata.deletion_timestamp.is_none());
     }
-    if matches!(stage, Stage::Started | Stage::Settled) {
-        let name = names::backup_job(&object.name_any(), 0);
-        facts.worker = gather::worker(ctx, &namespace, &name).await?;
+    let job = names::backup_job(&object.name_any(), 0);
+    match stage {
+        Stage::Started | Stage::Settled => {
+            facts.worker = gather::worker(ctx, &namespace, &job).await?;
+        }
+        Stage::Waiting => facts.worker.job = gather::own_job(ctx, object, &job).await?,
+        Stage::Final => {}
     }
     let Some(config) = facts.invoker.clone() else { return Ok(facts) };
+    facts.place = turns::repository(config.spec.repository.as_ref(), &namespace);
     facts.siblings = sessions(ctx, &namespace, &invoker.name).await?;
     if matches!(stage, Stage::Final) {
         return Ok(facts);
@@ -69,9 +79,11 @@ pub async fn gather(ctx: &Context, object: &BackupSession) -> Result<Facts, Erro
     match stage {
         Stage::Waiting => {
             facts.rivals = rivals(ctx, &namespace, &config, &target.reference).await?;
-            if let Some(repository) = &facts.repository {
+            let turn = ctx.turns.ask(Kind::Backup, object, facts.place.clone(), ctx.clock.now());
+            if let (Some(repository), Turn::Go) = (&facts.repository, &turn) {
                 facts.prepared = Some(prepare(ctx, object, &config, repository).await?);
             }
+            facts.turn = Some(turn);
         }
         Stage::Started | Stage::Settled => {
             let home = target.reference.namespace_or(&namespace).to_owned();
@@ -100,7 +112,9 @@ async fn prepare(
         repository,
         target: &target.reference,
         temp_dir: config.spec.temp_dir.as_ref(),
+        interim: config.spec.interim_volume_template.as_ref(),
         pushgateway_url: &ctx.settings.pushgateway_url,
+        image: &ctx.settings.trigger_image,
     };
     let retention = &config.spec.retention_policy;
     let pod = config.spec.runtime_settings.as_ref().and_then(|settings| settings.pod.as_ref());

@@ -5,7 +5,8 @@ use coffer_api::{
     BackupConfiguration, BackupSession, Repository,
     backup_configuration::InvokerPhase,
     backup_session::{BackupSessionStatus, BackupTargetStatus, SessionPhase},
-    condition, names,
+    condition::{self, SUCCEEDED},
+    names,
     session::{self, Session},
     target::TargetRef,
     time::{from_clock, to_clock},
@@ -20,11 +21,12 @@ use kube::{Resource, ResourceExt};
 use crate::{
     apply::CANCELLED_BY,
     gather::{Preparation, Prepared},
-    job, phase,
-    plan::{Action, Plan, Requeue, SessionSecret},
+    interim, job,
+    plan::{Action, Notice, Plan, Requeue, SessionSecret},
+    queue::Turn,
     rbac,
     settings::Settings,
-    variables,
+    summary, variables,
 };
 
 use super::{
@@ -36,6 +38,9 @@ use super::{
 /// A session of several invokers waits this long, so that one made at the same moment is seen.
 const YOUNG: std::time::Duration = std::time::Duration::from_secs(2);
 
+/// How often a session that waits for its turn says which number it is.
+pub const LINE: TimeDelta = TimeDelta::seconds(60);
+
 /// Decides about a session without a Job.
 pub(super) fn start(
     object: &BackupSession,
@@ -44,12 +49,18 @@ pub(super) fn start(
     settings: &Settings,
 ) -> Plan<BackupSessionStatus> {
     let again = Requeue::At(now + settings.missing_retry);
+    let wait = |why: &str| pending(object, facts, now, settings, again, why);
+    if facts.worker.job.is_some() {
+        // It was made, and we were stopped before that was written down. Whatever has changed since: the Job runs.
+        let ends = deadline(object, facts, now, settings);
+        return Plan::status(started(object, facts, ends, now), Requeue::At(ends));
+    }
     let Some(config) = &facts.invoker else {
+        let invoker = &object.spec.invoker;
         // Applied together with its invoker, it may be first.
         if age(object, now) < settings.missing_retry * 2 {
-            return pending(object, facts, now, settings, again);
+            return wait(&format!("{} {} is not found yet", invoker.kind, invoker.name));
         }
-        let invoker = &object.spec.invoker;
         let why = match invoker.kind.as_str() {
             "BackupConfiguration" => format!(
                 "BackupConfiguration {}/{} is not found: create it, then a new BackupSession",
@@ -70,7 +81,12 @@ pub(super) fn start(
     let observed = config.status.clone().unwrap_or_default();
     if observed.observed_generation != config.metadata.generation || observed.phase.is_none() {
         // Nobody has looked at the invoker's present spec; skipping now would be unfair.
-        return pending(object, facts, now, settings, Requeue::At(now + TimeDelta::seconds(1)));
+        let soon = Requeue::At(now + TimeDelta::seconds(1));
+        let why = format!(
+            "the present spec of BackupConfiguration {} was not looked at yet",
+            config.name_any()
+        );
+        return pending(object, facts, now, settings, soon, &why);
     }
     if observed.phase != Some(InvokerPhase::Ready) {
         let phase = match observed.phase {
@@ -94,8 +110,13 @@ pub(super) fn start(
     if let Some(running) = running {
         return skip(object, format!("BackupSession {} is still running", running.name_any()), now);
     }
-    if waits_for_rivals(object, facts, now) || older_sibling_waits(object, facts) {
-        return pending(object, facts, now, settings, again);
+    if let Some(why) = rival(object, facts, now).or_else(|| older_sibling(object, facts)) {
+        return wait(&why);
+    }
+    if let Some(Turn::Wait(why)) = &facts.turn {
+        // It is woken; this is to show how far it has come.
+        let later = Requeue::At(now + LINE);
+        return pending(object, facts, now, settings, later, why);
     }
     let Some(repository) = &facts.repository else {
         let why = "the Repository is not found: it was deleted a moment ago";
@@ -111,7 +132,8 @@ pub(super) fn start(
         Some(Prepared::NotYet(why)) if age(object, now) >= settings.start_grace => {
             Plan::status(refused(object, facts, why, now), Requeue::OnChange)
         }
-        Some(Prepared::NotYet(_)) | None => pending(object, facts, now, settings, again),
+        Some(Prepared::NotYet(why)) => wait(why),
+        None => wait("not everything it needs was read yet"),
     }
 }
 
@@ -163,18 +185,22 @@ fn pending(
     now: DateTime<Utc>,
     settings: &Settings,
     requeue: Requeue,
+    why: &str,
 ) -> Plan<BackupSessionStatus> {
     let mut status = object.status.clone().unwrap_or_default();
     conclude(object, &mut status, now);
+    let (summary, at) = (summary::waiting(why), from_clock(now));
+    condition::sum_up(&mut status.conditions, SUCCEEDED, summary, object.metadata.generation, at);
     Plan::status(status, requeue.or_at(deadline(object, facts, now, settings)))
 }
 
 fn skip(object: &BackupSession, why: String, now: DateTime<Utc>) -> Plan<BackupSessionStatus> {
     let mut status = object.status.clone().unwrap_or_default();
-    let skipped = condition::BACKUP_SKIPPED.is_true(why, from_clock(now));
+    let skipped = condition::BACKUP_SKIPPED.is_true(&why, from_clock(now));
     condition::set(&mut status.conditions, skipped);
     conclude(object, &mut status, now);
-    Plan::status(status, Requeue::OnChange)
+    let notice = Notice { warning: true, reason: "Backup Skipped", message: why };
+    Plan { actions: vec![Action::Emit(notice)], ..Plan::status(status, Requeue::OnChange) }
 }
 
 fn phase_of(session: &BackupSession) -> Option<SessionPhase> {
@@ -182,10 +208,8 @@ fn phase_of(session: &BackupSession) -> Option<SessionPhase> {
 }
 
 /// Invokers that share a target take turns: whoever runs goes on, else the oldest session is next.
-fn waits_for_rivals(object: &BackupSession, facts: &Facts, now: DateTime<Utc>) -> bool {
-    if facts.rivals.is_empty() {
-        return false;
-    }
+fn rival(object: &BackupSession, facts: &Facts, now: DateTime<Utc>) -> Option<String> {
+    let any = facts.rivals.first()?;
     let order = |session: &BackupSession| {
         let created = session.metadata.creation_timestamp.as_ref().map(to_clock);
         (created, session.name_any(), session.namespace())
@@ -193,19 +217,23 @@ fn waits_for_rivals(object: &BackupSession, facts: &Facts, now: DateTime<Utc>) -
     let first = |rival: &BackupSession| {
         phase_of(rival) == Some(SessionPhase::Running) || order(rival) < order(object)
     };
-    age(object, now) < YOUNG || facts.rivals.iter().any(first)
+    let young = (age(object, now) < YOUNG).then_some(any);
+    let next = facts.rivals.iter().find(|rival| first(rival)).or(young)?;
+    let (namespace, name) = (next.namespace().unwrap_or_default(), next.name_any());
+    Some(format!("waits for BackupSession {namespace}/{name}, which has the same target"))
 }
 
 /// Two sessions of one invoker that are both pending: the older one starts, and then the other one is skipped.
-fn older_sibling_waits(object: &BackupSession, facts: &Facts) -> bool {
+fn older_sibling(object: &BackupSession, facts: &Facts) -> Option<String> {
     let order = |session: &BackupSession| {
         (session.metadata.creation_timestamp.as_ref().map(to_clock), session.name_any())
     };
-    facts.siblings.iter().any(|session| {
+    let older = facts.siblings.iter().find(|session| {
         matches!(phase_of(session), Some(SessionPhase::Pending) | None)
             && session.metadata.deletion_timestamp.is_none()
             && order(session) < order(object)
-    })
+    })?;
+    Some(format!("waits for BackupSession {}, which is older", older.name_any()))
 }
 
 fn launch(
@@ -230,6 +258,8 @@ fn launch(
     let service_account = account_owner.and_then(|owner| {
         rbac::service_account(&namespace, account.clone(), owner, labels.clone(), pod)
     });
+    let template = config.spec.interim_volume_template.as_ref();
+    let claim = template.map(|t| interim::claim(t, &namespace, &name, owner.clone()));
     let job = job::build(job::Parts {
         name: &job_name,
         namespace: &namespace,
@@ -238,10 +268,12 @@ fn launch(
         labels: labels.clone(),
         containers: preparation.containers.clone(),
         volumes: preparation.volumes.clone(),
+        claim: claim.as_ref(),
         settings: config.spec.runtime_settings.as_ref(),
         temp_dir: config.spec.temp_dir.as_ref(),
         service_account: account,
         image_pull_policy: &settings.image_pull_policy,
+        seconds: seconds_until(ends, now),
     });
     let home = repository.namespace().unwrap_or_default();
     let document = Session {
@@ -281,6 +313,25 @@ fn launch(
     let secret =
         SessionSecret { secret: secret(&namespace, &job_name, owner, labels), document, grant };
 
+    let status = started(object, facts, ends, now);
+    let mut actions: Vec<Action> = service_account
+        .into_iter()
+        .map(|account| Action::ApplyServiceAccount(Box::new(account)))
+        .collect();
+    actions.extend(claim.map(|claim| Action::CreateClaim(Box::new(claim))));
+    actions.push(Action::CreateSessionSecret(Box::new(secret)));
+    actions.push(Action::CreateJob(Box::new(job)));
+    Plan { actions, ..Plan::status(status, Requeue::At(ends)) }
+}
+
+/// The status of a session whose Job exists.
+fn started(
+    object: &BackupSession,
+    facts: &Facts,
+    ends: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> BackupSessionStatus {
+    let job_name = names::backup_job(&object.name_any(), 0);
     let mut status = object.status.clone().unwrap_or_default();
     status.session_deadline.get_or_insert_with(|| from_clock(ends));
     let target = target_of(&mut status, object, facts);
@@ -295,15 +346,15 @@ fn launch(
         ["ApplyRetentionPolicy", "VerifyRepositoryIntegrity", "SendRepositoryMetrics"]
             .map(str::to_owned)
             .to_vec();
-    target.phase = Some(phase::target(target));
     conclude(object, &mut status, now);
-    let mut actions: Vec<Action> = service_account
-        .into_iter()
-        .map(|account| Action::ApplyServiceAccount(Box::new(account)))
-        .collect();
-    actions.push(Action::CreateSessionSecret(Box::new(secret)));
-    actions.push(Action::CreateJob(Box::new(job)));
-    Plan { actions, ..Plan::status(status, Requeue::At(ends)) }
+    status
+}
+
+/// How long a Job may run by itself, should nobody be there to stop it at its deadline.
+#[must_use]
+pub fn seconds_until(ends: DateTime<Utc>, now: DateTime<Utc>) -> i64 {
+    const LENIENCE_SECONDS: i64 = 60;
+    (ends - now).num_seconds().max(0) + LENIENCE_SECONDS
 }
 
 /// The session Secret without its content.

@@ -8,6 +8,7 @@ use crate::{
 use coffer_api::{
     BackupConfiguration, Repository,
     backup_session::{HostBackupPhase, TargetPhase},
+    condition::Status as Truth,
     session::Redis,
 };
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
@@ -129,6 +130,12 @@ impl World {
         call
     }
 
+    fn succeeded(&self) -> (Truth, String) {
+        let last = self.status().conditions.last().unwrap();
+        assert_eq!(last.kind, "Succeeded");
+        (last.status, last.reason.clone())
+    }
+
     fn host_error(&self) -> String {
         self.status().targets[0].stats[0].error.clone().unwrap()
     }
@@ -206,6 +213,40 @@ fn sessions_are_skipped_for_a_reason() {
     let (phase, _) =
         skipped(|w| w.facts.siblings = vec![session("orders-2", "2026-11-23T10:00:10Z")]);
     assert_eq!(phase, Some(SessionPhase::Running));
+}
+
+#[test]
+fn a_job_that_was_made_is_followed_whatever_changed_since() {
+    // We were killed between making the Job and writing that down; meanwhile the invoker went bad.
+    let mut world = world();
+    world.facts.worker.job = Some(serde_json::from_value(json!({"metadata": {"name": "j"}})).unwrap());
+    world.facts.prepared = None;
+    let observed = world.facts.invoker.as_mut().unwrap().status.as_mut().unwrap();
+    observed.phase = Some(coffer_api::backup_configuration::InvokerPhase::Invalid);
+    let plan = world.pass();
+    assert!(plan.actions.is_empty());
+    assert_eq!(stage(&world.object), Stage::Started);
+    assert_eq!(world.status().phase, Some(SessionPhase::Running));
+}
+
+#[test]
+fn a_session_that_waits_says_for_what() {
+    let mut world = world();
+    world.facts.rivals = vec![with_phase("cache-1", "2026-11-23T09:00:00Z", SessionPhase::Running)];
+    world.pass();
+    assert_eq!(world.succeeded(), (Truth::Unknown, "Pending".to_owned()));
+    let message = &world.status().conditions[0].message;
+    assert_eq!(message, "waits for BackupSession demo/cache-1, which has the same target");
+    world.facts.rivals.clear();
+    world.facts.turn = Some(crate::queue::Turn::Wait("waits for its turn".into()));
+    let plan = world.pass();
+    assert_eq!(world.succeeded(), (Truth::Unknown, "Pending".to_owned()));
+    assert_eq!(world.status().conditions[0].message, "waits for its turn");
+    assert_eq!(plan.requeue, Requeue::At(world.now + TimeDelta::seconds(60)));
+    // Its time ran out before it could start.
+    world.now += TimeDelta::days(1);
+    world.pass();
+    assert!(world.host_error().ends_with("it had not started"), "{}", world.host_error());
 }
 
 #[test]
@@ -312,9 +353,11 @@ fn a_snapshot_is_told_of_and_then_looked_after() {
             "RepositoryIntegrityVerified",
             "RepositoryMetricsPushed",
             "BackupHistoryCleaned",
-            "MetricsPushed"
+            "MetricsPushed",
+            "Succeeded"
         ]
     );
+    assert_eq!(world.succeeded(), (Truth::True, "Succeeded".to_owned()));
     let rest = world.decide();
     assert!(rest.status.is_none() && rest.call.is_none() && rest.actions.is_empty());
 }
@@ -383,8 +426,10 @@ fn a_job_that_does_not_end_is_ended() {
     world.object.annotations_mut().insert(crate::apply::CANCELLED_BY.into(), "jane".into());
     assert_eq!(names_of(&world.pass())[0], "DeleteJob");
     assert_eq!(world.host_error(), "cancelled by jane");
+    assert_eq!(world.succeeded(), (Truth::Unknown, "Running".to_owned()));
     world.answer(Ok(Done::Cleaned));
     world.answer(Ok(Done::Pushed));
+    assert_eq!(world.succeeded(), (Truth::False, "Cancelled".to_owned()));
     assert_eq!(world.status().phase, Some(SessionPhase::Failed));
     // It is not tried again.
     world.object.spec.retry_left = Some(3);

@@ -24,10 +24,12 @@ fn parts<'a>(settings: &'a RuntimeSettings, temp_dir: &'a EmptyDirSettings) -> P
         labels: coffer_api::names::backup_labels(&BTreeMap::from([("team".into(), "shop".into())])),
         containers: serde_json::from_value(steps).unwrap(),
         volumes: vec![],
+        claim: None,
         settings: Some(settings),
         temp_dir: Some(temp_dir),
         service_account: "backupconfiguration-orders-0".into(),
         image_pull_policy: "IfNotPresent",
+        seconds: 3660,
     }
 }
 

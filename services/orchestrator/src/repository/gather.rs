@@ -8,14 +8,23 @@ use kube::{Api, ResourceExt, api::ListParams};
 use crate::{
     apply::Kept,
     context::{Context, Error},
-    plan::reference,
+    gather,
+    plan::{Lookup, reference},
 };
 
 /// What was found.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Facts {
     /// The objects that use it, in order.
     pub references: Vec<Reference>,
+    /// Its Secret.
+    pub secret: Lookup<()>,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Self { references: vec![], secret: Lookup::Missing }
+    }
 }
 
 /// Reads.
@@ -27,7 +36,8 @@ pub async fn gather(ctx: &Context, object: &Repository) -> Result<Facts, Error> 
     );
     references
         .sort_by(|a, b| (&a.kind, &a.namespace, &a.name).cmp(&(&b.kind, &b.namespace, &b.name)));
-    Ok(Facts { references })
+    let secret = gather::storage_secret(ctx, object).await;
+    Ok(Facts { references, secret })
 }
 
 async fn users<K: Kept>(

@@ -2,9 +2,11 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use coffer_api::{
-    RestoreSession, condition, duration, names,
+    RestoreSession,
+    condition::{self, SUCCEEDED},
+    duration, names,
     restore_session::{HostRestorePhase, RestorePhase, RestoreSessionStatus},
-    time::to_clock,
+    time::{from_clock, to_clock},
 };
 use kube::ResourceExt;
 
@@ -12,6 +14,7 @@ use crate::{
     phase,
     plan::{Action, Plan},
     settings::Settings,
+    summary,
 };
 
 use super::{follow, gather::Facts, start};
@@ -32,7 +35,13 @@ pub enum Stage {
 /// Where a restore stands, by its status.
 #[must_use]
 pub fn stage(object: &RestoreSession) -> Stage {
-    let Some(status) = &object.status else { return Stage::Waiting };
+    stage_of(object.status.as_ref())
+}
+
+/// Where a restore with this status stands.
+#[must_use]
+pub fn stage_of(status: Option<&RestoreSessionStatus>) -> Stage {
+    let Some(status) = status else { return Stage::Waiting };
     if status.phase.is_some_and(RestorePhase::is_final) {
         return Stage::Final;
     }
@@ -86,6 +95,9 @@ pub fn conclude(object: &RestoreSession, status: &mut RestoreSessionStatus, now:
     if phase.is_final() && status.session_duration.is_none() {
         status.session_duration = Some(duration::seconds(age(object, now)));
     }
+    let summary = summary::restore(status);
+    let at = from_clock(now);
+    condition::sum_up(&mut status.conditions, SUCCEEDED, summary, object.metadata.generation, at);
 }
 
 /// Time since the restore was asked for.

@@ -10,7 +10,9 @@ use crate::{
     executor::Worker,
     gather::{self, Prepared, Wanted},
     plan::Lookup,
-    policy, rules, variables,
+    policy,
+    queue::{Kind, Turn},
+    rules, turns, variables,
 };
 
 use super::decide::{Stage, stage};
@@ -26,9 +28,11 @@ pub struct Facts {
     pub namespace_labels: BTreeMap<String, String>,
     /// The target.
     pub target: Lookup<AppBinding>,
-    /// Before the start, once everything is there.
+    /// Before the start: whether it may have its Job.
+    pub turn: Option<Turn>,
+    /// Before the start, once everything is there and it is its turn.
     pub prepared: Option<Prepared>,
-    /// After the start.
+    /// The restore's worker; before the start, when a Job was made all the same.
     pub worker: Worker,
 }
 
@@ -39,6 +43,7 @@ impl Default for Facts {
             secret: Lookup::Missing,
             namespace_labels: BTreeMap::new(),
             target: Lookup::Missing,
+            turn: None,
             prepared: None,
             worker: Worker::default(),
         }
@@ -64,6 +69,8 @@ pub async fn gather(ctx: &Context, object: &RestoreSession) -> Result<Facts, Err
         facts.worker = gather::worker(ctx, &namespace, &name).await?;
         return Ok(facts);
     }
+    let job = names::restore_job(&object.name_any(), 0);
+    facts.worker.job = gather::own_job(ctx, object, &job).await?;
     facts.repository = gather::repository(ctx, &namespace, spec.repository.as_ref()).await;
     let Lookup::Found(repository) = facts.repository.clone() else { return Ok(facts) };
     facts.secret = gather::storage_secret(ctx, &repository).await;
@@ -73,6 +80,12 @@ pub async fn gather(ctx: &Context, object: &RestoreSession) -> Result<Facts, Err
     let (true, true, Ok(choice)) = (allowed, facts.target.found().is_some(), choice) else {
         return Ok(facts);
     };
+    let place = turns::repository(spec.repository.as_ref(), &namespace);
+    let turn = ctx.turns.ask(Kind::Restore, object, place, ctx.clock.now());
+    facts.turn = Some(turn.clone());
+    if turn != Turn::Go {
+        return Ok(facts);
+    }
     let name = object.name_any();
     let common = variables::Common {
         namespace: &namespace,
@@ -81,7 +94,9 @@ pub async fn gather(ctx: &Context, object: &RestoreSession) -> Result<Facts, Err
         repository: &repository,
         target: &target.reference,
         temp_dir: spec.temp_dir.as_ref(),
+        interim: spec.interim_volume_template.as_ref(),
         pushgateway_url: &ctx.settings.pushgateway_url,
+        image: &ctx.settings.trigger_image,
     };
     let pod = spec.runtime_settings.as_ref().and_then(|settings| settings.pod.as_ref());
     let wanted = Wanted {

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use coffer_api::{
     Repository, RestoreSession,
-    condition::{self, Condition},
+    condition::{self, Condition, SUCCEEDED},
     names,
     restore_session::RestoreSessionStatus,
     session::{self, Session},
@@ -14,12 +14,15 @@ use kube::{Resource, ResourceExt};
 
 use crate::{
     apply::CANCELLED_BY,
-    backup_session::start::secret,
+    backup_session::start::{LINE, seconds_until, secret},
     gather::{Preparation, Prepared},
-    job,
+    interim, job,
     plan::{Action, Lookup, Plan, Requeue, SessionSecret},
-    policy, rbac, rules,
+    policy,
+    queue::Turn,
+    rbac, rules,
     settings::Settings,
+    summary,
 };
 
 use super::{
@@ -39,6 +42,11 @@ pub(super) fn start(
         return follow::cancelled_before_start(object, who, now);
     }
     let mut status = object.status.clone().unwrap_or_default();
+    if facts.worker.job.is_some() {
+        // It was made, and we were stopped before that was written down.
+        let ends = deadline(object, now, settings);
+        return Plan::status(started(object, status, ends, now), Requeue::At(ends));
+    }
     let missing = conditions(object, facts, now, &mut status.conditions);
     let again = Requeue::At(now + settings.missing_retry);
     let wait = |mut status: RestoreSessionStatus, requeue| {
@@ -50,6 +58,18 @@ pub(super) fn start(
         Next::Invalid => return wait(status, Requeue::OnChange),
         Next::Start => {}
     }
+    let tell = |why: &str, status, requeue| {
+        let mut plan = wait(status, requeue);
+        if let Some(status) = &mut plan.status {
+            let (summary, at) = (summary::waiting(why), from_clock(now));
+            let generation = object.metadata.generation;
+            condition::sum_up(&mut status.conditions, SUCCEEDED, summary, generation, at);
+        }
+        plan
+    };
+    if let Some(Turn::Wait(why)) = &facts.turn {
+        return tell(why, status, Requeue::At(now + LINE));
+    }
     let (Lookup::Found(repository), Some(prepared)) = (&facts.repository, &facts.prepared) else {
         return wait(status, again);
     };
@@ -57,7 +77,9 @@ pub(super) fn start(
         Prepared::Ready(preparation) => {
             launch(object, status, repository, preparation, now, settings)
         }
-        Prepared::NotYet(_) if age(object, now) < settings.start_grace => wait(status, again),
+        Prepared::NotYet(why) if age(object, now) < settings.start_grace => {
+            tell(why, status, again)
+        }
         Prepared::Refused(why) | Prepared::NotYet(why) => {
             let failed = condition::RESTORE_EXECUTOR_ENSURED.is_false(why, from_clock(now));
             condition::set(&mut status.conditions, failed);
@@ -92,15 +114,22 @@ fn conditions(
     all: &mut Vec<Condition>,
 ) -> Next {
     let at = from_clock(now);
+    let generation = object.metadata.generation;
+    let mut set = |new: Condition| condition::set(all, new.of(generation));
     let namespace = object.namespace().unwrap_or_default();
     let reference = object.spec.repository.clone().unwrap_or_default();
     let repository_name = format!("{}/{}", reference.namespace_or(&namespace), reference.name);
-    condition::set(all, match &facts.repository {
-        Lookup::Found(_) => condition::REPOSITORY_FOUND.is_true(format!("Repository {repository_name} exists"), at.clone()),
+    set(match &facts.repository {
+        Lookup::Found(_) => condition::REPOSITORY_FOUND
+            .is_true(format!("Repository {repository_name} exists"), at.clone()),
         Lookup::Missing if reference.name.is_empty() => condition::REPOSITORY_FOUND
             .is_false("spec.repository is missing: name a Repository", at.clone()),
-        Lookup::Missing => condition::REPOSITORY_FOUND
-            .is_false(format!("Repository {repository_name} is not found: create it, or change spec.repository"), at.clone()),
+        Lookup::Missing => condition::REPOSITORY_FOUND.is_false(
+            format!(
+                "Repository {repository_name} is not found: create it, or change spec.repository"
+            ),
+            at.clone(),
+        ),
         Lookup::Unknown(why) => condition::REPOSITORY_FOUND.is_unknown(why, at.clone()),
     });
     let Lookup::Found(repository) = &facts.repository else { return Next::Missing };
@@ -109,7 +138,7 @@ fn conditions(
         repository.namespace().unwrap_or_default(),
         repository.spec.backend.storage_secret_name
     );
-    condition::set(all, match &facts.secret {
+    set( match &facts.secret {
         Lookup::Found(()) => condition::BACKEND_SECRET_FOUND.is_true(format!("Secret {secret_name} exists"), at.clone()),
         Lookup::Missing => condition::BACKEND_SECRET_FOUND.is_false(
             format!("Secret {secret_name} is not found: create it, or change spec.backend.storageSecretName of Repository {repository_name}"),
@@ -121,29 +150,22 @@ fn conditions(
         return Next::Missing;
     }
     if let Err(why) = validate(object, repository, facts, &namespace) {
-        condition::set(all, condition::VALIDATION_PASSED.is_false(why, at));
+        set(condition::VALIDATION_PASSED.is_false(why, at));
         return Next::Invalid;
     }
-    condition::set(
-        all,
-        condition::VALIDATION_PASSED.is_true("the spec can be executed", at.clone()),
-    );
+    set(condition::VALIDATION_PASSED.is_true("the spec can be executed", at.clone()));
     let target = object.spec.target.clone().unwrap_or_default().reference;
     let target_name = format!("{}/{}", target.namespace_or(&namespace), target.name);
-    condition::set(
-        all,
-        match &facts.target {
-            Lookup::Found(_) => condition::RESTORE_TARGET_FOUND
-                .is_true(format!("AppBinding {target_name} exists"), at),
-            Lookup::Missing => condition::RESTORE_TARGET_FOUND.is_false(
-                format!(
-                    "AppBinding {target_name} is not found: create it, or change spec.target.ref"
-                ),
-                at,
-            ),
-            Lookup::Unknown(why) => condition::RESTORE_TARGET_FOUND.is_unknown(why, at),
-        },
-    );
+    set(match &facts.target {
+        Lookup::Found(_) => {
+            condition::RESTORE_TARGET_FOUND.is_true(format!("AppBinding {target_name} exists"), at)
+        }
+        Lookup::Missing => condition::RESTORE_TARGET_FOUND.is_false(
+            format!("AppBinding {target_name} is not found: create it, or change spec.target.ref"),
+            at,
+        ),
+        Lookup::Unknown(why) => condition::RESTORE_TARGET_FOUND.is_unknown(why, at),
+    });
     if facts.target.found().is_some() { Next::Start } else { Next::Missing }
 }
 
@@ -172,7 +194,7 @@ fn validate(
 
 fn launch(
     object: &RestoreSession,
-    mut status: RestoreSessionStatus,
+    status: RestoreSessionStatus,
     repository: &Repository,
     preparation: &Preparation,
     now: DateTime<Utc>,
@@ -195,6 +217,8 @@ fn launch(
     let pod = spec.runtime_settings.as_ref().and_then(|settings| settings.pod.as_ref());
     let service_account =
         rbac::service_account(&namespace, account.clone(), owner.clone(), labels.clone(), pod);
+    let template = spec.interim_volume_template.as_ref();
+    let claim = template.map(|t| interim::claim(t, &namespace, &name, owner.clone()));
     let job = job::build(job::Parts {
         name: &job_name,
         namespace: &namespace,
@@ -203,10 +227,12 @@ fn launch(
         labels: labels.clone(),
         containers: preparation.containers.clone(),
         volumes: preparation.volumes.clone(),
+        claim: claim.as_ref(),
         settings: spec.runtime_settings.as_ref(),
         temp_dir: spec.temp_dir.as_ref(),
         service_account: account,
         image_pull_policy: &settings.image_pull_policy,
+        seconds: seconds_until(ends, now),
     });
     let home = repository.namespace().unwrap_or_default();
     let restore = choice.restore();
@@ -247,17 +273,30 @@ fn launch(
     let secret =
         SessionSecret { secret: secret(&namespace, &job_name, owner, labels), document, grant };
 
-    let ensured = condition::RESTORE_EXECUTOR_ENSURED
-        .is_true(format!("Job {job_name} was created"), from_clock(now));
-    condition::set(&mut status.conditions, ensured);
-    status.total_hosts = Some(1);
-    status.session_deadline.get_or_insert_with(|| from_clock(ends));
-    conclude(object, &mut status, now);
+    let status = started(object, status, ends, now);
     let mut actions: Vec<Action> = service_account
         .into_iter()
         .map(|account| Action::ApplyServiceAccount(Box::new(account)))
         .collect();
+    actions.extend(claim.map(|claim| Action::CreateClaim(Box::new(claim))));
     actions.push(Action::CreateSessionSecret(Box::new(secret)));
     actions.push(Action::CreateJob(Box::new(job)));
     Plan { actions, ..Plan::status(status, Requeue::At(ends)) }
+}
+
+/// The status of a restore whose Job exists.
+fn started(
+    object: &RestoreSession,
+    mut status: RestoreSessionStatus,
+    ends: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> RestoreSessionStatus {
+    let job = names::restore_job(&object.name_any(), 0);
+    let ensured = condition::RESTORE_EXECUTOR_ENSURED
+        .is_true(format!("Job {job} was created"), from_clock(now));
+    condition::set(&mut status.conditions, ensured);
+    status.total_hosts = Some(1);
+    status.session_deadline.get_or_insert_with(|| from_clock(ends));
+    conclude(object, &mut status, now);
+    status
 }

@@ -54,6 +54,7 @@ pub struct BackupBatchSpec {
     pub paused: bool,
     /// BackupSessions that are kept; 1 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub backup_history_limit: Option<i32>,
     /// Around all members.
     #[serde(default, skip_serializing_if = "Option::is_none")]

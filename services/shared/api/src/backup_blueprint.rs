@@ -1,4 +1,4 @@
-//! BackupBlueprint: a template for automatic backups. Stored and shown; not executed by this version.
+//! BackupBlueprint: a template for the backups of whatever AppBinding names it in an annotation.
 
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -50,6 +50,9 @@ pub struct BackupBlueprintSpec {
     /// Cron expression.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub schedule: String,
+    /// Time zone of the schedule; UTC when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
     /// How.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<TaskRef>,
@@ -69,6 +72,7 @@ pub struct BackupBlueprintSpec {
     pub hooks: Option<BackupHooks>,
     /// BackupSessions that are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub backup_history_limit: Option<i32>,
     /// Longest time of a session.
     #[serde(default, skip_serializing_if = "Option::is_none")]

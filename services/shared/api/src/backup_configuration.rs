@@ -42,9 +42,20 @@ pub struct BackupConfigurationSpec {
     /// Where to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<RepositoryRef>,
-    /// Cron expression.
+    /// Cron expression of five fields, or of six with seconds in front. `H` in a field picks a number by the invoker's
+    /// name, so that many do not start at once.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub schedule: String,
+    /// Time zone of the schedule, `Europe/Berlin`; UTC when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+    /// Who makes the sessions that are due: the orchestrator when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<Scheduler>,
+    /// How late a session may be made, in seconds, when it could not be made in time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub starting_deadline_seconds: Option<i64>,
     /// Takes no scheduled backups; sessions made by hand still run.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
@@ -70,6 +81,7 @@ pub struct BackupConfigurationSpec {
     pub retention_policy: RetentionPolicy,
     /// BackupSessions that are kept; 1 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub backup_history_limit: Option<i32>,
     /// Longest time of a session, `1h30m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,6 +89,16 @@ pub struct BackupConfigurationSpec {
     /// Tries failed sessions again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_config: Option<RetryConfig>,
+}
+
+/// Who makes the sessions that are due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheduler {
+    /// The orchestrator itself.
+    Orchestrator,
+    /// A CronJob of the namespace, for those who watch CronJobs.
+    Cronjob,
 }
 
 /// What the orchestrator made of it.

@@ -114,6 +114,16 @@ impl Kind {
         self.with(Status::Unknown, self.unknown, message, now)
     }
 
+    /// Its reason for a status.
+    #[must_use]
+    pub fn reason(self, status: Status) -> &'static str {
+        match status {
+            Status::True => self.ok,
+            Status::False => self.failed,
+            Status::Unknown => self.unknown,
+        }
+    }
+
     fn with(
         self,
         status: Status,
@@ -156,6 +166,15 @@ impl Kind {
     }
 }
 
+impl Condition {
+    /// The same, said of this generation of the spec.
+    #[must_use]
+    pub fn of(mut self, generation: Option<i64>) -> Self {
+        self.observed_generation = generation;
+        self
+    }
+}
+
 /// Sets `new` among `conditions`: nothing happens when only the time differs, else it replaces the one of its type in
 /// place, or is appended. The order is that of first appearance.
 pub fn set(conditions: &mut Vec<Condition>, new: Condition) {
@@ -171,6 +190,45 @@ pub fn set(conditions: &mut Vec<Condition>, new: Condition) {
         }
         None => conditions.push(new),
     }
+}
+
+/// Type of the condition that says whether an invoker or a Repository can be used; what `kubectl wait` waits for.
+pub const READY: &str = "Ready";
+/// Type of the condition that says how a session ended: `Unknown` until it has.
+pub const SUCCEEDED: &str = "Succeeded";
+
+/// What all conditions of an object add up to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// `Unknown` while nobody can say.
+    pub status: Status,
+    /// Why, in one CamelCase word.
+    pub reason: String,
+    /// Why, for people.
+    pub message: String,
+}
+
+/// Sets the condition that sums the others up, behind them all. As the conventions of Kubernetes have it, its time is that
+/// of the last change of its status, whatever the message says meanwhile.
+pub fn sum_up(
+    conditions: &mut Vec<Condition>,
+    kind: &str,
+    summary: Summary,
+    generation: Option<i64>,
+    now: Time,
+) {
+    let Summary { status, reason, message } = summary;
+    let at = conditions.iter().position(|condition| condition.kind == kind);
+    let old = at.map(|at| conditions.remove(at));
+    let since = old.filter(|old| old.status == status).map(|old| old.last_transition_time);
+    conditions.push(Condition {
+        kind: kind.to_owned(),
+        status,
+        reason,
+        message,
+        last_transition_time: since.unwrap_or(now),
+        observed_generation: generation,
+    });
 }
 
 #[cfg(test)]
@@ -193,5 +251,24 @@ mod tests {
         assert_eq!(conditions.len(), 2);
         assert_eq!(conditions[0].last_transition_time, at(4));
         assert!(REPOSITORY_FOUND.holds(&conditions));
+    }
+
+    #[test]
+    fn a_summary_is_last_and_keeps_the_time_of_its_status() {
+        let mut conditions = vec![];
+        let summary = |status, message: &str| Summary {
+            status,
+            reason: "Because".to_owned(),
+            message: message.to_owned(),
+        };
+        sum_up(&mut conditions, READY, summary(Status::False, "a"), Some(1), at(1));
+        set(&mut conditions, REPOSITORY_FOUND.is_true("found", at(2)));
+        sum_up(&mut conditions, READY, summary(Status::False, "b"), Some(2), at(2));
+        let last = conditions.last().unwrap();
+        assert_eq!((last.kind.as_str(), last.message.as_str()), ("Ready", "b"));
+        assert_eq!((&last.last_transition_time, last.observed_generation), (&at(1), Some(2)));
+        sum_up(&mut conditions, READY, summary(Status::True, ""), Some(2), at(3));
+        assert_eq!(conditions.last().unwrap().last_transition_time, at(3));
+        assert_eq!(conditions.len(), 2);
     }
 }

@@ -7,7 +7,7 @@ use kube::CustomResourceExt;
 
 use crate::{
     AppBinding, BackupBatch, BackupBlueprint, BackupConfiguration, BackupSession, Function,
-    Repository, RestoreBatch, RestoreSession, Task,
+    Repository, RestoreBatch, RestoreSession, Task, admission,
 };
 
 /// All of them, with the label that they carry in the original.
@@ -26,6 +26,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         Task::crd(),
     ];
     for crd in &mut crds {
+        admission::add_rules(crd);
         let labels = crd.metadata.labels.get_or_insert_default();
         labels.insert("app.kubernetes.io/name".to_owned(), "stash".to_owned());
         for schema in crd.spec.versions.iter_mut().filter_map(|v| v.schema.as_mut()) {

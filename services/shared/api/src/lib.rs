@@ -3,10 +3,12 @@
 //!
 //! Data, validation and naming only: no client, no async, no clock. Reading order: [`target`] and [`backend`] (what
 //! specs are made of), one module a kind, [`condition`] (what status says), [`names`] (what children are called),
-//! [`session`] (orchestrator to worker) and [`outcome`] (worker to orchestrator).
+//! [`session`] (orchestrator to worker) and [`outcome`] (worker to orchestrator), [`template`] (the `${VAR:=default}` of
+//! Tasks and blueprints).
 
 #![allow(clippy::duplicated_attributes, reason = "every printer column is an attribute of its own")]
 
+mod admission;
 pub mod app_binding;
 pub mod backend;
 pub mod backup_batch;
@@ -16,6 +18,7 @@ pub mod backup_session;
 pub mod condition;
 pub mod crds;
 pub mod duration;
+pub mod fields;
 pub mod function;
 pub mod hook;
 pub mod manifest;
@@ -31,6 +34,7 @@ pub mod session;
 pub mod size;
 pub mod target;
 pub mod task;
+pub mod template;
 pub mod time;
 
 pub use app_binding::AppBinding;

@@ -53,6 +53,16 @@ pub fn session(invoker: &str, instant: DateTime<Utc>) -> String {
     format!("{}{suffix}", cut(invoker, NAME_MAX - suffix.len()))
 }
 
+/// Another name for a session whose own is taken by a session of another invoker: two long names that are cut alike, or
+/// two kinds of invoker with one name. The same owner always gives the same name; the instant stays its suffix.
+#[must_use]
+pub fn distinct_session(name: &str, owner_uid: &str) -> String {
+    let (base, instant) = name.rsplit_once('-').unwrap_or((name, "0"));
+    let mark: String = owner_uid.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
+    let suffix = format!("-{}-{instant}", mark.to_lowercase());
+    format!("{}{suffix}", cut(base, NAME_MAX.saturating_sub(suffix.len())))
+}
+
 /// Name of the Job of a BackupSession.
 #[must_use]
 pub fn backup_job(session: &str, target: usize) -> String {
@@ -115,6 +125,8 @@ mod tests {
         let at = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
         assert_eq!(session("orders", at), "orders-1700000000");
         assert_eq!(session(&"x".repeat(80), at).len(), 63);
+        assert_eq!(distinct_session("orders-17", "0a1B-2c3d-4e"), "orders-0a1b2c3d-17");
+        assert_eq!(distinct_session(&session(&"x".repeat(80), at), "0a1b2c3d").len(), 63);
         assert_eq!(backup_job("orders-1.5", 0), "stash-backup-orders-1-5-0");
         let long = backup_job(&"y".repeat(70), 0);
         assert_eq!(long.len(), 63);

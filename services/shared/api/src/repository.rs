@@ -113,6 +113,9 @@ pub struct RepositoryStatus {
     /// Who uses it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub references: Vec<Reference>,
+    /// Whether it can be used, and why not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<crate::condition::Condition>,
 }
 
 /// An object that uses a Repository.

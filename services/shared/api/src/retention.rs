@@ -11,21 +11,27 @@ pub struct RetentionPolicy {
     pub name: String,
     /// The newest n.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub keep_last: Option<i64>,
     /// The newest of each of the last n hours that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub keep_hourly: Option<i64>,
     /// The same by day.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub keep_daily: Option<i64>,
     /// The same by ISO week.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub keep_weekly: Option<i64>,
     /// The same by month.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub keep_monthly: Option<i64>,
     /// The same by year.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub keep_yearly: Option<i64>,
     /// All with one of these tags.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -59,6 +65,7 @@ impl RetentionPolicy {
 pub struct RetryConfig {
     /// Further attempts.
     #[serde(default = "one")]
+    #[schemars(range(min = 0))]
     pub max_retry: i32,
     /// Time between two attempts, `5m`; at once when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

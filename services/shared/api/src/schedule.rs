@@ -1,12 +1,20 @@
-//! When a schedule fires: cron texts as Kubernetes reads them, in UTC, which is a controller's time zone. One reader for
-//! all who need it: the orchestrator, `coffer status`, and the CronJobs of `coffer up`.
+//! When a schedule fires: cron texts as Kubernetes reads them, in UTC, which is a controller's time zone, or in the zone
+//! that the user names; with a field for seconds in front where there are six. One reader for all who need it: the
+//! orchestrator, `coffer status`, and the CronJobs of `coffer up`.
 //!
-//! The fields are expanded here and only then given to the `cron` crate, whose own grammar is another one: it has a field
-//! for seconds, counts Sunday as 1, and takes the two day fields together where cron takes either. Pure: time comes in.
+//! The fields are expanded here and only then given to the `cron` crate, whose own grammar is another one: it counts
+//! Sunday as 1, and takes the two day fields together where cron takes either. Pure: time comes in.
 
-use std::{collections::BTreeSet, time::Duration};
+mod fields;
+mod zone;
+
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
+
+use fields::{DAY, Field, HOUR, MINUTE, MONTH, SECOND, WEEKDAY, is_star, list};
+use zone::Twice;
 
 /// A text that is no schedule.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -14,9 +22,9 @@ pub enum ParseError {
     /// There is none.
     #[error("the schedule is empty: write five fields, as in \"30 2 * * *\", or @daily")]
     Empty,
-    /// Not five fields.
+    /// Neither five fields nor six.
     #[error(
-        "schedule \"{text}\" has {found} fields, not five: minute hour day-of-month month day-of-week"
+        "schedule \"{text}\" has {found} fields, not five: minute hour day-of-month month day-of-week; or six, with the second in front"
     )]
     Fields {
         /// The schedule.
@@ -43,52 +51,72 @@ pub enum ParseError {
         /// Largest number.
         to: u32,
     },
+    /// A time zone that nobody knows.
+    #[error("timeZone \"{0}\" is none: use a name of the IANA database, such as Europe/Berlin")]
+    Zone(String),
+    /// The zone belongs into a field of its own.
+    #[error("schedule \"{0}\" names a time zone: use spec.timeZone for that")]
+    ZoneInText(String),
     /// A day that no calendar has.
     #[error("schedule \"{0}\" never fires: no month has such a day")]
     Never(String),
 }
 
-/// When something is due.
+/// A schedule as it is written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Written<'a> {
+    /// `spec.schedule`.
+    pub text: &'a str,
+    /// `spec.timeZone`; UTC when absent.
+    pub time_zone: Option<&'a str>,
+    /// Namespace and name of the invoker, from which `H` picks its numbers.
+    pub seed: &'a str,
+}
+
+/// When sessions are due.
 #[derive(Clone, Debug)]
-pub struct Schedule(Kind);
+pub struct Schedule {
+    kind: Kind,
+    zone: Tz,
+    cron_job: Option<String>,
+}
 
 #[derive(Clone, Debug)]
 enum Kind {
     /// Due when any of them is: two, when both day fields are restricted.
-    Cron(Vec<cron::Schedule>),
+    Cron(Vec<cron::Schedule>, Twice),
     /// Every so many seconds, counted from 1970 so that a restart does not shift them.
     Every(i64),
 }
 
-struct Field {
-    name: &'static str,
-    from: u32,
-    to: u32,
-    words: &'static [&'static str],
+/// What a schedule says about a span of time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Due {
+    /// The instant that a session is to be made for.
+    pub now: Option<DateTime<Utc>>,
+    /// The first and the last of those that none is made for.
+    pub missed: Option<(DateTime<Utc>, DateTime<Utc>)>,
+    /// How many those are, as far as they were counted.
+    pub missed_count: usize,
 }
 
-/// How far back to look at first for the latest firing.
-const LATELY: [TimeDelta; 3] = [TimeDelta::hours(1), TimeDelta::days(1), TimeDelta::days(30)];
-
-const MONTHS: &[&str] =
-    &["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
-const DAYS: &[&str] = &["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
-const FIELDS: [Field; 5] = [
-    Field { name: "minute", from: 0, to: 59, words: &[] },
-    Field { name: "hour", from: 0, to: 23, words: &[] },
-    Field { name: "day of month", from: 1, to: 31, words: &[] },
-    Field { name: "month", from: 1, to: 12, words: MONTHS },
-    // 7 is Sunday, as 0 is.
-    Field { name: "day of week", from: 0, to: 7, words: DAYS },
-];
+impl Due {
+    /// Where counting ends.
+    pub const COUNTED: usize = 1000;
+}
 
 impl Schedule {
-    /// Reads a cron text: five fields or an `@` word.
+    /// Reads a cron text of five or six fields, or an `@` word.
     ///
     /// # Errors
     /// Says which part is wrong.
-    pub fn parse(text: &str) -> Result<Self, ParseError> {
+    pub fn parse(written: Written<'_>) -> Result<Self, ParseError> {
+        let Written { text, time_zone, seed } = written;
         let text = text.trim();
+        let zone = match time_zone.filter(|zone| !zone.is_empty()) {
+            Some(zone) => zone.parse().map_err(|_| ParseError::Zone(zone.to_owned()))?,
+            None => Tz::UTC,
+        };
         let fields = match text {
             "" => return Err(ParseError::Empty),
             "@hourly" => "0 * * * *",
@@ -96,45 +124,91 @@ impl Schedule {
             "@weekly" => "0 0 * * 0",
             "@monthly" => "0 0 1 * *",
             "@yearly" | "@annually" => "0 0 1 1 *",
+            _ if text.starts_with("TZ=") || text.starts_with("CRON_TZ=") => {
+                return Err(ParseError::ZoneInText(text.to_owned()));
+            }
             _ => match text.strip_prefix('@') {
-                Some(word) => return every(text, word),
+                Some(word) => {
+                    let cron_job = Some(text.to_owned());
+                    return Ok(Self { kind: every(text, word)?, zone, cron_job });
+                }
                 None => text,
             },
         };
         let parts: Vec<&str> = fields.split_whitespace().collect();
-        let [minute, hour, day, month, weekday] = parts.as_slice() else {
-            return Err(ParseError::Fields { text: text.to_owned(), found: parts.len() });
+        let (second, [minute, hour, day, month, weekday]) = match parts.as_slice() {
+            [second, rest @ ..] if rest.len() == 5 => {
+                (*second, [rest[0], rest[1], rest[2], rest[3], rest[4]])
+            }
+            rest if rest.len() == 5 => ("0", [rest[0], rest[1], rest[2], rest[3], rest[4]]),
+            _ => return Err(ParseError::Fields { text: text.to_owned(), found: parts.len() }),
         };
-        let [minutes, hours, days, months, weekdays] = [
-            expand(text, minute, &FIELDS[0])?,
-            expand(text, hour, &FIELDS[1])?,
-            expand(text, day, &FIELDS[2])?,
-            expand(text, month, &FIELDS[3])?,
-            // The crate counts from Sunday = 1.
-            expand(text, weekday, &FIELDS[4])?.into_iter().map(|d| d % 7 + 1).collect(),
-        ];
+        let expand = |part: &str, field: &Field| {
+            field.expand(part, seed).map_err(|part| ParseError::Field {
+                text: text.to_owned(),
+                part,
+                field: field.name,
+                from: field.from,
+                to: field.to,
+            })
+        };
+        let seconds = list(&expand(second, &SECOND)?);
+        let minutes = list(&expand(minute, &MINUTE)?);
+        let hours = list(&expand(hour, &HOUR)?);
+        let days = list(&expand(day, &DAY)?);
+        let months = list(&expand(month, &MONTH)?);
+        // The crate counts from Sunday = 1.
+        let weekdays = expand(weekday, &WEEKDAY)?.into_iter().map(|day| day % 7 + 1).collect();
+        let weekdays = list(&weekdays);
         let build = |days: &str, weekdays: &str| {
-            let (minutes, hours, months) = (list(&minutes), list(&hours), list(&months));
             let cron: Result<cron::Schedule, _> =
-                format!("0 {minutes} {hours} {days} {months} {weekdays}").parse();
+                format!("{seconds} {minutes} {hours} {days} {months} {weekdays}").parse();
             cron.map_err(|_| ParseError::Never(text.to_owned()))
         };
         let schedules = match (is_star(day), is_star(weekday)) {
-            (_, true) => vec![build(&list(&days), "*")?],
-            (true, false) => vec![build("*", &list(&weekdays))?],
-            (false, false) => vec![build(&list(&days), "*")?, build("*", &list(&weekdays))?],
+            (_, true) => vec![build(&days, "*")?],
+            (true, false) => vec![build("*", &weekdays)?],
+            (false, false) => vec![build(&days, "*")?, build("*", &weekdays)?],
         };
         if schedules.iter().all(|s| s.after(&DateTime::UNIX_EPOCH).next().is_none()) {
             return Err(ParseError::Never(text.to_owned()));
         }
-        Ok(Self(Kind::Cron(schedules)))
+        let twice = if hour.starts_with('*') { Twice::Both } else { Twice::First };
+        // As it was written, but for `H`, which Kubernetes does not know.
+        let plain = |part: &str, numbers: &str| {
+            if part.contains('H') { numbers.to_owned() } else { part.to_owned() }
+        };
+        let weekday = expand(weekday, &WEEKDAY).map(|days| plain(weekday, &list(&days)))?;
+        let fields = [
+            plain(minute, &minutes),
+            plain(hour, &hours),
+            plain(day, &days),
+            plain(month, &months),
+            weekday,
+        ];
+        let cron_job = (seconds == "0").then(|| fields.join(" "));
+        Ok(Self { kind: Kind::Cron(schedules, twice), zone, cron_job })
+    }
+
+    /// As the schedule of a CronJob; none when it needs a field for seconds.
+    #[must_use]
+    pub fn cron_job(&self) -> Option<&str> {
+        self.cron_job.as_deref()
+    }
+
+    /// The zone that it is read in.
+    #[must_use]
+    pub fn zone(&self) -> &'static str {
+        self.zone.name()
     }
 
     /// The first instant later than `after`.
     #[must_use]
     pub fn next(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        match &self.0 {
-            Kind::Cron(any) => any.iter().filter_map(|s| s.after(&after).next()).min(),
+        match &self.kind {
+            Kind::Cron(any, twice) => {
+                any.iter().filter_map(|cron| zone::next(cron, self.zone, *twice, after)).min()
+            }
             Kind::Every(seconds) => {
                 let next = (after.timestamp().div_euclid(*seconds) + 1).checked_mul(*seconds)?;
                 DateTime::from_timestamp(next, 0)
@@ -142,101 +216,68 @@ impl Schedule {
         }
     }
 
-    /// The latest instant in `(since, now]` that is at most `deadline` old. What was missed before it is not made up for:
-    /// one backup now is worth as much as three.
+    /// Whether it is due at just this instant.
     #[must_use]
-    pub fn due(
-        &self,
-        since: DateTime<Utc>,
-        now: DateTime<Utc>,
-        deadline: Duration,
-    ) -> Option<DateTime<Utc>> {
+    pub fn fires_at(&self, instant: DateTime<Utc>) -> bool {
+        self.next(instant - TimeDelta::seconds(1)) == Some(instant)
+    }
+
+    /// What was due in `(since, now]`: the latest instant that is at most `deadline` old, and what was missed. That is not
+    /// made up for: one backup now is worth as much as three.
+    #[must_use]
+    pub fn due(&self, since: DateTime<Utc>, now: DateTime<Utc>, deadline: Duration) -> Due {
         let deadline = TimeDelta::from_std(deadline).unwrap_or(TimeDelta::MAX);
         // One second earlier, since `next` is strictly later and an instant exactly at the deadline counts.
         let horizon = now
             .checked_sub_signed(deadline)
             .and_then(|h| h.checked_sub_signed(TimeDelta::seconds(1)))
             .unwrap_or(DateTime::UNIX_EPOCH);
-        let earliest = since.max(horizon);
-        // From the end: what fires often has fired lately, and a year of its minutes is not walked through.
-        let recent = LATELY.iter().filter_map(|lately| now.checked_sub_signed(*lately));
-        let starts = recent.filter(|start| *start > earliest).chain([earliest]);
-        let mut due = starts.map(|start| self.last_of(start, now));
-        due.find_map(|latest| latest)
+        let mut due = Due::default();
+        let mut all = self.until(since, now);
+        let Some(first) = all.next() else { return due };
+        // What is counted is bounded, and so is what may still be made.
+        let counted = 1 + all.take(Due::COUNTED).count();
+        due.now = self.latest(since.max(horizon), now);
+        due.missed_count = counted - usize::from(due.now.is_some());
+        if due.missed_count > 0 {
+            let last = match due.now {
+                Some(made) => self.latest(first, made - TimeDelta::seconds(1)),
+                None => self.latest(first, now),
+            };
+            due.missed = Some((first, last.unwrap_or(first)));
+        }
+        due
     }
 
-    /// The last instant in `(after, until]`.
-    fn last_of(&self, after: DateTime<Utc>, until: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let first = self.next(after);
-        std::iter::successors(first, |at| self.next(*at)).take_while(|at| *at <= until).last()
+    /// The last instant in `(after, now]`. What runs often is looked for near the end, so that not every second of a day
+    /// is walked through.
+    fn latest(&self, after: DateTime<Utc>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        for reach in [TimeDelta::minutes(1), TimeDelta::hours(1), TimeDelta::days(1)] {
+            let found = self.until(after.max(now - reach), now).last();
+            if found.is_some() {
+                return found;
+            }
+        }
+        self.until(after, now).last()
+    }
+
+    fn until(
+        &self,
+        since: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> impl Iterator<Item = DateTime<Utc>> {
+        let next = move |at: &DateTime<Utc>| self.next(*at).filter(|next| *next <= now);
+        std::iter::successors(next(&since), next)
     }
 }
 
-fn every(text: &str, word: &str) -> Result<Schedule, ParseError> {
+fn every(text: &str, word: &str) -> Result<Kind, ParseError> {
     let error = || ParseError::Word(text.to_owned());
     let span = word.strip_prefix("every ").ok_or_else(error)?;
     let span = crate::duration::parse(span).map_err(|_| error())?;
     match i64::try_from(span.as_secs()) {
-        Ok(seconds) if seconds > 0 => Ok(Schedule(Kind::Every(seconds))),
+        Ok(seconds) if seconds > 0 => Ok(Kind::Every(seconds)),
         Ok(_) | Err(_) => Err(error()),
-    }
-}
-
-/// True when a day field leaves the choice of days to the other one. A step restricts, so `*/2` does not.
-fn is_star(field: &str) -> bool {
-    field.split(',').any(|part| matches!(part, "*" | "?" | "*/1"))
-}
-
-fn list(numbers: &BTreeSet<u32>) -> String {
-    let numbers: Vec<String> = numbers.iter().map(u32::to_string).collect();
-    numbers.join(",")
-}
-
-/// Every number that a field stands for.
-fn expand(text: &str, field: &str, is: &Field) -> Result<BTreeSet<u32>, ParseError> {
-    let mut numbers = BTreeSet::new();
-    for part in field.split(',') {
-        let error = || ParseError::Field {
-            text: text.to_owned(),
-            part: part.to_owned(),
-            field: is.name,
-            from: is.from,
-            to: is.to,
-        };
-        let (range, step) = match part.split_once('/') {
-            Some((range, step)) => (range, Some(step.parse().map_err(|_| error())?)),
-            None => (part, None),
-        };
-        let (first, last) = match range {
-            "*" | "?" => (is.from, is.to),
-            _ => match range.split_once('-') {
-                Some((first, last)) => {
-                    (is.number(first).ok_or_else(error)?, is.number(last).ok_or_else(error)?)
-                }
-                None => {
-                    let first = is.number(range).ok_or_else(error)?;
-                    // `5/15` runs to the end.
-                    (first, if step.is_some() { is.to } else { first })
-                }
-            },
-        };
-        let step: u32 = step.unwrap_or(1);
-        if step == 0 || first > last {
-            return Err(error());
-        }
-        numbers.extend((first..=last).step_by(usize::try_from(step).unwrap_or(usize::MAX)));
-    }
-    Ok(numbers)
-}
-
-impl Field {
-    fn number(&self, text: &str) -> Option<u32> {
-        let word = self.words.iter().position(|word| word.eq_ignore_ascii_case(text));
-        let number = match word {
-            Some(position) => u32::try_from(position).ok()? + self.from,
-            None => text.parse().ok()?,
-        };
-        (self.from..=self.to).contains(&number).then_some(number)
     }
 }
 

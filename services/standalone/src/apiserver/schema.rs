@@ -6,7 +6,7 @@
 //! their schema in the CRD. Built-in kinds take theirs from `k8s-openapi`, which lacks the merge
 //! rules; `merge_rules` adds them from a table.
 //!
-//! CEL rules (`x-kubernetes-validations`) are not evaluated.
+//! A node's CEL rules are those of [`rule`].
 
 mod builtin;
 mod compile;
@@ -15,6 +15,7 @@ mod format;
 mod merge_rules;
 mod node;
 mod prune;
+mod rule;
 #[cfg(test)]
 mod tests;
 mod validate;

@@ -6,7 +6,7 @@ use coffer_api::{
     BackupConfiguration, BackupSession, Repository,
     backup_session::SessionPhase,
     condition::{BACKUP_DISRUPTED, BACKUP_SKIPPED, Condition, DEADLINE_EXCEEDED, Status},
-    schedule::Schedule,
+    schedule::{Schedule, Written},
     time::to_clock,
 };
 use kube::ResourceExt;
@@ -123,7 +123,10 @@ fn row(facts: &Facts, configuration: &BackupConfiguration, now: DateTime<Utc>) -
     let last_success =
         of_session.and_then(|session| created(session)).or_else(|| of_repository.map(to_clock));
 
-    let schedule = Schedule::parse(&spec.schedule).ok().filter(|_| !spec.paused);
+    let seed = format!("{}/{}", configuration.namespace().unwrap_or_default(), configuration.name_any());
+    let time_zone = spec.time_zone.as_deref();
+    let written = Written { text: &spec.schedule, time_zone, seed: &seed };
+    let schedule = Schedule::parse(written).ok().filter(|_| !spec.paused);
     let next_run = schedule.and_then(|schedule| schedule.next(now));
     let next_age = match (spec.paused, next_run) {
         (true, _) => "paused".to_owned(),

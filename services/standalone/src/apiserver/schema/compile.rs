@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use super::{
     builtin,
     node::{Additional, Bound, ListKind, Rules, Strategy, Structural, Type},
+    rule::Rule,
 };
 
 /// Why a schema is not usable.
@@ -185,6 +186,7 @@ impl Compiler {
             any_of,
             all_of,
             not,
+            cel: Rule::compile_all(map).map_err(|reason| error(path, &reason))?,
         })
     }
 }

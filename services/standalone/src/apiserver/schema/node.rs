@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use regex::Regex;
 use serde_json::{Number, Value};
 
+use super::rule::Rule;
+
 /// The JSON type that a node demands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Type {
@@ -78,6 +80,8 @@ pub(crate) struct Rules {
     pub(crate) any_of: Vec<Structural>,
     pub(crate) all_of: Vec<Structural>,
     pub(crate) not: Option<Box<Structural>>,
+    /// In CEL.
+    pub(crate) cel: Vec<Rule>,
 }
 
 /// The compiled schema of a field, with everything below it.

@@ -12,7 +12,44 @@ fn schema(spec: Value) -> Structural {
 fn faults(spec: Value, value: Value) -> Vec<String> {
     let object =
         json!({"apiVersion": "a/v1", "kind": "A", "metadata": {"name": "x"}, "spec": value});
-    schema(spec).validate(&object).iter().map(ToString::to_string).collect()
+    schema(spec).validate(None, &object).iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn cel_rules_are_about_values_and_about_changes() {
+    let schema = Structural::compile(&json!({"type": "object", "properties": {"spec": {
+        "type": "object",
+        "properties": {"a": {"type": "string"}, "n": {"type": "integer"}, "list": {"type": "array", "items": {"type": "string"}}},
+        "x-kubernetes-validations": [
+            {"rule": "!has(self.n) || self.n >= 2", "message": "n must be 2 or more"},
+            {"rule": "[has(self.a), has(self.n)].filter(x, x).size() == 1"},
+            {"rule": "self == oldSelf", "message": "it cannot be changed"}]}}}))
+    .unwrap();
+    let object = |spec: Value| json!({"metadata": {"name": "x"}, "spec": spec});
+    let faults = |old: Option<Value>, new: Value| {
+        let faults = schema.validate(old.map(object).as_ref(), &object(new));
+        faults.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(faults(None, json!({"a": "x"})), [""; 0]);
+    assert_eq!(faults(None, json!({"n": 2, "list": ["b"]})), [""; 0]);
+    assert_eq!(
+        faults(None, json!({"n": 1})),
+        [r#"spec: Invalid value: "object": n must be 2 or more"#]
+    );
+    assert_eq!(
+        faults(None, json!({})),
+        [
+            r#"spec: Invalid value: "object": failed rule: [has(self.a), has(self.n)].filter(x, x).size() == 1"#
+        ]
+    );
+    assert_eq!(faults(Some(json!({"a": "x"})), json!({"a": "x"})), [""; 0]);
+    assert_eq!(
+        faults(Some(json!({"a": "x"})), json!({"a": "y"})),
+        [r#"spec: Invalid value: "object": it cannot be changed"#]
+    );
+    let broken = json!({"type": "object", "x-kubernetes-validations": [{"rule": "self ="}]});
+    let error = Structural::compile(&broken).unwrap_err().to_string();
+    assert!(error.contains("rule \"self =\""), "{error}");
 }
 
 #[test]
@@ -109,7 +146,8 @@ fn faults_read_as_those_of_kubernetes() {
 
 #[test]
 fn a_status_names_object_and_causes() {
-    let errors = schema(json!({"a": {"type": "string"}})).validate(&json!({"spec": {"a": 1}}));
+    let errors =
+        schema(json!({"a": {"type": "string"}})).validate(None, &json!({"spec": {"a": 1}}));
     let status = invalid_status("stash.appscode.com", "BackupConfiguration", "bad", &errors);
     assert_eq!(
         status["message"],
@@ -177,7 +215,7 @@ fn built_in_kinds_are_known() {
         object.pointer("/spec/template/spec/containers/0/ports/0/protocol"),
         Some(&json!("TCP"))
     );
-    assert_eq!(schema.validate(&object), []);
+    assert_eq!(schema.validate(None, &object), []);
     let unknown =
         kube::core::GroupVersionKind::gvk("stash.appscode.com", "v1beta1", "BackupSession");
     assert!(Structural::builtin(&unknown).is_none());

@@ -10,14 +10,14 @@ use super::{
 };
 
 impl Structural {
-    /// Checks the object; the answer is empty when it is valid.
-    pub fn validate(&self, object: &Value) -> Vec<FieldError> {
+    /// Checks the object, and what changed if it was another one before; the answer is empty when it is valid.
+    pub fn validate(&self, old: Option<&Value>, object: &Value) -> Vec<FieldError> {
         let mut errors = Vec::new();
-        self.check(object, "", &mut errors);
+        self.check(object, old, "", &mut errors);
         errors
     }
 
-    fn check(&self, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    fn check(&self, value: &Value, old: Option<&Value>, path: &str, errors: &mut Vec<FieldError>) {
         if value.is_null() && self.nullable {
             return;
         }
@@ -34,10 +34,11 @@ impl Structural {
             Value::String(text) => self.check_text(value, text, path, errors),
             Value::Number(number) => self.check_number(value, number, path, errors),
             Value::Array(list) => self.check_list(value, list, path, errors),
-            Value::Object(map) => self.check_map(value, map, path, errors),
+            Value::Object(map) => self.check_map(value, map, old, path, errors),
             Value::Null | Value::Bool(_) => {}
         }
         self.check_combinations(value, path, errors);
+        errors.extend(self.rules.cel.iter().filter_map(|rule| rule.check(value, old, path)));
     }
 
     /// The wanted type, when the value has another.
@@ -125,7 +126,7 @@ impl Structural {
         }
         if let Some(items) = &self.items {
             for (index, item) in list.iter().enumerate() {
-                items.check(item, &format!("{path}[{index}]"), errors);
+                items.check(item, None, &format!("{path}[{index}]"), errors);
             }
         }
         let identities: Vec<Value> = match &self.list {
@@ -156,6 +157,7 @@ impl Structural {
         &self,
         value: &Value,
         map: &Map<String, Value>,
+        old: Option<&Value>,
         path: &str,
         errors: &mut Vec<FieldError>,
     ) {
@@ -175,7 +177,8 @@ impl Structural {
         }
         for (name, member) in map {
             if let Some(schema) = self.member(name) {
-                schema.check(member, &join(path, name), errors);
+                let old = old.and_then(|old| old.get(name));
+                schema.check(member, old, &join(path, name), errors);
             }
         }
     }
@@ -184,7 +187,7 @@ impl Structural {
         let rules = &self.rules;
         let attempt = |branch: &Self| {
             let mut found = Vec::new();
-            branch.check(value, path, &mut found);
+            branch.check(value, None, path, &mut found);
             found
         };
         if !rules.all_of.is_empty() {

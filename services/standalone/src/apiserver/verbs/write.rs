@@ -188,7 +188,7 @@ pub(super) fn validate(call: &Call<'_>, old: Option<&Value>, new: &Value) -> Res
         Rules::Builtin(_) if *kind.resource == *crd::RESOURCE => crd::check(old, new),
         Rules::Builtin(_) => builtin::check(kind, old, new),
         Rules::Custom => {
-            call.version.schema.as_ref().map(|schema| schema.validate(new)).unwrap_or_default()
+            call.version.schema.as_ref().map(|schema| schema.validate(old, new)).unwrap_or_default()
         }
     });
     if errors.0.is_empty() {

@@ -1,0 +1,160 @@
+//! The [`Queue`] as all reconcilers share it, and the calls that wake whoever is let through.
+//!
+//! It is no state of its own: who has a Job is in the status of the sessions, from which it is filled at the start and
+//! corrected by every pass.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use chrono::{DateTime, Utc};
+use coffer_api::{
+    BackupConfiguration, BackupSession, RestoreSession, target::RepositoryRef, time::to_clock,
+};
+use futures::Stream;
+use kube::{Api, Resource, ResourceExt, api::ListParams, runtime::reflector::ObjectRef};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::{
+    backup_session,
+    context::Context,
+    context::Error,
+    queue::{Kind, Limits, Queue, Repository, Session, Turn},
+    restore_session,
+};
+
+/// Clones are the same queue.
+#[derive(Clone)]
+pub struct Turns(Arc<Shared>);
+
+struct Shared {
+    queue: Mutex<Queue>,
+    /// Let through and not woken yet; at most all who wait.
+    due: Mutex<BTreeSet<Session>>,
+    backups: Notify,
+    restores: Notify,
+}
+
+impl Turns {
+    /// Nobody has a Job yet.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self(Arc::new(Shared {
+            queue: Mutex::new(Queue::new(limits)),
+            due: Mutex::default(),
+            backups: Notify::new(),
+            restores: Notify::new(),
+        }))
+    }
+
+    /// May this session have its Job now?
+    pub fn ask<K: Resource<DynamicType = ()>>(
+        &self,
+        kind: Kind,
+        object: &K,
+        repository: Repository,
+        now: DateTime<Utc>,
+    ) -> Turn {
+        let created = object.meta().creation_timestamp.as_ref().map_or(now, to_clock);
+        self.0.queue.lock().ask(session(kind, object), created, repository)
+    }
+
+    /// It has its Job.
+    pub fn hold<K: Resource<DynamicType = ()>>(
+        &self,
+        kind: Kind,
+        object: &K,
+        repository: Repository,
+    ) {
+        self.0.queue.lock().hold(session(kind, object), repository);
+    }
+
+    /// It has no Job, and wants none.
+    pub fn leave<K: Resource<DynamicType = ()>>(&self, kind: Kind, object: &K) {
+        self.forget(kind, &object.namespace().unwrap_or_default(), &object.name_any());
+    }
+
+    /// The same for one that is gone.
+    pub fn forget(&self, kind: Kind, namespace: &str, name: &str) {
+        let gone = Session { kind, namespace: namespace.to_owned(), name: name.to_owned() };
+        let next = self.0.queue.lock().leave(&gone);
+        if next.is_empty() {
+            return;
+        }
+        self.0.due.lock().extend(next);
+        self.0.backups.notify_one();
+        self.0.restores.notify_one();
+    }
+
+    /// Yields the sessions of a kind that are let through. For one reader.
+    pub fn woken<K>(&self, kind: Kind) -> impl Stream<Item = ObjectRef<K>> + Send + use<K>
+    where
+        K: Resource<DynamicType = ()> + 'static,
+    {
+        futures::stream::unfold(self.clone(), move |turns| async move {
+            let Session { kind: _, namespace, name } = turns.next(kind).await;
+            Some((ObjectRef::new(&name).within(&namespace), turns))
+        })
+    }
+
+    async fn next(&self, kind: Kind) -> Session {
+        let called = match kind {
+            Kind::Backup => &self.0.backups,
+            Kind::Restore => &self.0.restores,
+        };
+        loop {
+            {
+                let mut due = self.0.due.lock();
+                if let Some(session) = due.iter().find(|session| session.kind == kind).cloned() {
+                    due.remove(&session);
+                    return session;
+                }
+            }
+            called.notified().await;
+        }
+    }
+}
+
+fn session<K: Resource<DynamicType = ()>>(kind: Kind, object: &K) -> Session {
+    Session { kind, namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
+}
+
+/// A reference to a Repository, made out in full.
+#[must_use]
+pub fn repository(reference: Option<&RepositoryRef>, namespace: &str) -> Repository {
+    let reference = reference.cloned().unwrap_or_default();
+    (reference.namespace_or(namespace).to_owned(), reference.name)
+}
+
+/// Counts the Jobs that there are, before anybody asks for another one.
+///
+/// # Errors
+/// When the sessions cannot be listed.
+pub async fn load(ctx: &Context) -> Result<(), Error> {
+    let all = ListParams::default();
+    let configs: Api<BackupConfiguration> = Api::all(ctx.client.clone());
+    let configs =
+        configs.list(&all).await.map_err(Error::cluster("list the BackupConfigurations"))?;
+    let backups: Api<BackupSession> = Api::all(ctx.client.clone());
+    let backups = backups.list(&all).await.map_err(Error::cluster("list the BackupSessions"))?;
+    for object in &backups.items {
+        if backup_session::decide::stage(object) == backup_session::decide::Stage::Started {
+            let namespace = object.namespace().unwrap_or_default();
+            let config = configs.items.iter().find(|config| {
+                config.name_any() == object.spec.invoker.name
+                    && config.namespace().as_deref() == Some(namespace.as_str())
+            });
+            let reference = config.and_then(|config| config.spec.repository.as_ref());
+            ctx.turns.hold(Kind::Backup, object, repository(reference, &namespace));
+        }
+    }
+    let restores: Api<RestoreSession> = Api::all(ctx.client.clone());
+    let restores = restores.list(&all).await.map_err(Error::cluster("list the RestoreSessions"))?;
+    for object in &restores.items {
+        if restore_session::decide::stage(object) == restore_session::decide::Stage::Started {
+            let namespace = object.namespace().unwrap_or_default();
+            let at = repository(object.spec.repository.as_ref(), &namespace);
+            ctx.turns.hold(Kind::Restore, object, at);
+        }
+    }
+    Ok(())
+}
