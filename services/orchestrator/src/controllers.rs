@@ -15,7 +15,6 @@ use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::{
     Api, Resource, ResourceExt,
-    core::DynamicObject,
     runtime::{
         Config, Controller,
         controller::{self, Action},
@@ -226,34 +225,34 @@ async fn load(ctx: &Context) {
     }
 }
 
-fn nothing_left<'a>(_: &'a Context, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<(), Error>> {
+fn nothing_left(_: Arc<Context>, _: String, _: String) -> BoxFuture<'static, Result<(), Error>> {
     std::future::ready(Ok(())).boxed()
 }
 
-fn backup_left<'a>(
-    ctx: &'a Context,
-    ns: &'a str,
-    name: &'a str,
-) -> BoxFuture<'a, Result<(), Error>> {
-    ctx.turns.forget(Kind::Backup, ns, name);
+fn backup_left(
+    ctx: Arc<Context>,
+    ns: String,
+    name: String,
+) -> BoxFuture<'static, Result<(), Error>> {
+    ctx.turns.forget(Kind::Backup, &ns, &name);
     std::future::ready(Ok(())).boxed()
 }
 
-fn restore_left<'a>(
-    ctx: &'a Context,
-    ns: &'a str,
-    name: &'a str,
-) -> BoxFuture<'a, Result<(), Error>> {
-    ctx.turns.forget(Kind::Restore, ns, name);
+fn restore_left(
+    ctx: Arc<Context>,
+    ns: String,
+    name: String,
+) -> BoxFuture<'static, Result<(), Error>> {
+    ctx.turns.forget(Kind::Restore, &ns, &name);
     std::future::ready(Ok(())).boxed()
 }
 
-fn binding_left<'a>(
-    ctx: &'a Context,
-    ns: &'a str,
-    name: &'a str,
-) -> BoxFuture<'a, Result<(), Error>> {
-    auto_backup::gone(ctx, ns, name).boxed()
+fn binding_left(
+    ctx: Arc<Context>,
+    ns: String,
+    name: String,
+) -> BoxFuture<'static, Result<(), Error>> {
+    async move { auto_backup::gone(&ctx, &ns, &name).await }.boxed()
 }
 
 fn kind_controller<K>(ctx: &Context) -> Controller<K>
@@ -269,7 +268,7 @@ fn alarm<K: Resource<DynamicType = ()> + 'static>(ctx: &Context) -> Alarm<Object
 }
 
 /// What is left to do for an object that is gone.
-type Gone = for<'a> fn(&'a Context, &'a str, &'a str) -> BoxFuture<'a, Result<(), Error>>;
+type Gone = fn(Arc<Context>, String, String) -> BoxFuture<'static, Result<(), Error>>;
 type Pass<K> = for<'a> fn(&'a Context, &'a K) -> BoxFuture<'a, Result<Requeue, Error>>;
 
 /// What every pass of a kind shares.
@@ -299,44 +298,33 @@ async fn drive<K>(
         }
     };
     let driver = Arc::new(Driver { kind, ctx: ctx.clone(), alarm: alarm.clone(), pass });
-    let cleaner = ctx.clone();
     let passes = controller
         .reconcile_on(alarm.rings())
         .graceful_shutdown_on(runtime.shutdown.token().cancelled_owned())
-        .run(one_pass, failed, driver)
-        .for_each(move |result| {
-            // A pass that failed was logged where it failed.
-            let left = match result {
+        .run(one_pass, failed, driver);
+    let passing = async {
+        let mut passes = std::pin::pin!(passes);
+        while let Some(result) = passes.next().await {
+            match result {
                 Err(controller::Error::QueueError(error)) => {
                     let error = coffer_runtime::fault::chain(&error);
                     tracing::warn!(kind, error, "a watch broke and is restarted");
-                    None
                 }
-                Err(controller::Error::ObjectNotFound(object)) => Some(*object),
-                Ok(_) | Err(_) => None,
-            };
-            clean_up(kind, cleaner.clone(), gone, left)
-        });
-    let stopped = runtime.shutdown.token();
-    futures::future::join(passes, stopped.run_until_cancelled(ready)).await;
-}
-
-/// What is done for an object that is not there any more, if it is one.
-fn clean_up(
-    kind: &'static str,
-    ctx: Arc<Context>,
-    gone: Gone,
-    object: Option<ObjectRef<DynamicObject>>,
-) -> BoxFuture<'static, ()> {
-    async move {
-        let Some(object) = object else { return };
-        let namespace = object.namespace.unwrap_or_default();
-        if let Err(error) = gone(&ctx, &namespace, &object.name).await {
-            let (name, error) = (&object.name, error.describe());
-            tracing::warn!(kind, namespace, name, error, "clean up after a deletion");
+                Err(controller::Error::ObjectNotFound(object)) => {
+                    let namespace = object.namespace.clone().unwrap_or_default();
+                    let name = object.name.clone();
+                    if let Err(error) = gone(ctx.clone(), namespace.clone(), name.clone()).await {
+                        let error = error.describe();
+                        tracing::warn!(kind, namespace, name, error, "clean up after a deletion");
+                    }
+                }
+                // A pass that failed was logged where it failed.
+                Ok(_) | Err(_) => {}
+            }
         }
-    }
-    .boxed()
+    };
+    let stopped = runtime.shutdown.token();
+    futures::future::join(passing, stopped.run_until_cancelled(ready)).await;
 }
 
 async fn one_pass<K>(object: Arc<K>, driver: Arc<Driver<K>>) -> Result<Action, Error>
