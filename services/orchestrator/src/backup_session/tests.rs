@@ -219,7 +219,8 @@ fn sessions_are_skipped_for_a_reason() {
 fn a_job_that_was_made_is_followed_whatever_changed_since() {
     // We were killed between making the Job and writing that down; meanwhile the invoker went bad.
     let mut world = world();
-    world.facts.worker.job = Some(serde_json::from_value(json!({"metadata": {"name": "j"}})).unwrap());
+    world.facts.worker.job =
+        Some(serde_json::from_value(json!({"metadata": {"name": "j"}})).unwrap());
     world.facts.prepared = None;
     let observed = world.facts.invoker.as_mut().unwrap().status.as_mut().unwrap();
     observed.phase = Some(coffer_api::backup_configuration::InvokerPhase::Invalid);

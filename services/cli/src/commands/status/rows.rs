@@ -123,7 +123,8 @@ fn row(facts: &Facts, configuration: &BackupConfiguration, now: DateTime<Utc>) -
     let last_success =
         of_session.and_then(|session| created(session)).or_else(|| of_repository.map(to_clock));
 
-    let seed = format!("{}/{}", configuration.namespace().unwrap_or_default(), configuration.name_any());
+    let seed =
+        format!("{}/{}", configuration.namespace().unwrap_or_default(), configuration.name_any());
     let time_zone = spec.time_zone.as_deref();
     let written = Written { text: &spec.schedule, time_zone, seed: &seed };
     let schedule = Schedule::parse(written).ok().filter(|_| !spec.paused);
