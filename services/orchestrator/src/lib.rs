@@ -66,6 +66,7 @@ use coffer_runtime::{
     auth::Gate,
     grant::{KeyError, Verifier},
     grpc::{self, Limits, Server},
+    readiness::Latch,
 };
 
 pub use args::{Args, Config};
@@ -103,6 +104,8 @@ pub struct App {
     server: Server,
     ctx: Arc<Context>,
     runtime: Runtime,
+    /// Held until the controllers run: callers reach the one that acts.
+    latch: Latch,
 }
 
 /// Binds the address and sets up the clients, which connect when they are first used.
@@ -137,7 +140,8 @@ pub async fn build(config: Config, client: kube::Client, runtime: &Runtime) -> R
         .reflection(coffer_proto::DESCRIPTORS)
         .add_service(SessionsServer::new(service.clone()))
         .add_service(ProgressServer::new(service));
-    Ok(App { grpc_addr: server.address(), server, ctx, runtime: runtime.clone() })
+    let latch = runtime.readiness.latch("the Lease is held");
+    Ok(App { grpc_addr: server.address(), server, ctx, runtime: runtime.clone(), latch })
 }
 
 impl App {
@@ -146,10 +150,8 @@ impl App {
     /// # Errors
     /// When serving fails for good.
     pub async fn run(self) -> Result<(), Error> {
-        let Self { grpc_addr, server, ctx, runtime } = self;
+        let Self { grpc_addr, server, ctx, runtime, latch } = self;
         tracing::info!(address = %grpc_addr, "the orchestrator is serving");
-        // Held until the controllers run: callers reach the one that acts.
-        let latch = runtime.readiness.latch("the Lease is held");
         let reconciling = async {
             let end = leader::lead(&ctx, &runtime, controllers::run(&ctx, &runtime, latch)).await;
             if end == leader::End::Lost {

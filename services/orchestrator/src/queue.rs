@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(queue.ask(session("a", "three"), at(3), repo("s")), Turn::Go);
         let Turn::Wait(why) = queue.ask(session("a", "four"), at(4), repo("t")) else { panic!() };
         assert!(why.contains("all 2 Jobs of namespace a"), "{why}");
-        assert_eq!(queue.ask(session("b", "five"), at(5), repo("t")), Turn::Go);
+        assert_eq!(queue.ask(session("b", "five"), at(5), repo("u")), Turn::Go);
         // Both could have the place in the namespace; the older one gets it, and the other stays.
         assert_eq!(queue.leave(&session("a", "three")), [session("a", "four")]);
         assert_eq!(queue.leave(&session("a", "one")), [session("a", "two"), session("a", "four")]);
