@@ -153,7 +153,8 @@ impl App {
         let Self { grpc_addr, server, ctx, runtime, latch } = self;
         tracing::info!(address = %grpc_addr, "the orchestrator is serving");
         let reconciling = async {
-            let end = leader::lead(&ctx, &runtime, controllers::run(&ctx, &runtime, latch)).await;
+            let controllers = Box::pin(controllers::run(&ctx, &runtime, latch));
+            let end = Box::pin(leader::lead(&ctx, &runtime, controllers)).await;
             if end == leader::End::Lost {
                 runtime.shutdown.abort();
             }
@@ -165,7 +166,7 @@ impl App {
             runtime.shutdown.trigger();
             served
         };
-        let (end, served) = futures::future::join(reconciling, serving).await;
+        let (end, served) = futures::future::join(reconciling, Box::pin(serving)).await;
         match end {
             leader::End::Lost => Err(Error::Lease),
             leader::End::Done => served.map_err(Error::Serve),

@@ -1,6 +1,8 @@
 //! Every backend against a real server of its kind: what the engine relies on, a backup and a restore through the gateway,
 //! and the restic program on what was written.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod support;
 
 use coffer_api::backend::Backend as BackendSpec;

@@ -142,8 +142,10 @@ fn make(
     ]);
 
     let repository_name = called(&repository_home);
-    let mut repository =
-        Repository::new(&repository_name, RepositorySpec { backend, wipe_out, usage_policy });
+    let mut repository = Repository::new(
+        &repository_name,
+        RepositorySpec { backend, wipe_out, append_only: false, usage_policy },
+    );
     repository.metadata.namespace = Some(repository_home.clone());
     repository.metadata.labels = Some(labels.clone());
 

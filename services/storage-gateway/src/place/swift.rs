@@ -70,7 +70,7 @@ fn login(keys: &Keys<'_>) -> Result<Login, Error> {
     }
     if path.starts_with("v2") {
         let by_name = |name| ("tenantName", name);
-        let tenant = tenant_id.map(|id| ("tenantId", id)).or(tenant_name.map(by_name));
+        let tenant = tenant_id.map(|id| ("tenantId", id)).or_else(|| tenant_name.map(by_name));
         return Ok(Login::V2 { url, user, password: secret("OS_PASSWORD")?, tenant, region });
     }
     if path.starts_with("v1") {
