@@ -232,7 +232,8 @@ impl Holder {
             }
             let Some(other) = seen.conflict else {
                 // Somebody removed our file at once, or the store shows less than it has. Either way
-                // others cannot see it.
+                // others cannot see it: we lock again, and do not rely on what came before.
+                self.state.lock().removed_by_others = true;
                 unseen += 1;
                 if unseen == UNSEEN_LIMIT {
                     let problem = "the store's listing does not show it, so that others could not \
