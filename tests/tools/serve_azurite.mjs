@@ -11,7 +11,8 @@ const program = join(folder, "node_modules/azurite/dist/src/blob/main.js");
 const server = spawn(process.execPath, [program, "--blobPort", "0", "--location", data, "--skipApiVersionCheck"], {
   stdio: ["ignore", "pipe", "inherit"],
 });
-process.stdin.resume().on("end", () => server.kill());
+// Not asked to end: it would wait for connections that are kept open.
+process.stdin.resume().on("end", () => server.kill("SIGKILL"));
 server.on("exit", (code) => process.exit(code ?? 0));
 
 let said = "";

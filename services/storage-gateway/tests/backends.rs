@@ -292,25 +292,6 @@ async fn append_only_on_a_server_that_lets_nobody_take_away() {
     assert_eq!(support::files_below(&dir.path().join("locks")), 0, "locks may go");
 }
 
-/// The client of `object_store` for Google's XML dialect, on a server that speaks the same one. Not Google's.
-#[tokio::test(flavor = "multi_thread")]
-async fn gcs_in_its_dialect() {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::create_dir(dir.path().join("backups")).unwrap();
-    let endpoint = s3::serve_open(dir.path()).await;
-    let key = json!({
-        "type": "service_account", "private_key": "k", "private_key_id": "i", "client_email": "e",
-        "disable_oauth": true, "gcs_base_url": endpoint,
-    });
-    let key = key.to_string();
-    let spec = json!({"gcs": {"bucket": "backups", "prefix": "demo/x", "maxConnections": 4}});
-    let subject = Subject::new(spec, &[("GOOGLE_SERVICE_ACCOUNT_JSON_KEY", &key)]);
-    let connection = subject.place().connect(true).await.unwrap();
-    conformance::objects_are_written_whole_and_replaced_whole(&*connection.objects).await.unwrap();
-    conformance::listings_are_complete_and_current(&*connection.objects, SOME).await.unwrap();
-    subject.holds_a_repository(&connection).await;
-}
-
 /// Backblaze's answer as documented, and an S3 server in its place. Not Backblaze's.
 #[tokio::test(flavor = "multi_thread")]
 async fn b2_through_the_endpoint_that_its_account_names() {

@@ -15,20 +15,8 @@ pub const SECRET_KEY: &str = "examplesecret";
 
 /// Serves the directory until the test ends; yields `http://host:port`.
 pub async fn serve(root: &Path) -> String {
-    serve_with(root, Some(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY))).await
-}
-
-/// Like [`serve`], for everybody: what speaks the same dialect without S3's signatures.
-#[allow(dead_code, reason = "only one of the binaries that share this file uses it")]
-pub async fn serve_open(root: &Path) -> String {
-    serve_with(root, None).await
-}
-
-async fn serve_with(root: &Path, auth: Option<SimpleAuth>) -> String {
     let mut builder = S3ServiceBuilder::new(Server(FileSystem::new(root).unwrap()));
-    if let Some(auth) = auth {
-        builder.set_auth(auth);
-    }
+    builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
     let service = builder.build();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
