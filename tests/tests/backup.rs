@@ -8,7 +8,7 @@ use coffer_api::{
 };
 use coffer_tests::{
     compare, dataset, wait,
-    world::{SESSION_LIMIT, World},
+    world::{SESSION_LIMIT, World, configuration},
 };
 use k8s_openapi::api::{
     batch::v1::Job,
