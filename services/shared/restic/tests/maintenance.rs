@@ -164,7 +164,7 @@ async fn a_lost_or_damaged_index_comes_back() {
         let repository = place.open().await;
         assert_eq!(repository.stats().await.unwrap(), before);
         let content = read(&repository, &snapshot, "/x/y/dump.rdb", ReadOptions::default()).await;
-        assert_eq!(content.unwrap().len(), 2_700_000);
+        assert_eq!(content.unwrap().len(), 12_700_000);
         let deep = check::Options { read_data: true, ..check::Options::default() };
         let report = repository.check(&deep).await.unwrap();
         assert!(report.is_ok() && report.notes.is_empty(), "{report:?}");
