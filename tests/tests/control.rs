@@ -27,10 +27,9 @@ const COFFER: &str = env!("CARGO_BIN_EXE_coffer-under-test");
 
 /// kubectl must refuse, and say why.
 fn refused(world: &World, args: &[&str], why: &str) {
-    match world.kubectl(args) {
-        Ok(said) => panic!("kubectl {} was not refused: {said}", args.join(" ")),
-        Err(error) => assert!(error.to_string().contains(why), "{error}"),
-    }
+    let said = world.kubectl(args);
+    let as_wanted = said.as_ref().is_err_and(|error| error.to_string().contains(why));
+    assert!(as_wanted, "kubectl {} was not refused for {why:?}: {said:?}", args.join(" "));
 }
 
 #[tokio::test]

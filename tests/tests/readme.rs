@@ -49,7 +49,7 @@ async fn the_tour_works_as_it_is_written() -> Result<()> {
     std::fs::create_dir(folder.path().join("bin"))?;
     std::os::unix::fs::symlink(COFFER, folder.path().join("bin/coffer"))?;
     let blocks = blocks();
-    let [start, apply, use_it] = blocks.as_slice() else {
+    let [start, apply, use_it, look_after] = blocks.as_slice() else {
         anyhow::bail!("the tour has {} blocks: {blocks:#?}", blocks.len())
     };
 
@@ -66,7 +66,8 @@ async fn the_tour_works_as_it_is_written() -> Result<()> {
 
     // The Redis is left running by the reader, and here by nobody.
     let port = redis_server::free_port()?.to_string();
-    let script = format!("trap 'kill $(jobs -p)' EXIT\n{apply}{use_it}").replace(PORT, &port);
+    let script =
+        format!("trap 'kill $(jobs -p)' EXIT\n{apply}{use_it}{look_after}").replace(PORT, &port);
     let output = shell(folder.path(), &script)?.output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));

@@ -128,7 +128,18 @@ impl Backup<'_> {
                 ended => return ended,
             }
         }
-        Box::pin(self.attempt(*last, &reasons, warnings)).await
+        let ended = Box::pin(self.attempt(*last, &reasons, warnings)).await;
+        // Whoever is to grant rights has a choice between those of each method.
+        ended.map_err(|ended| match ended {
+            Ended::NotAllowed(source) | Ended::Failed(Error::Redis(source))
+                if !reasons.is_empty() && part::is_refusal(&source) =>
+            {
+                let refused = reasons.join("; ");
+                let source = Box::new(source);
+                Ended::Failed(Error::NoMethod { refused, method: last.name(), source })
+            }
+            ended => ended,
+        })
     }
 
     fn unknown_method(&self) -> Result<BackedUp, Ended> {

@@ -65,6 +65,17 @@ pub enum Error {
     /// The Redis.
     #[error(transparent)]
     Redis(#[from] redis::Error),
+    /// The server allows none of the methods that were tried, each for a reason of its own.
+    #[error("no method of dumping is allowed: {refused}; {method} is not possible")]
+    NoMethod {
+        /// What was said of those before the last one.
+        refused: String,
+        /// The last one.
+        method: &'static str,
+        /// Why not the last one.
+        #[source]
+        source: Box<redis::Error>,
+    },
     /// The gateway's address or the grant cannot be used.
     #[error("prepare the connection to the {service}")]
     Channel {
@@ -138,6 +149,7 @@ impl Fault for Error {
             | Self::Channel { .. } => Class::Invalid,
             Self::RedisArgs(error) => error.class(),
             Self::Redis(error) => error.class(),
+            Self::NoMethod { source, .. } => source.class(),
             Self::Lost { .. } => Class::Unavailable,
             Self::Gateway { source, .. } => class_of(source),
             Self::Contract { .. } => Class::Internal,

@@ -128,14 +128,18 @@ pub(super) async fn start_all(
     Ok(dumps.into_iter().map(|(_, dump)| dump).collect())
 }
 
-/// Whether the server says no to the method, or something is wrong.
 fn refused_or_failed(error: redis::Error) -> Ended {
-    match error {
+    if is_refusal(&error) { Ended::NotAllowed(error) } else { error.into() }
+}
+
+/// Whether the server says no to the method; otherwise something is wrong.
+pub(super) fn is_refusal(error: &redis::Error) -> bool {
+    matches!(
+        error,
         redis::Error::Permission { .. }
-        | redis::Error::Refused { .. }
-        | redis::Error::Answer { .. } => Ended::NotAllowed(error),
-        error => error.into(),
-    }
+            | redis::Error::Refused { .. }
+            | redis::Error::Answer { .. }
+    )
 }
 
 /// Takes all dumps to their ends. The first that fails ends the others.
