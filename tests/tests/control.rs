@@ -124,7 +124,7 @@ async fn candidate(
     let runtime = Runtime::new();
     let nowhere = "http://127.0.0.1:1".to_owned();
     let config = Config {
-        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into(),
         tls: None,
         catalog: nowhere.clone(),
         storage_gateway: nowhere.clone(),

@@ -217,6 +217,39 @@ async fn the_worker_in_mid_restore() -> Result<()> {
 }
 
 #[tokio::test]
+async fn the_gateway_in_mid_restore() -> Result<()> {
+    let port = redis_server::free_port()?;
+    let flag = format!("--storage-gateway=https://127.0.0.1:{port}");
+    let world = World::with_flags(COFFER, &[flag]).await?;
+    let mut gateway = Gateway::start(Path::new(GATEWAY), &world.coffer, port).await?;
+    // More than all windows and buffers between the gateway and Redis hold.
+    world.redis.command::<()>(&["CONFIG", "SET", "rdbcompression", "no"]).await?;
+    for n in 0..128 {
+        let key = format!("large:{n}");
+        world.redis.command::<()>(&["SETRANGE", &key, "1048575", "x"]).await?;
+    }
+    world.apply_basics()?;
+    world.back_up("good", "orders").await?;
+    let good = latest(&world)?;
+    world.redis.command::<()>(&["FLUSHALL"]).await?;
+    restoring(&world, "bad").await?;
+    gateway.kill();
+    world.redis.command::<()>(&["CLIENT", "UNPAUSE"]).await?;
+    let status = world.restored("bad").await?;
+    assert_eq!(status.phase, Some(RestorePhase::Failed), "{status:#?}");
+    let described = world.describe("restoresession", "bad")?;
+    for text in ["storage-gateway", &port.to_string()] {
+        assert!(described.contains(text), "\"{text}\" is not in\n{described}");
+    }
+    still(&world, &good)?;
+    gateway.restart().await?;
+    let again = world.restore("again", "orders", "latest").await?;
+    assert_eq!(again.phase, Some(RestorePhase::Succeeded), "{again:#?}");
+    assert_eq!(world.redis.command::<u32>(&["DBSIZE"]).await?, 128);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_deadline_stops_the_job() -> Result<()> {
     let (world, good) = slow_world().await?;
     let yaml = configuration("orders", "0 0 1 1 *", "  timeOut: 2s");

@@ -1,9 +1,9 @@
 //! Flags and environment of the process.
 
 use clap::Parser;
+use coffer_runtime::Listen;
 use coffer_runtime::args::{CommonArgs, ListenArgs, TlsArgs};
 use coffer_runtime::tls::TlsOptions;
-use std::net::SocketAddr;
 
 /// Resolves Tasks and Functions into the containers of a Job.
 #[derive(Debug, Parser)]
@@ -30,7 +30,7 @@ impl AsRef<CommonArgs> for Args {
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Address of the gRPC server; port 0 takes a free one.
-    pub listen: SocketAddr,
+    pub listen: Listen,
     /// Certificates. Without them the server speaks plain HTTP/2, and only users with a token can call it.
     pub tls: Option<TlsOptions>,
 }
@@ -38,6 +38,6 @@ pub struct Config {
 impl From<&Args> for Config {
     fn from(args: &Args) -> Self {
         let Args { common: _, listen, tls } = args;
-        Self { listen: listen.listen, tls: tls.options() }
+        Self { listen: listen.listen.into(), tls: tls.options() }
     }
 }

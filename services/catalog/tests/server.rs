@@ -130,7 +130,7 @@ async fn start(cluster: &Cluster) -> World {
     let authority = Authority::generate().unwrap();
     let runtime = Runtime::new();
     let config = Config {
-        listen: "127.0.0.1:0".parse().unwrap(),
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)).into(),
         tls: Some(authority.options("catalog", &["127.0.0.1"]).unwrap()),
     };
     let catalog: Catalog = build(config, cluster.client(), &runtime).await.unwrap();

@@ -77,8 +77,8 @@ impl Args {
     pub fn config(self) -> Result<Config, KeyError> {
         let flags = self.flags();
         Ok(Config {
-            http_listen: self.web_listen_address,
-            grpc_listen: self.listen.listen,
+            http_listen: self.web_listen_address.into(),
+            grpc_listen: self.listen.listen.into(),
             tls: self.tls.options(),
             grants: self.grant_public_key.as_deref().map(Verifier::from_file).transpose()?,
             // The original's way to say "none", too.
@@ -131,7 +131,7 @@ mod tests {
             "--persistence.interval=1m30s",
         ];
         let config = Args::try_parse_from(flags).unwrap().config().unwrap();
-        assert_eq!(config.http_listen, "0.0.0.0:56789".parse().unwrap());
+        assert_eq!(config.http_listen.address(), "0.0.0.0:56789".parse().unwrap());
         assert_eq!(config.persistence_file, None);
         assert_eq!(config.persistence_interval, Duration::from_secs(90));
         assert_eq!(config.flags["persistence.interval"], "1m 30s");

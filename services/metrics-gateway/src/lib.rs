@@ -33,7 +33,7 @@ use std::{
     time::Duration,
 };
 
-use coffer_runtime::{Runtime, auth::Gate, fault, grant::Verifier, grpc, tls::TlsOptions};
+use coffer_runtime::{Listen, Runtime, auth::Gate, fault, grant::Verifier, grpc, tls::TlsOptions};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
@@ -49,9 +49,9 @@ const DRAIN: Duration = Duration::from_secs(25);
 #[derive(Clone)]
 pub struct Config {
     /// Where to serve the Pushgateway HTTP API; port 0 takes a free one.
-    pub http_listen: SocketAddr,
+    pub http_listen: Listen,
     /// Where to serve gRPC; port 0 takes a free one.
-    pub grpc_listen: SocketAddr,
+    pub grpc_listen: Listen,
     /// For gRPC; plain HTTP/2 without.
     pub tls: Option<TlsOptions>,
     /// Verifies workers' grants; without, only services may push over gRPC.
@@ -72,9 +72,9 @@ impl Config {
     /// The default limits, on free ports of the loopback interface, without a file.
     #[must_use]
     pub fn local() -> Self {
-        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        let loopback = Listen::from(SocketAddr::from(([127, 0, 0, 1], 0)));
         Self {
-            http_listen: loopback,
+            http_listen: loopback.clone(),
             grpc_listen: loopback,
             tls: None,
             grants: None,
@@ -155,8 +155,8 @@ pub async fn build(config: Config, runtime: &Runtime) -> Result<App, Error> {
         let load = tokio::task::spawn_blocking(move || persist::load(&file, &store));
         load.await.map_err(Error::Join)??;
     }
-    let bind = |source| Error::Bind { address: http_listen, source };
-    let listener = TcpListener::bind(http_listen).await.map_err(bind)?;
+    let bind = |source| Error::Bind { address: http_listen.address(), source };
+    let listener = http_listen.listener().await.map_err(bind)?;
     let http_addr = listener.local_addr().map_err(bind)?;
 
     let gate = Gate::builder(runtime.clock.clone());

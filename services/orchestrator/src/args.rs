@@ -1,11 +1,12 @@
 //! Flags and environment, and the configuration they become.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use clap::Parser;
 use coffer_api::session::Endpoints;
 use coffer_runtime::{
+    Listen,
     args::{CommonArgs, ListenArgs, TlsArgs},
     grant::Signer,
     tls::TlsOptions,
@@ -116,7 +117,7 @@ impl AsRef<CommonArgs> for Args {
 #[derive(Clone)]
 pub struct Config {
     /// Where to serve gRPC; port 0 takes a free one.
-    pub listen: SocketAddr,
+    pub listen: Listen,
     /// Who we are to the other services, and whom we trust; plain text on loopback when absent.
     pub tls: Option<TlsOptions>,
     /// The catalog.
@@ -156,7 +157,7 @@ impl Args {
         });
         let tls = self.tls.options();
         Ok(Config {
-            listen: self.listen.listen,
+            listen: self.listen.listen.into(),
             tls,
             signer,
             settings: Settings {

@@ -15,7 +15,7 @@ mod objects;
 use std::{
     future::Future,
     io,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
@@ -27,7 +27,7 @@ use coffer_runtime::{
     tls::TlsOptions,
 };
 use coffer_storage_gateway::place::LocalVolumes;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::task::JoinSet;
 
 use crate::{
     apiserver::{self, ApiServer},
@@ -96,7 +96,7 @@ pub enum Error {
     #[error("listen on {address}")]
     Listen {
         /// Which.
-        address: String,
+        address: SocketAddr,
         /// Why not.
         #[source]
         source: io::Error,
@@ -190,10 +190,10 @@ impl Cluster {
         let names = vec![options.ip.to_string(), "localhost".to_owned()];
         let api =
             ApiServer::open(&layout.root, apiserver::Options { names: names.clone() }).await?;
-        let listener = TcpListener::bind(addresses.api).await;
-        let listener = listener
-            .map_err(|source| Error::Listen { address: addresses.api.to_string(), source })?;
-        let kubeconfig = api.write_kubeconfig(addresses.api)?;
+        let at = addresses.api.address();
+        let listener = addresses.api.listener().await;
+        let listener = listener.map_err(|source| Error::Listen { address: at, source })?;
+        let kubeconfig = api.write_kubeconfig(at)?;
 
         let authority = Authority::load_or_create(&layout.authority())?;
         let mut endpoints = addresses.endpoints(kubeconfig);
@@ -302,15 +302,17 @@ impl Services<'_> {
         // Each has its own metrics and readiness, and all end together.
         let runtime = || Runtime { shutdown: shutdown.clone(), ..Runtime::new() };
 
-        let config =
-            coffer_catalog::Config { listen: addresses.catalog, tls: Some(self.tls("catalog")?) };
+        let config = coffer_catalog::Config {
+            listen: addresses.catalog.clone(),
+            tls: Some(self.tls("catalog")?),
+        };
         let app = coffer_catalog::build(config, self.client("catalog"), &runtime()).await;
         let app = app.map_err(|source| service("catalog", source))?;
         tasks.spawn(async move { app.run().await.map_err(|source| service("catalog", source)) });
 
         let config = coffer_metrics_gateway::Config {
-            http_listen: addresses.pushgateway,
-            grpc_listen: addresses.metrics_gateway,
+            http_listen: addresses.pushgateway.clone(),
+            grpc_listen: addresses.metrics_gateway.clone(),
             tls: Some(self.tls("metrics-gateway")?),
             grants: Some(verifier.clone()),
             persistence_file: Some(self.layout.metrics()),
@@ -327,7 +329,7 @@ impl Services<'_> {
         }
 
         let config = coffer_orchestrator::Config {
-            listen: addresses.orchestrator,
+            listen: addresses.orchestrator.clone(),
             tls: Some(self.tls("orchestrator")?),
             signer,
             catalog: endpoints.catalog.clone(),
@@ -365,7 +367,11 @@ impl Services<'_> {
             tls: Some(self.tls("storage-gateway")?),
             volumes: LocalVolumes::Under(self.layout.volumes()),
             instance: Some(instance(self.authority)),
-            ..coffer_storage_gateway::Config::new(addresses.storage_gateway, verifier, client)
+            ..coffer_storage_gateway::Config::new(
+                addresses.storage_gateway.clone(),
+                verifier,
+                client,
+            )
         };
         let app = coffer_storage_gateway::build(config, runtime).await;
         let app = app.map_err(|source| service("storage-gateway", source))?;

@@ -83,7 +83,7 @@ impl Args {
             (None, false) => LocalVolumes::None,
         };
         Ok(Config {
-            listen: self.listen.listen,
+            listen: self.listen.listen.into(),
             tls: self.tls.options(),
             verifier: self.grants.verifier()?,
             client,

@@ -33,7 +33,7 @@ mod server;
 use coffer_runtime::auth::Gate;
 use coffer_runtime::grant::Verifier;
 use coffer_runtime::tls::TlsOptions;
-use coffer_runtime::{Runtime, grpc};
+use coffer_runtime::{Listen, Runtime, grpc};
 use place::{LocalVolumes, Machine};
 use repositories::Repositories;
 use std::net::SocketAddr;
@@ -46,7 +46,7 @@ pub const TRUSTED_SERVICE: &str = "orchestrator";
 /// What the service works with.
 pub struct Config {
     /// Where to listen; port 0 takes a free one.
-    pub listen: SocketAddr,
+    pub listen: Listen,
     /// Certificates; plain HTTP/2 without.
     pub tls: Option<TlsOptions>,
     /// Verifies the workers' grants.
@@ -77,9 +77,9 @@ pub struct Config {
 impl Config {
     /// The defaults of the program's flags.
     #[must_use]
-    pub fn new(listen: SocketAddr, verifier: Verifier, client: kube::Client) -> Self {
+    pub fn new(listen: impl Into<Listen>, verifier: Verifier, client: kube::Client) -> Self {
         Self {
-            listen,
+            listen: listen.into(),
             tls: None,
             verifier,
             client,

@@ -45,8 +45,7 @@ fn impatient() -> String {
     configuration("orders", "0 0 1 1 *", "").replace("task: {name: redis-backup-7.0.5}", quick)
 }
 
-/// Nobody listens; and somebody listens who hangs up without a word. (One who keeps silent gets a minute, which is the
-/// worker's to test.)
+/// Nobody listens; somebody listens who hangs up without a word; and one who says nothing at all.
 #[tokio::test]
 async fn a_host_that_does_not_answer() -> Result<()> {
     let (mut world, id) = with_snapshot().await?;
@@ -61,9 +60,12 @@ async fn a_host_that_does_not_answer() -> Result<()> {
     let hang_up = async { while silent.accept().await.is_ok() {} };
     let texts = ["127.0.0.1", &silent_port, "closed without an answer"];
     tokio::select! {
-        shown = backup_shows(&world, "silent", &texts) => shown?,
+        shown = backup_shows(&world, "hangs-up", &texts) => shown?,
         () = hang_up => {}
     }
+    // Now nobody takes the connections that the system accepts.
+    let texts = ["127.0.0.1", &silent_port, "accepted, but nothing answers"];
+    backup_shows(&world, "silent", &texts).await?;
     still(&world, &id)
 }
 

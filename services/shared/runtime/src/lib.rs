@@ -22,6 +22,7 @@ pub mod clock;
 pub mod fault;
 pub mod grant;
 pub mod grpc;
+mod listen;
 pub mod process;
 pub mod readiness;
 mod secret;
@@ -30,6 +31,7 @@ pub mod telemetry;
 pub mod tls;
 
 pub use clock::Clock;
+pub use listen::Listen;
 pub use readiness::Readiness;
 pub use secret::Secret;
 pub use shutdown::Shutdown;

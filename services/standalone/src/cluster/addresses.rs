@@ -6,6 +6,8 @@ use std::{
     path::PathBuf,
 };
 
+use coffer_runtime::Listen;
+
 use super::{Error, Ports, layout};
 
 /// Where everything listens.
@@ -27,23 +29,24 @@ pub struct Endpoints {
     pub kubeconfig: PathBuf,
 }
 
-/// An address for each thing that listens.
-#[derive(Clone, Copy, Debug)]
+/// A socket for each thing that listens. The services have to know each other's addresses before they are built, so all
+/// sockets are bound first: nobody else can take a port in between.
+#[derive(Clone, Debug)]
 pub(super) struct Addresses {
-    pub(super) api: SocketAddr,
-    pub(super) orchestrator: SocketAddr,
-    pub(super) catalog: SocketAddr,
-    pub(super) storage_gateway: SocketAddr,
-    pub(super) metrics_gateway: SocketAddr,
-    pub(super) pushgateway: SocketAddr,
+    pub(super) api: Listen,
+    pub(super) orchestrator: Listen,
+    pub(super) catalog: Listen,
+    pub(super) storage_gateway: Listen,
+    pub(super) metrics_gateway: Listen,
+    pub(super) pushgateway: Listen,
 }
 
 impl Addresses {
     /// Takes the ports that are wanted where they are free.
     pub(super) fn choose(ip: IpAddr, ports: Ports) -> Result<Self, Error> {
         let at = |port| {
-            layout::address(ip, port)
-                .map_err(|source| Error::Listen { address: format!("{ip}:{port}"), source })
+            layout::listen(ip, port)
+                .map_err(|source| Error::Listen { address: SocketAddr::new(ip, port), source })
         };
         let Ports { api, orchestrator, catalog, storage_gateway, metrics_gateway, pushgateway } =
             ports;
@@ -57,26 +60,26 @@ impl Addresses {
         })
     }
 
-    pub(super) const fn ports(&self) -> Ports {
+    pub(super) fn ports(&self) -> Ports {
         Ports {
-            api: self.api.port(),
-            orchestrator: self.orchestrator.port(),
-            catalog: self.catalog.port(),
-            storage_gateway: self.storage_gateway.port(),
-            metrics_gateway: self.metrics_gateway.port(),
-            pushgateway: self.pushgateway.port(),
+            api: self.api.address().port(),
+            orchestrator: self.orchestrator.address().port(),
+            catalog: self.catalog.address().port(),
+            storage_gateway: self.storage_gateway.address().port(),
+            metrics_gateway: self.metrics_gateway.address().port(),
+            pushgateway: self.pushgateway.address().port(),
         }
     }
 
     pub(super) fn endpoints(&self, kubeconfig: PathBuf) -> Endpoints {
-        let https = |address: SocketAddr| format!("https://{address}");
+        let https = |at: &Listen| format!("https://{}", at.address());
         Endpoints {
-            api: https(self.api),
-            orchestrator: https(self.orchestrator),
-            catalog: https(self.catalog),
-            storage_gateway: https(self.storage_gateway),
-            metrics_gateway: https(self.metrics_gateway),
-            pushgateway: format!("http://{}", self.pushgateway),
+            api: https(&self.api),
+            orchestrator: https(&self.orchestrator),
+            catalog: https(&self.catalog),
+            storage_gateway: https(&self.storage_gateway),
+            metrics_gateway: https(&self.metrics_gateway),
+            pushgateway: format!("http://{}", self.pushgateway.address()),
             kubeconfig,
         }
     }

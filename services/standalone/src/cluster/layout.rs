@@ -2,11 +2,12 @@
 
 use std::{
     fs, io,
-    net::{IpAddr, SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr},
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
+use coffer_runtime::Listen;
 use serde::{Deserialize, Serialize};
 
 /// The files below the data directory.
@@ -98,19 +99,13 @@ impl Ports {
     }
 }
 
-/// The address to listen on: the wanted port, or a free one when that is taken or 0. The services have to know each
-/// other's addresses before they are built, so a free port is chosen here and not by the bind. It lies below the range that
-/// systems give to outgoing connections: one of those could take it before we do.
-pub(super) fn address(ip: IpAddr, wanted: u16) -> io::Result<SocketAddr> {
-    let free = |port| TcpListener::bind((ip, port)).and_then(|bound| bound.local_addr());
-    let mut last = free(wanted).ok().filter(|_| wanted != 0);
-    for _ in 0..100 {
-        if let Some(address) = last {
-            return Ok(address);
-        }
-        last = free(rand::random_range(20_000..32_000)).ok();
-    }
-    free(0)
+/// Binds the wanted port, or a free one when that is taken or 0. A free one lies below the range that systems give to
+/// outgoing connections: while we are down, one of those could take the port that clients remember.
+pub(super) fn listen(ip: IpAddr, wanted: u16) -> io::Result<Listen> {
+    let bind = |port| Listen::bind(SocketAddr::new(ip, port));
+    let wanted = Some(wanted).filter(|port| *port != 0);
+    let below = std::iter::repeat_with(|| rand::random_range(20_000..32_000)).take(100);
+    wanted.into_iter().chain(below).find_map(|port| bind(port).ok()).map_or_else(|| bind(0), Ok)
 }
 
 #[cfg(test)]
@@ -132,8 +127,7 @@ mod tests {
         assert_eq!(mode & 0o777, 0o700);
 
         let ip = IpAddr::from([127, 0, 0, 1]);
-        let taken = TcpListener::bind((ip, 0)).unwrap();
-        let port = taken.local_addr().unwrap().port();
-        assert_ne!(address(ip, port).unwrap().port(), port);
+        let held = listen(ip, 0).unwrap();
+        assert_ne!(listen(ip, held.address().port()).unwrap().address(), held.address());
     }
 }

@@ -30,6 +30,7 @@ use coffer_storage_gateway::{Config, build};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
@@ -64,7 +65,7 @@ pub async fn start_with(change: impl FnOnce(&mut Config)) -> Gateway {
     let authority = Authority::generate().unwrap();
     let signer = Signer::generate().unwrap();
     let verifier = Verifier::from_pem(signer.public_key()).unwrap();
-    let mut config = Config::new(([127, 0, 0, 1], 0).into(), verifier, cluster.client());
+    let mut config = Config::new(SocketAddr::from(([127, 0, 0, 1], 0)), verifier, cluster.client());
     config.tls = Some(authority.options("storage-gateway", &["127.0.0.1"]).unwrap());
     config.volumes = LocalVolumes::Under(dir.path().join("volumes"));
     change(&mut config);

@@ -25,7 +25,9 @@ const ATTEMPT_LIMIT: Duration = Duration::from_secs(10);
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(4);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(250);
-/// However short the wait: a server may be silent for so long before it counts as hung.
+/// However short the wait: so long a server that has accepted the connection may take to answer its first command.
+const LEAST_GREETING: Duration = Duration::from_secs(1);
+/// However short the wait: a server may be silent for so long in mid-work before it counts as hung.
 const LEAST_IDLE: Duration = Duration::from_secs(60);
 
 /// Connects, logs in, and waits up to `wait` for the server to be there and ready.
@@ -100,7 +102,8 @@ async fn attempt(
         (secured(socket, redis, host, address, tls, limit).await?, ends)
     };
     let mut client = Client::new(socket, address.to_owned(), idle.max(LEAST_IDLE)).between(ends);
-    match log_in(&mut client, redis).await {
+    let greeted = timeout(limit.max(LEAST_GREETING), log_in(&mut client, redis)).await;
+    match greeted.unwrap_or_else(|_| Err(Attempt::NotThere(silent()))) {
         Ok(()) => Ok(client),
         Err(Attempt::NotThere(_))
             if tls.is_none() && tls::is_spoken_by(host, redis.port, limit).await =>
@@ -136,6 +139,10 @@ async fn secured(
 
 fn not_in_time() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "no answer to a connection attempt")
+}
+
+fn silent() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the connection was accepted, but nothing answers")
 }
 
 /// Whether a server that is silent to a TLS greeting answers in plain RESP.

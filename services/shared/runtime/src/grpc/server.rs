@@ -6,8 +6,8 @@ use super::{
     CONNECTION_WINDOW_BYTES, Error, FRAME_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, Limits,
     STREAM_WINDOW_BYTES,
 };
-use crate::Runtime;
 use crate::tls::{Reloading, TlsOptions};
+use crate::{Listen, Runtime};
 use rustls::ServerConfig;
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -34,18 +34,19 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds the address; port 0 takes a free one. Without TLS options the server speaks plain HTTP/2, for loopback.
+    /// Binds the address where it is not bound yet; port 0 takes a free one. Without TLS options the server speaks plain HTTP/2, for loopback.
     ///
     /// # Errors
     /// When the address cannot be bound or the certificates are unusable.
     pub async fn bind(
-        address: SocketAddr,
+        listen: impl Into<Listen>,
         tls: Option<&TlsOptions>,
         limits: Limits,
     ) -> Result<Self, Error> {
         let tls = tls.map(TlsOptions::server).transpose()?;
-        let bind = |source| Error::Bind { address, source };
-        let listener = TcpListener::bind(address).await.map_err(bind)?;
+        let listen = listen.into();
+        let bind = |source| Error::Bind { address: listen.address(), source };
+        let listener = listen.listener().await.map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
         let routes = RoutesBuilder::default();
         Ok(Self { listener, address, tls, limits, routes, names: Vec::new(), descriptors: None })
