@@ -264,7 +264,9 @@ impl Memory {
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 own_peak.fetch_max(resident(pid), Ordering::Relaxed);
-                for child in children_of(pid) {
+                // Until it becomes its own program, a child still has its parent's memory.
+                let own_program = |child: &u32| command_line(*child) != command_line(pid);
+                for child in children_of(pid).into_iter().filter(own_program) {
                     children_peak.fetch_max(resident(child), Ordering::Relaxed);
                 }
                 std::thread::park_timeout(Duration::from_millis(10));
@@ -288,6 +290,10 @@ fn resident(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|kb| kb.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
+fn command_line(pid: u32) -> Vec<u8> {
+    fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()
 }
 
 fn children_of(pid: u32) -> Vec<u32> {

@@ -8,6 +8,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http_body_util::BodyExt as _;
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::sync::Notify;
@@ -75,7 +76,7 @@ struct Running {
 
 async fn start(tls: Option<&TlsOptions>, limits: Limits) -> Running {
     let (hold, runtime) = (Hold::default(), Runtime::new());
-    let server = Server::bind(([127, 0, 0, 1], 0).into(), tls, limits).await.unwrap();
+    let server = Server::bind(SocketAddr::from(([127, 0, 0, 1], 0)), tls, limits).await.unwrap();
     let server = server.reflection(tonic_health::pb::FILE_DESCRIPTOR_SET).add_service(hold.clone());
     let endpoint = server.endpoint();
     let serving = tokio::spawn({
