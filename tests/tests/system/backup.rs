@@ -16,7 +16,7 @@ use k8s_openapi::api::{
 };
 use kube::api::{ListParams, Patch, PatchParams};
 
-const COFFER: &str = env!("CARGO_BIN_EXE_coffer-under-test");
+use crate::COFFER;
 
 #[tokio::test]
 async fn an_append_only_repository_keeps_what_retention_would_remove() -> Result<()> {

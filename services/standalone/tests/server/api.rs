@@ -1,8 +1,6 @@
 //! The API server as kube-rs sees it, in process: objects, patches, watches, deletion, restart.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests may fail")]
 
-mod support;
-
+use crate::support::{World, code, eventually, object, widget};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Secret, ServiceAccount};
 use kube::api::{
@@ -12,7 +10,6 @@ use kube::api::{
 use kube::runtime::watcher;
 use kube::{Api, ResourceExt};
 use serde_json::json;
-use support::{World, code, eventually, object, widget};
 
 fn config_map(name: &str, value: &str) -> ConfigMap {
     object(json!({"metadata": {"name": name}, "data": {"key": value}}))

@@ -16,7 +16,7 @@ use coffer_tests::{
     world::{NAMESPACE, World},
 };
 
-const COFFER: &str = env!("CARGO_BIN_EXE_coffer-under-test");
+use crate::COFFER;
 
 /// Asserts that `kubectl describe` of an object shows every one of `texts`, and no password.
 fn shows(world: &World, kind: &str, name: &str, texts: &[&str]) -> Result<()> {

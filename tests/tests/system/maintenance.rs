@@ -12,7 +12,7 @@ use coffer_tests::{
 };
 use serde_json::Value;
 
-const COFFER: &str = env!("CARGO_BIN_EXE_coffer-under-test");
+use crate::COFFER;
 
 /// Runs a verb in the test's namespace.
 fn coffer(world: &World, args: &[&str]) -> Result<String> {

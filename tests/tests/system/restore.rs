@@ -13,7 +13,7 @@ use coffer_tests::{
     world::{World, restore_session},
 };
 
-const COFFER: &str = env!("CARGO_BIN_EXE_coffer-under-test");
+use crate::COFFER;
 
 #[tokio::test]
 async fn latest_brings_every_key_back_also_when_it_is_done_twice() -> Result<()> {

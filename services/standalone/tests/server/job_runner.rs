@@ -1,11 +1,8 @@
 //! The Job runner against the in-process API server, with shell scripts for containers.
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-#[path = "support/runner.rs"]
-mod runner;
 
 use std::{os::unix::fs::PermissionsExt, path::Path, process::Stdio};
 
+use crate::runner::{PATIENCE, World, alive, condition, phase, until, waits};
 use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{Event, PersistentVolumeClaim, Pod, Secret},
@@ -14,7 +11,6 @@ use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams, LogParams, Patch, PatchParams},
 };
-use runner::{PATIENCE, World, alive, condition, phase, until, waits};
 use serde_json::{Value, json};
 
 #[tokio::test]

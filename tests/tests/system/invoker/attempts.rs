@@ -9,7 +9,7 @@ use coffer_tests::{
 };
 use kube::api::ListParams;
 
-use super::COFFER;
+use crate::COFFER;
 
 /// The sessions, oldest first.
 async fn sessions(world: &World) -> Result<Vec<BackupSession>> {

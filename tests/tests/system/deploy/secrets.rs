@@ -11,7 +11,7 @@ use coffer_runtime::{
     tls::{Identity, TlsOptions},
 };
 
-use crate::objects::{documents, root};
+use super::objects::{documents, root};
 
 /// Everything of deploy/install/secrets but the cluster: kubectl renders the objects, and its applies are kept.
 #[test]

@@ -12,7 +12,7 @@ use coffer_tests::{
 };
 use kube::api::ListParams;
 
-use super::COFFER;
+use crate::COFFER;
 
 fn phase(session: &BackupSession) -> Option<SessionPhase> {
     session.status.as_ref().and_then(|status| status.phase)

@@ -1,6 +1,6 @@
 //! A repository in a bucket: the whole way there and back, and what is said when the bucket or its keys are wrong.
 
-#[path = "../../services/storage-gateway/tests/support/s3.rs"]
+#[path = "../../../services/storage-gateway/tests/support/s3.rs"]
 #[allow(
     clippy::unwrap_used,
     unreachable_pub,
@@ -17,7 +17,8 @@ use coffer_tests::{
     world::{NAMESPACE, RESTIC_PASSWORD, World, configuration},
 };
 
-const COFFER: &str = env!("CARGO_BIN_EXE_coffer-under-test");
+use crate::COFFER;
+
 const BUCKET: &str = "backups";
 
 /// Namespace, Secret and the Repository `repo` in `bucket` of the S3 server at `endpoint`.

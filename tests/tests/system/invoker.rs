@@ -5,5 +5,3 @@ mod attempts;
 mod namespaces;
 mod objects;
 mod schedule;
-
-const COFFER: &str = env!("CARGO_BIN_EXE_coffer-under-test");

@@ -17,7 +17,7 @@ use k8s_openapi::api::{
 };
 use kube::api::{DeleteParams, ListParams};
 
-use super::COFFER;
+use crate::COFFER;
 
 #[tokio::test]
 async fn what_is_missing_is_named_and_waited_for() -> Result<()> {

@@ -18,7 +18,8 @@ use coffer_tests::{
 };
 use kube::api::DeleteParams;
 
-const COFFER: &str = env!("CARGO_BIN_EXE_coffer-under-test");
+use crate::COFFER;
+
 const GATEWAY: &str = env!("CARGO_BIN_EXE_storage-gateway-under-test");
 
 /// A world whose Redis holds enough that a session takes a while, and one good snapshot of less, with its id.

@@ -9,8 +9,9 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use coffer_tests::{coffer::START_LIMIT, redis_server, wait};
 
-const README: &str = include_str!("../../README.md");
-const COFFER: &str = env!("CARGO_BIN_EXE_coffer-under-test");
+use crate::COFFER;
+
+const README: &str = include_str!("../../../README.md");
 /// The port of the README's Redis, which somebody else may have here.
 const PORT: &str = "6399";
 

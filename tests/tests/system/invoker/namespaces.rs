@@ -8,7 +8,7 @@ use coffer_api::{
 };
 use coffer_tests::world::{NAMESPACE, World, configuration, restore_session};
 
-use super::COFFER;
+use crate::COFFER;
 
 /// The rights that an administrator of `data` gives to a ServiceAccount of the invoker's namespace.
 const RIGHTS: &str = r#"apiVersion: v1

@@ -23,7 +23,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 
-const COFFER: &str = env!("CARGO_BIN_EXE_coffer-under-test");
+use crate::COFFER;
 
 /// kubectl must refuse, and say why.
 fn refused(world: &World, args: &[&str], why: &str) {

@@ -30,7 +30,7 @@ use kube::{
 };
 use tonic::{Code, transport::Channel};
 
-const COFFER: &str = env!("CARGO_BIN_EXE_coffer-under-test");
+use crate::COFFER;
 
 /// A channel to a service, with a token when one is given.
 async fn channel(world: &World, service: &str) -> Result<Channel> {

@@ -1,8 +1,6 @@
 //! Who may do what: tokens, roles, reviews.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests may fail")]
 
-mod support;
-
+use crate::support::{World, code, object};
 use coffer_standalone::apiserver::{Service, User};
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
@@ -13,7 +11,6 @@ use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, client::Body};
 use serde_json::{Value, json};
-use support::{World, code, object};
 use tower::ServiceExt;
 
 async fn get(service: Service, path: &str, token: Option<&str>) -> (StatusCode, Value) {

@@ -1,0 +1,17 @@
+//! Whole-system tests: Coffer with everything on, real Redis servers, real repositories. One program holds them all, since
+//! each has the whole system in it.
+
+mod backup;
+mod bad_input;
+mod control;
+mod deploy;
+mod grpc;
+mod invoker;
+mod killed;
+mod maintenance;
+mod readme;
+mod restore;
+mod s3;
+
+/// `coffer`, as it was built beside the tests.
+const COFFER: &str = env!("CARGO_BIN_EXE_coffer-under-test");
