@@ -130,7 +130,7 @@ impl sessions_server::Sessions for Script {
 
 async fn followed(script: Vec<Watch>) -> anyhow::Result<Session> {
     let runtime = coffer_runtime::Runtime::new();
-    let address = "127.0.0.1:0".parse().unwrap();
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     let service = sessions_server::SessionsServer::new(Script(Mutex::new(script)));
     let server =
         coffer_runtime::grpc::Server::bind(address, None, Default::default()).await.unwrap();
