@@ -6,6 +6,7 @@ pub mod compare;
 pub mod confined;
 pub mod dataset;
 pub mod gateway;
+pub mod listener;
 pub mod redis_server;
 pub mod report;
 pub mod restic_program;

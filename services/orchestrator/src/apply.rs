@@ -215,6 +215,7 @@ pub async fn call(ctx: &Context, call: &Call) -> Answer {
         Call::Push { group, families } => {
             calls::push(ctx, group, families).await.map(|()| Done::Pushed)
         }
+        Call::Hook(hook) => crate::hook::run(ctx, hook).await.map(Done::Hooked),
         Call::Wipe { repository } => {
             calls::wipe(ctx, repository).await.map(|objects| Done::Wiped { objects })
         }

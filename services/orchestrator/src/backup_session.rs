@@ -14,6 +14,7 @@ pub mod draft;
 pub mod finish;
 pub mod follow;
 pub mod gather;
+pub mod hooks;
 pub mod start;
 
 use coffer_api::{BackupSession, names};
@@ -22,7 +23,7 @@ use kube::ResourceExt;
 use crate::{
     apply,
     context::{Context, Error},
-    plan::{Action, Child, Requeue},
+    plan::{Action, Call, Child, Notice, Requeue},
     queue::{Kind, Turn},
 };
 
@@ -53,16 +54,24 @@ pub async fn reconcile(ctx: &Context, object: &BackupSession) -> Result<Requeue,
         ctx.turns.leave(Kind::Backup, object);
         return Ok(Requeue::OnChange);
     }
+    let mut status = plan.status;
     if let Some(call) = &plan.call {
         let answer = apply::call(ctx, call).await;
-        let status = finish::record(object, call, &answer, ctx.clock.now());
-        apply::status(ctx, object, old, &status).await?;
-    } else if let Some(status) = &plan.status {
+        if let (Call::Hook(hook), Err(why)) = (call, &answer) {
+            let reason = hook.moment.condition().failed;
+            let notice = Notice { warning: true, reason, message: why.clone() };
+            apply::actions(ctx, object, &[Action::Emit(notice)]).await?;
+        }
+        status = Some(finish::record(object, &facts, call, &answer, ctx.clock.now()));
+    }
+    if let Some(status) = &status {
         apply::status(ctx, object, old, status).await?;
     }
-    match decide::stage_of(plan.status.as_ref().or(old)) {
+    let status = status.as_ref().or(old);
+    match decide::stage_of(status) {
         Stage::Started => ctx.turns.hold(Kind::Backup, object, facts.place.clone()),
         // In line; or it waits for something else, and others go first.
+        Stage::Waiting if hooks::begun(status) => {}
         Stage::Waiting if matches!(facts.turn, Some(Turn::Wait(_))) => {}
         Stage::Waiting | Stage::Settled | Stage::Final => ctx.turns.leave(Kind::Backup, object),
     }

@@ -29,6 +29,7 @@ pub mod controllers;
 pub mod convert;
 pub mod executor;
 pub mod gather;
+pub mod hook;
 pub mod interim;
 pub mod job;
 pub mod leader;

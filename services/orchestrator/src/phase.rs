@@ -35,6 +35,8 @@ pub fn invoker(conditions: &[Condition]) -> InvokerPhase {
 #[must_use]
 pub fn target(target: &BackupTargetStatus) -> TargetPhase {
     if condition::BACKUP_EXECUTOR_ENSURED.fails(&target.conditions)
+        || condition::PRE_BACKUP_HOOK.fails(&target.conditions)
+        || condition::POST_BACKUP_HOOK.fails(&target.conditions)
         || condition::BACKUP_DISRUPTED.holds(&target.conditions)
     {
         return TargetPhase::Failed;
@@ -100,6 +102,8 @@ pub fn restore(status: &RestoreSessionStatus) -> RestorePhase {
     if pushed == Some(Status::False)
         || (settled && condition::DEADLINE_EXCEEDED.holds(conditions))
         || (settled && condition::RESTORE_EXECUTOR_ENSURED.fails(conditions))
+        || (settled && condition::PRE_RESTORE_HOOK.fails(conditions))
+        || (settled && condition::POST_RESTORE_HOOK.fails(conditions))
     {
         return RestorePhase::Failed;
     }

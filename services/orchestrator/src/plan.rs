@@ -16,7 +16,7 @@ use k8s_openapi::api::{
     core::v1::{PersistentVolumeClaim, Secret, ServiceAccount},
 };
 
-use crate::{metrics::Family, trigger::Trigger};
+use crate::{hook::Hook, metrics::Family, trigger::Trigger};
 
 /// What a read found.
 #[derive(Clone, Debug, PartialEq)]
@@ -206,6 +206,8 @@ pub enum Call {
         /// The figures.
         families: Vec<Family>,
     },
+    /// Runs a hook.
+    Hook(Box<Hook>),
     /// Deletes the repository's data.
     Wipe {
         /// The repository.
@@ -242,6 +244,8 @@ pub enum Done {
     Cleaned,
     /// Figures were pushed.
     Pushed,
+    /// A hook did this.
+    Hooked(String),
     /// The data is gone.
     Wiped {
         /// Objects deleted.

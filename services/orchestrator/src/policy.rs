@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 
 use coffer_api::{
-    Repository,
+    AppBinding, Repository,
+    hook::{BackupHooks, Handler, RestoreHooks},
     repository::FromNamespaces,
     retention::RetentionPolicy,
     target::{Driver, TargetRef},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use crate::hook;
 
 /// Whether `namespace`, with these labels, may use the repository; else why not.
 ///
@@ -97,15 +100,40 @@ pub fn target(target: Option<&TargetRef>) -> Result<(), String> {
     ))
 }
 
-/// Hooks are not executed by this version, and a backup without its hook is not the one that was asked for.
+/// Hooks that can be run around the backup of this target.
 ///
 /// # Errors
-/// When there are any.
-pub fn hooks(any: bool) -> Result<(), String> {
-    if any {
-        return Err("spec.hooks are not executed by this version: remove them".to_owned());
-    }
-    Ok(())
+/// Names what cannot.
+pub fn backup_hooks(
+    hooks: Option<&BackupHooks>,
+    target: Option<&AppBinding>,
+) -> Result<(), String> {
+    let Some(BackupHooks { pre_backup, post_backup }) = hooks else { return Ok(()) };
+    let check = |at: &str, handler: &Handler| hook::check(at, handler, target);
+    all([
+        pre_backup.as_ref().map_or(Ok(()), |pre| check("spec.hooks.preBackup", pre)),
+        post_backup
+            .as_ref()
+            .map_or(Ok(()), |post| check("spec.hooks.postBackup", &hook::handler(post))),
+    ])
+}
+
+/// The same around a restore.
+///
+/// # Errors
+/// Names what cannot.
+pub fn restore_hooks(
+    hooks: Option<&RestoreHooks>,
+    target: Option<&AppBinding>,
+) -> Result<(), String> {
+    let Some(RestoreHooks { pre_restore, post_restore }) = hooks else { return Ok(()) };
+    let check = |at: &str, handler: &Handler| hook::check(at, handler, target);
+    all([
+        pre_restore.as_ref().map_or(Ok(()), |pre| check("spec.hooks.preRestore", pre)),
+        post_restore
+            .as_ref()
+            .map_or(Ok(()), |post| check("spec.hooks.postRestore", &hook::handler(post))),
+    ])
 }
 
 /// A bound that can be read.

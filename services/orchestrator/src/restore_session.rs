@@ -3,6 +3,7 @@
 pub mod decide;
 pub mod follow;
 pub mod gather;
+mod hooks;
 pub mod start;
 
 use coffer_api::{RestoreSession, names};
@@ -12,7 +13,7 @@ use crate::{
     apply,
     backup_session::decide::is_start,
     context::{Context, Error},
-    plan::{Action, Child, Requeue},
+    plan::{Action, Call, Child, Notice, Requeue},
     queue::{Kind, Turn},
     turns,
 };
@@ -42,19 +43,27 @@ pub async fn reconcile(ctx: &Context, object: &RestoreSession) -> Result<Requeue
         ctx.turns.leave(Kind::Restore, object);
         return Ok(Requeue::OnChange);
     }
+    let mut status = plan.status;
     if let Some(call) = &plan.call {
         let answer = apply::call(ctx, call).await;
-        let status = follow::record(object, &answer, ctx.clock.now());
-        apply::status(ctx, object, old, &status).await?;
-    } else if let Some(status) = &plan.status {
+        if let (Call::Hook(hook), Err(why)) = (call, &answer) {
+            let reason = hook.moment.condition().failed;
+            let notice = Notice { warning: true, reason, message: why.clone() };
+            apply::actions(ctx, object, &[Action::Emit(notice)]).await?;
+        }
+        status = Some(follow::record(object, call, &answer, ctx.clock.now()));
+    }
+    if let Some(status) = &status {
         apply::status(ctx, object, old, status).await?;
     }
-    match decide::stage_of(plan.status.as_ref().or(old)) {
+    let status = status.as_ref().or(old);
+    match decide::stage_of(status) {
         Stage::Started => {
             let namespace = object.namespace().unwrap_or_default();
             let place = turns::repository(object.spec.repository.as_ref(), &namespace);
             ctx.turns.hold(Kind::Restore, object, place);
         }
+        Stage::Waiting if hooks::begun(status) => {}
         Stage::Waiting if matches!(facts.turn, Some(Turn::Wait(_))) => {}
         Stage::Waiting | Stage::Settled | Stage::Final => ctx.turns.leave(Kind::Restore, object),
     }

@@ -160,10 +160,6 @@ fn validate(
         .map(|_| ()),
         _ => Ok(()),
     };
-    let hooks = spec
-        .hooks
-        .as_ref()
-        .is_some_and(|hooks| hooks.pre_backup.is_some() || hooks.post_backup.is_some());
     let delay = spec.retry_config.as_ref().and_then(|retry| retry.delay.as_deref());
     policy::all([
         repository.map_or(Ok(()), |r| policy::may_use(r, namespace, &facts.namespace_labels)),
@@ -182,7 +178,7 @@ fn validate(
                 .map(|_| ())
                 .map_err(|error| format!("spec.retryConfig.delay: {error}"))
         }),
-        policy::hooks(hooks),
+        policy::backup_hooks(spec.hooks.as_ref(), facts.target.found()),
     ])?;
     let mut notes = String::new();
     if spec.retention_policy.is_empty() {

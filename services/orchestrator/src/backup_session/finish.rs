@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 use coffer_api::{
     BackupConfiguration, BackupSession,
-    backup_session::{BackupSessionStatus, SessionPhase, TargetPhase},
+    backup_session::{BackupSessionStatus, HostBackupPhase, HostBackupStats, SessionPhase},
     condition::{self, Condition},
     outcome::Result as Ended,
     session::{self, Target},
@@ -21,6 +21,8 @@ use crate::{
 use super::{
     decide::{age, conclude},
     gather::Facts,
+    hooks::{self, After},
+    start::target_of,
 };
 
 /// Decides what is next for a session whose data is settled.
@@ -48,6 +50,18 @@ pub(super) fn finish(
             Step::Done => {}
         }
     }
+    if let Some(step) = hooks::after(object, &status, config, now) {
+        return match step {
+            After::Run(hook) => Plan::call(hook),
+            After::Not(why) => {
+                let target = target_of(&mut status, object, facts);
+                let done = condition::POST_BACKUP_HOOK.is_true(why, from_clock(now));
+                condition::set(&mut target.conditions, done);
+                conclude(object, &mut status, now);
+                Plan::status(status, Requeue::OnChange)
+            }
+        };
+    }
     if absent(condition::BACKUP_HISTORY_CLEANED) {
         return Plan::call(clean_history(object, facts));
     }
@@ -62,6 +76,7 @@ pub(super) fn finish(
 #[must_use]
 pub fn record(
     object: &BackupSession,
+    facts: &Facts,
     call: &Call,
     answer: &Answer,
     now: DateTime<Utc>,
@@ -72,6 +87,7 @@ pub fn record(
         Call::Check { .. } => condition::REPOSITORY_INTEGRITY_VERIFIED,
         Call::Figures { .. } => condition::REPOSITORY_METRICS_PUSHED,
         Call::CleanHistory { .. } => condition::BACKUP_HISTORY_CLEANED,
+        Call::Hook(hook) => hook.moment.condition(),
         Call::Push { .. } | Call::Wipe { .. } => condition::METRICS_PUSHED,
     };
     let at = from_clock(now);
@@ -104,10 +120,15 @@ pub fn record(
             }
             _ => kind.is_true("nothing to delete", at),
         },
+        Ok(Done::Hooked(what)) => kind.is_true(what, at),
         Ok(Done::Pushed | Done::Wiped { .. }) => kind.is_true("pushed", at),
         Err(why) => kind.is_false(why, at),
     };
-    condition::set(&mut status.conditions, condition);
+    let conditions = match call {
+        Call::Hook(_) => &mut target_of(&mut status, object, facts).conditions,
+        _ => &mut status.conditions,
+    };
+    condition::set(conditions, condition);
     conclude(object, &mut status, now);
     status
 }
@@ -146,9 +167,14 @@ enum Step {
     Done,
 }
 
-fn transferred(status: &BackupSessionStatus) -> bool {
+/// True when every host's data is stored, whatever went wrong afterwards.
+pub(super) fn transferred(status: &BackupSessionStatus) -> bool {
+    let stored = |host: &HostBackupStats| host.phase == Some(HostBackupPhase::Succeeded);
     !status.targets.is_empty()
-        && status.targets.iter().all(|target| phase::target(target) == TargetPhase::Succeeded)
+        && status
+            .targets
+            .iter()
+            .all(|target| !target.stats.is_empty() && target.stats.iter().all(stored))
 }
 
 /// The first step on the repository that has no condition yet; after one that failed there is none.

@@ -33,6 +33,7 @@ use super::{
     decide::{age, conclude, deadline},
     follow,
     gather::Facts,
+    hooks,
 };
 
 /// A session of several invokers waits this long, so that one made at the same moment is seen.
@@ -78,6 +79,10 @@ pub(super) fn start(
     if now >= deadline(object, facts, now, settings) {
         return follow::too_late(object, facts, now);
     }
+    // A hook that was run is followed by what it was run for.
+    if hooks::begun(object.status.as_ref()) {
+        return prepared(object, facts, config, now, settings);
+    }
     let observed = config.status.clone().unwrap_or_default();
     if observed.observed_generation != config.metadata.generation || observed.phase.is_none() {
         // Nobody has looked at the invoker's present spec; skipping now would be unfair.
@@ -113,6 +118,19 @@ pub(super) fn start(
     if let Some(why) = rival(object, facts, now).or_else(|| older_sibling(object, facts)) {
         return wait(&why);
     }
+    prepared(object, facts, config, now, settings)
+}
+
+/// Decides about a session that nothing but its turn and what it needs keeps from having a Job.
+fn prepared(
+    object: &BackupSession,
+    facts: &Facts,
+    config: &BackupConfiguration,
+    now: DateTime<Utc>,
+    settings: &Settings,
+) -> Plan<BackupSessionStatus> {
+    let again = Requeue::At(now + settings.missing_retry);
+    let wait = |why: &str| pending(object, facts, now, settings, again, why);
     if let Some(Turn::Wait(why)) = &facts.turn {
         // It is woken; this is to show how far it has come.
         let later = Requeue::At(now + LINE);
@@ -124,7 +142,10 @@ pub(super) fn start(
     };
     match &facts.prepared {
         Some(Prepared::Ready(preparation)) => {
-            launch(object, facts, config, repository, preparation, now, settings)
+            match hooks::before(object, facts, config, now, settings) {
+                Some(hook) => Plan::call(hook),
+                None => launch(object, facts, config, repository, preparation, now, settings),
+            }
         }
         Some(Prepared::Refused(why)) => {
             Plan::status(refused(object, facts, why, now), Requeue::OnChange)

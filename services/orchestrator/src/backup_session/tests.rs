@@ -126,7 +126,8 @@ impl World {
     /// Answers the call that is due, and keeps the record.
     fn answer(&mut self, answer: Result<Done, String>) -> Call {
         let call = self.pass().call.expect("a call is due");
-        self.object.status = Some(finish::record(&self.object, &call, &answer, self.now));
+        self.object.status =
+            Some(finish::record(&self.object, &self.facts, &call, &answer, self.now));
         call
     }
 

@@ -52,6 +52,7 @@ pub fn stage_of(status: Option<&RestoreSessionStatus>) -> Stage {
     if over
         || condition::DEADLINE_EXCEEDED.holds(&status.conditions)
         || condition::RESTORE_EXECUTOR_ENSURED.fails(&status.conditions)
+        || condition::PRE_RESTORE_HOOK.fails(&status.conditions)
     {
         Stage::Settled
     } else if condition::RESTORE_EXECUTOR_ENSURED.holds(&status.conditions) {

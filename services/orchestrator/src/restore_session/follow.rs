@@ -14,15 +14,17 @@ use kube::ResourceExt;
 
 use crate::{
     apply::CANCELLED_BY,
+    backup_session::hooks::After,
     executor::{self, Observed},
     metrics, phase,
-    plan::{Action, Answer, Call, Child, Notice, Plan, Requeue},
+    plan::{Action, Answer, Call, Child, Done, Notice, Plan, Requeue},
     settings::Settings,
 };
 
 use super::{
     decide::{age, conclude, deadline},
     gather::Facts,
+    hooks,
 };
 
 /// Decides about a restore with a Job.
@@ -184,6 +186,16 @@ pub(super) fn finish(
         conclude(object, &mut status, now);
         return Plan::status(status, Requeue::OnChange);
     }
+    match hooks::after(object, &status, now) {
+        Some(After::Run(hook)) => return Plan::call(hook),
+        Some(After::Not(why)) => {
+            let done = condition::POST_RESTORE_HOOK.is_true(why, from_clock(now));
+            condition::set(&mut status.conditions, done);
+            conclude(object, &mut status, now);
+            return Plan::status(status, Requeue::OnChange);
+        }
+        None => {}
+    }
     let namespace = object.namespace().unwrap_or_default();
     let name = object.name_any();
     let target = object.spec.target.clone().unwrap_or_default();
@@ -219,17 +231,23 @@ pub(super) fn finish(
     })
 }
 
-/// The status after the push.
+/// The status after a hook or the push.
 #[must_use]
 pub fn record(
     object: &RestoreSession,
+    call: &Call,
     answer: &Answer,
     now: DateTime<Utc>,
 ) -> RestoreSessionStatus {
     let mut status = object.status.clone().unwrap_or_default();
+    let kind = match call {
+        Call::Hook(hook) => hook.moment.condition(),
+        _ => condition::METRICS_PUSHED,
+    };
     let condition = match answer {
-        Ok(_) => condition::METRICS_PUSHED.is_true("pushed", from_clock(now)),
-        Err(why) => condition::METRICS_PUSHED.is_false(why, from_clock(now)),
+        Ok(Done::Hooked(what)) => kind.is_true(what, from_clock(now)),
+        Ok(_) => kind.is_true("pushed", from_clock(now)),
+        Err(why) => kind.is_false(why, from_clock(now)),
     };
     condition::set(&mut status.conditions, condition);
     conclude(object, &mut status, now);

@@ -29,6 +29,7 @@ use super::{
     decide::{age, conclude, deadline},
     follow,
     gather::Facts,
+    hooks,
 };
 
 /// Decides about a restore without a Job.
@@ -74,9 +75,10 @@ pub(super) fn start(
         return wait(status, again);
     };
     match prepared {
-        Prepared::Ready(preparation) => {
-            launch(object, status, repository, preparation, now, settings)
-        }
+        Prepared::Ready(preparation) => match hooks::before(object, now, settings) {
+            Some(hook) => Plan::call(hook),
+            None => launch(object, status, repository, preparation, now, settings),
+        },
         Prepared::NotYet(why) if age(object, now) < settings.start_grace => {
             tell(why, status, again)
         }
@@ -177,10 +179,6 @@ fn validate(
 ) -> Result<(), String> {
     let spec = &object.spec;
     let alias = spec.target.as_ref().map_or("", |target| target.alias.as_str());
-    let hooks = spec
-        .hooks
-        .as_ref()
-        .is_some_and(|hooks| hooks.pre_restore.is_some() || hooks.post_restore.is_some());
     policy::all([
         policy::may_use(repository, namespace, &facts.namespace_labels),
         policy::one_backend(repository),
@@ -188,7 +186,7 @@ fn validate(
         policy::target(spec.target.as_ref().map(|target| &target.reference)),
         rules::choose(spec.rules_in_force(), alias).map(|_| ()),
         policy::time_out(spec.time_out.as_deref()),
-        policy::hooks(hooks),
+        policy::restore_hooks(spec.hooks.as_ref(), facts.target.found()),
     ])
 }
 

@@ -83,8 +83,9 @@ impl World {
     }
 
     fn push(&mut self, answer: Result<Done, String>) -> Vec<crate::metrics::Family> {
-        let Some(Call::Push { families, .. }) = self.pass().call else { panic!("no push is due") };
-        self.object.status = Some(follow::record(&self.object, &answer, self.now));
+        let call = self.pass().call.expect("a push is due");
+        let Call::Push { families, .. } = call.clone() else { panic!("no push is due") };
+        self.object.status = Some(follow::record(&self.object, &call, &answer, self.now));
         families
     }
 }

@@ -89,10 +89,18 @@ kinds! {
     BACKUP_EXECUTOR_ENSURED = "BackupExecutorEnsured", "SuccessfullyEnsuredBackupExecutor", "FailedToEnsureBackupExecutor", "";
     /// The backup's Job went away or was stopped before it was done. True is bad.
     BACKUP_DISRUPTED = "BackupDisrupted", "FailedToCompleteDueToDisruption", "", "";
+    /// The hook before the dump succeeded.
+    PRE_BACKUP_HOOK = "PreBackupHookExecutionSucceeded", "SuccessfullyExecutedPreBackupHook", "FailedToExecutePreBackupHook", "";
+    /// The hook after the dump succeeded, or was not to run.
+    POST_BACKUP_HOOK = "PostBackupHookExecutionSucceeded", "SuccessfullyExecutedPostBackupHook", "FailedToExecutePostBackupHook", "";
     /// The target of a restore exists.
     RESTORE_TARGET_FOUND = "RestoreTargetFound", "TargetAvailable", "TargetNotAvailable", "UnableToCheckTargetAvailability";
     /// The restore's Job was created.
     RESTORE_EXECUTOR_ENSURED = "RestoreExecutorEnsured", "SuccessfullyEnsuredRestoreExecutor", "FailedToEnsureRestoreExecutor", "";
+    /// The hook before the load succeeded.
+    PRE_RESTORE_HOOK = "PreRestoreHookExecutionSucceeded", "SuccessfullyExecutedPreRestoreHook", "FailedToExecutePreRestoreHook", "";
+    /// The hook after the load succeeded, or was not to run.
+    POST_RESTORE_HOOK = "PostRestoreHookExecutionSucceeded", "SuccessfullyExecutedPostRestoreHook", "FailedToExecutePostRestoreHook", "";
 }
 
 impl Kind {
