@@ -2,11 +2,12 @@
 # make test    everything that must pass before a change lands
 # make bench   speed and memory beside the peers, as a table
 # make bench-storage   the same for the storage engine alone, beside restic
+# make bench-control   the orchestrator with 10,000 BackupConfigurations
 # make fuzz    hostile input for the readers of foreign formats, a minute for each
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo build test fmt bench bench-storage fuzz
+.PHONY: help demo build test fmt bench bench-storage bench-control fuzz
 
 TEST_RUNNER := $(shell cargo nextest --version >/dev/null 2>&1 && echo "nextest run" || echo "test")
 
@@ -50,6 +51,11 @@ bench-storage: ## Measures the storage engine beside restic, and beside what the
 	@tests/tools/need restic=restic cc=build-essential
 	@cargo build --release --package coffer-restic --example bench-storage
 	@target/release/examples/bench-storage
+
+bench-control: ## Measures the orchestrator with 10,000 BackupConfigurations.
+	@tests/tools/need cc=build-essential
+	@cargo build --release --package coffer-standalone --example bench-control
+	@target/release/examples/bench-control
 
 FUZZ_SECONDS ?= 60
 fuzz: ## Feeds hostile input to each reader of foreign formats for FUZZ_SECONDS (60).

@@ -85,6 +85,9 @@ pub async fn actions<K: Kept>(ctx: &Context, object: &K, actions: &[Action]) -> 
             Action::AddFinalizer(finalizer) => finalizers(ctx, object, finalizer, true).await?,
             Action::RemoveFinalizer(finalizer) => finalizers(ctx, object, finalizer, false).await?,
             Action::CreateSession(session) => create_session(ctx, session).await?,
+            Action::CreateRestore(session) => {
+                create(ctx, session.as_ref(), object.meta().uid.as_deref()).await?;
+            }
             Action::ApplyRepository(repository) => blueprinted(ctx, repository.as_ref()).await?,
             Action::ApplyConfiguration(config) => blueprinted(ctx, config.as_ref()).await?,
             Action::DeleteConfiguration(child) => {

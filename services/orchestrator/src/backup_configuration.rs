@@ -2,7 +2,7 @@
 
 pub mod decide;
 pub mod gather;
-mod run;
+pub(crate) mod run;
 
 use coffer_api::BackupConfiguration;
 

@@ -9,6 +9,7 @@
 //!
 //! Every step leaves a condition and is skipped when it is there, so a restart at any instant goes on where it was.
 
+pub mod batch;
 pub mod decide;
 pub mod draft;
 pub mod finish;
@@ -34,46 +35,98 @@ use decide::Stage;
 /// # Errors
 /// When the cluster cannot be read or written; the pass is repeated.
 pub async fn reconcile(ctx: &Context, object: &BackupSession) -> Result<Requeue, Error> {
-    // Boxed: what a session reads is large, and every controller task would carry room for it.
-    let facts = Box::pin(gather::gather(ctx, object)).await?;
-    let plan = decide::decide(object, &facts, ctx.clock.now(), &ctx.settings);
+    let invoker = gather::invoker(ctx, object).await?;
     let old = object.status.as_ref();
+    let mut object = object.clone();
+    let written = object.clone();
+    let passed = Box::pin(targets(ctx, &mut object, &invoker)).await;
+    // Also what was done before something failed.
+    if let Some(status) = &object.status {
+        apply::status(ctx, &written, old, status).await?;
+    }
+    passed
+}
+
+/// A pass over each target that is not settled, as far as their order allows; or one over the session as a whole.
+async fn targets(
+    ctx: &Context,
+    object: &mut BackupSession,
+    invoker: &gather::Facts,
+) -> Result<Requeue, Error> {
+    let (count, sequential) =
+        invoker.batch.as_ref().map_or((1, true), |batch| (batch.members.len(), batch.sequential));
+    let whole = matches!(decide::stage(object), Stage::Settled | Stage::Final);
+    let mut requeue = Requeue::OnChange;
+    for at in 0..if whole { 1 } else { count.max(1) } {
+        // Boxed: what a session reads is large, and every controller task would carry room for it.
+        let facts = Box::pin(gather::gather(ctx, object, invoker, at)).await?;
+        if let Requeue::At(instant) = Box::pin(pass(ctx, object, &facts)).await? {
+            requeue = requeue.or_at(instant);
+        }
+        let status = object.status.as_ref();
+        let target = status.and_then(|status| status.targets.get(at));
+        // Settled, and its hook was run: the next one may begin. If that is still to come, the next pass sees to it.
+        let owes = |status| hooks::after(object, status, &facts, at, ctx.clock.now()).is_some();
+        let over = decide::target_stage(target) == Stage::Settled && !status.is_some_and(owes);
+        let waits = decide::stage_of(status) == Stage::Waiting && !hooks::begun(status);
+        let ended = matches!(decide::stage_of(status), Stage::Settled | Stage::Final);
+        if ended || waits || (sequential && !over) {
+            break;
+        }
+    }
+    Ok(requeue)
+}
+
+/// One pass; the status that comes of it is the object's, and not written yet.
+async fn pass(
+    ctx: &Context,
+    object: &mut BackupSession,
+    facts: &gather::Facts,
+) -> Result<Requeue, Error> {
+    let plan = decide::decide(object, facts, ctx.clock.now(), &ctx.settings);
     if let Err(error) = apply::actions(ctx, object, &plan.actions).await {
         if !error.is_refusal() || !plan.actions.iter().any(decide::is_start) {
             return Err(error);
         }
         // The API server will refuse the same Job again: the session ends, saying why. What was made for it goes.
-        let job = names::backup_job(&object.name_any(), 0);
+        let job = names::backup_job(&object.name_any(), facts.at);
         let secret = Child {
             namespace: object.namespace().unwrap_or_default(),
             name: names::session_secret(&job),
         };
         apply::actions(ctx, object, &[Action::DeleteSecret(secret)]).await?;
-        let status = start::refused(object, &facts, &error.describe(), ctx.clock.now());
-        apply::status(ctx, object, old, &status).await?;
-        ctx.turns.leave(Kind::Backup, object);
+        object.status = Some(start::refused(object, facts, &error.describe(), ctx.clock.now()));
+        ctx.turns.leave(Kind::Backup, object, facts.at);
         return Ok(Requeue::OnChange);
     }
     let mut status = plan.status;
     if let Some(call) = &plan.call {
-        let answer = apply::call(ctx, call).await;
+        let answer = Box::pin(apply::call(ctx, call)).await;
         if let (Call::Hook(hook), Err(why)) = (call, &answer) {
             let reason = hook.moment.condition().failed;
             let notice = Notice { warning: true, reason, message: why.clone() };
             apply::actions(ctx, object, &[Action::Emit(notice)]).await?;
         }
-        status = Some(finish::record(object, &facts, call, &answer, ctx.clock.now()));
+        status = Some(finish::record(object, facts, call, &answer, ctx.clock.now()));
     }
-    if let Some(status) = &status {
-        apply::status(ctx, object, old, status).await?;
+    if status.is_some() {
+        object.status = status;
     }
-    let status = status.as_ref().or(old);
-    match decide::stage_of(status) {
-        Stage::Started => ctx.turns.hold(Kind::Backup, object, facts.place.clone()),
-        // In line; or it waits for something else, and others go first.
+    let status = object.status.as_ref();
+    if matches!(decide::stage_of(status), Stage::Settled | Stage::Final) {
+        ctx.turns.forget(Kind::Backup, &object.namespace().unwrap_or_default(), &object.name_any());
+        return Ok(plan.requeue);
+    }
+    let target = status.and_then(|status| status.targets.get(facts.at));
+    match decide::target_stage(target) {
+        Stage::Started => ctx.turns.hold(Kind::Backup, object, facts.at, facts.place.clone()),
+        // A hook was run for it, and its Job comes next; or it is in line.
         Stage::Waiting if hooks::begun(status) => {}
         Stage::Waiting if matches!(facts.turn, Some(Turn::Wait(_))) => {}
-        Stage::Waiting | Stage::Settled | Stage::Final => ctx.turns.leave(Kind::Backup, object),
+        // It waits for something else, and others go first; or it is done.
+        Stage::Waiting | Stage::Settled | Stage::Final => {
+            ctx.turns.leave(Kind::Backup, object, facts.at);
+        }
     }
     Ok(plan.requeue)
 }

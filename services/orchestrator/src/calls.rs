@@ -101,7 +101,7 @@ pub async fn wipe(ctx: &Context, repository: &Repository) -> Result<u64, String>
 pub async fn push(ctx: &Context, group: &str, families: &[Family]) -> Result<(), String> {
     let request = PushRequest {
         grouping: [("job".to_owned(), group.to_owned())].into(),
-        families: families.iter().map(family).collect(),
+        families: grouped(families),
         mode: Mode::Unspecified.into(),
     };
     attempt(ctx, || {
@@ -111,14 +111,23 @@ pub async fn push(ctx: &Context, group: &str, families: &[Family]) -> Result<(),
     .await
 }
 
-fn family(family: &Family) -> ProtoFamily {
-    let labels = family.labels.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
-    ProtoFamily {
-        name: family.name.clone(),
-        help: family.help.to_owned(),
-        r#type: Type::Gauge.into(),
-        samples: vec![Sample { labels: labels.collect(), value: family.value }],
+/// A family is given once, with the samples of all targets.
+fn grouped(families: &[Family]) -> Vec<ProtoFamily> {
+    let mut all: Vec<ProtoFamily> = vec![];
+    for Family { name, help, labels, value } in families {
+        let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let sample = Sample { labels: labels.collect(), value: *value };
+        match all.iter_mut().find(|family| family.name == *name) {
+            Some(family) => family.samples.push(sample),
+            None => all.push(ProtoFamily {
+                name: name.clone(),
+                help: (*help).to_owned(),
+                r#type: Type::Gauge.into(),
+                samples: vec![sample],
+            }),
+        }
     }
+    all
 }
 
 fn to_proto(repository: &Repository) -> RepositoryRef {

@@ -7,8 +7,8 @@
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use coffer_api::{
-    AppBinding, BackupBlueprint, BackupConfiguration, BackupSession, Repository, RestoreSession,
-    names, target::RepositoryRef,
+    AppBinding, BackupBatch, BackupBlueprint, BackupConfiguration, BackupSession, Repository,
+    RestoreSession, names, target::RepositoryRef,
 };
 use coffer_runtime::{Runtime, readiness::Latch};
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
@@ -26,19 +26,21 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     alarm::Alarm,
-    auto_backup, backup_configuration, backup_session,
+    auto_backup, backup_batch, backup_configuration, backup_session,
     context::{Context, Error},
     job::SESSION,
     news,
     plan::Requeue,
     queue::Kind,
-    repository, restore_session, turns, unsupported,
+    repository, restore_batch, restore_session, turns,
 };
 
 /// Passes of one kind at a time. A pass may wait long for a check of a repository, so there are more than cores.
 const PASSES: u16 = 64;
 /// Every object is looked at this often, whatever happened: the recovery path.
 const RESYNC: Duration = Duration::from_secs(600);
+/// A Repository is looked at so long after the last change of those who use it.
+const SETTLE: Duration = Duration::from_millis(300);
 /// Pause after a pass that failed.
 const AGAIN: Duration = Duration::from_secs(3);
 /// Pause after somebody else wrote the object first.
@@ -52,7 +54,9 @@ pub async fn run(ctx: &Arc<Context>, runtime: &Runtime, latch: Latch) {
     if stop.run_until_cancelled(load(ctx)).await.is_none() {
         return;
     }
-    let repositories = kind_controller::<Repository>(ctx);
+    // Called once for many changes that come together, and when the cache of the others has them.
+    let repositories = kind_controller::<Repository>(ctx)
+        .with_config(Config::default().concurrency(PASSES).debounce(SETTLE));
     let configs = kind_controller::<BackupConfiguration>(ctx);
     let config_store = configs.store();
     // Set once: a process leads once.
@@ -79,6 +83,30 @@ pub async fn run(ctx: &Arc<Context>, runtime: &Runtime, latch: Latch) {
                 })
             }
         });
+    let batches = kind_controller::<BackupBatch>(ctx);
+    let batch_store = batches.store();
+    let batches = batches
+        .watches_stream(news::of(Api::<Repository>::all(ctx.client.clone())), {
+            let store = batch_store.clone();
+            move |repository: Repository| {
+                select(&store, |batch: &BackupBatch| {
+                    uses(batch.spec.repository.as_ref(), batch.namespace(), &repository)
+                })
+            }
+        })
+        .watches_stream(
+            news::of(Api::<AppBinding>::all(ctx.client.clone())),
+            move |binding: AppBinding| {
+                let at = (binding.namespace(), binding.name_any());
+                select(&batch_store, |batch: &BackupBatch| {
+                    let own = batch.namespace().unwrap_or_default();
+                    let targets = batch.spec.members.iter().filter_map(|m| m.target.as_ref());
+                    targets.map(|target| &target.reference).any(|target| {
+                        Some(target.namespace_or(&own)) == at.0.as_deref() && target.name == at.1
+                    })
+                })
+            },
+        );
     let restores = restores
         .watches_stream(news::of(Api::<Repository>::all(ctx.client.clone())), {
             let store = restore_store.clone();
@@ -104,6 +132,10 @@ pub async fn run(ctx: &Arc<Context>, runtime: &Runtime, latch: Latch) {
             |pod: Pod| session_of::<RestoreSession>(&pod, "stash-restore"),
         );
     let repositories = repositories
+        .watches_stream(
+            news::of(Api::<BackupBatch>::all(ctx.client.clone())),
+            |batch: BackupBatch| repository_ref(batch.spec.repository.as_ref(), batch.namespace()),
+        )
         .watches_stream(
             news::of(Api::<BackupConfiguration>::all(ctx.client.clone())),
             |config: BackupConfiguration| {
@@ -182,21 +214,22 @@ pub async fn run(ctx: &Arc<Context>, runtime: &Runtime, latch: Latch) {
         .boxed(),
         drive(
             "BackupBatch",
-            kind_controller(ctx),
+            batches,
             alarm(ctx),
             ctx,
             runtime,
-            |ctx, object| unsupported::backup_batch(ctx, object).boxed(),
+            |ctx, object| backup_batch::reconcile(ctx, object).boxed(),
             nothing_left,
         )
         .boxed(),
         drive(
             "RestoreBatch",
-            kind_controller(ctx),
+            kind_controller(ctx)
+                .owns(Api::<RestoreSession>::all(ctx.client.clone()), watcher::Config::default()),
             alarm(ctx),
             ctx,
             runtime,
-            |ctx, object| unsupported::restore_batch(ctx, object).boxed(),
+            |ctx, object| restore_batch::reconcile(ctx, object).boxed(),
             nothing_left,
         )
         .boxed(),

@@ -34,6 +34,14 @@ pub enum Moment {
     PreBackup,
     /// After it.
     PostBackup,
+    /// Before all targets of a batch.
+    GlobalPreBackup,
+    /// After them.
+    GlobalPostBackup,
+    /// Before all members of a RestoreBatch.
+    GlobalPreRestore,
+    /// After them.
+    GlobalPostRestore,
     /// Before the load of a target.
     PreRestore,
     /// After it.
@@ -47,6 +55,10 @@ impl Moment {
         match self {
             Self::PreBackup => condition::PRE_BACKUP_HOOK,
             Self::PostBackup => condition::POST_BACKUP_HOOK,
+            Self::GlobalPreBackup => condition::GLOBAL_PRE_BACKUP_HOOK,
+            Self::GlobalPostBackup => condition::GLOBAL_POST_BACKUP_HOOK,
+            Self::GlobalPreRestore => condition::GLOBAL_PRE_RESTORE_HOOK,
+            Self::GlobalPostRestore => condition::GLOBAL_POST_RESTORE_HOOK,
             Self::PreRestore => condition::PRE_RESTORE_HOOK,
             Self::PostRestore => condition::POST_RESTORE_HOOK,
         }
@@ -60,8 +72,10 @@ pub struct Hook {
     pub moment: Moment,
     /// What to do.
     pub handler: Handler,
-    /// Namespace and name of the target's AppBinding.
-    pub target: (String, String),
+    /// Which target of the session; none for the session as a whole.
+    pub at: Option<usize>,
+    /// Namespace and name of the target's AppBinding; none for the session as a whole.
+    pub target: Option<(String, String)>,
     /// What the body of a POST may tell.
     pub summary: Summary,
     /// When it has to be done, whatever its own limit.
@@ -132,7 +146,7 @@ pub async fn run(ctx: &Context, hook: &Hook) -> Result<String, String> {
 
 async fn act(ctx: &Context, hook: &Hook) -> Result<Vec<String>, Error> {
     let Handler { exec, http_get, http_post, tcp_socket, container_name } = &hook.handler;
-    let place = place::Place::find(ctx, &hook.target.0, &hook.target.1, container_name).await?;
+    let place = place::Place::find(ctx, hook.target.as_ref(), container_name).await?;
     let left = (hook.until - ctx.clock.now()).to_std().unwrap_or_default();
     let limit = LIMIT.min(left);
     let mut done = vec![];
@@ -287,6 +301,33 @@ pub fn check(at: &str, handler: &Handler, target: Option<&AppBinding>) -> Result
         return wrong(&format!("httpPost.body: {error}"));
     }
     Ok(())
+}
+
+/// The same for a hook of a whole batch, which has no target: no pod, no address, no port with a name.
+///
+/// # Errors
+/// Names the field, and what is wrong with it.
+pub fn check_global(at: &str, handler: &Handler) -> Result<(), String> {
+    let Handler { exec, http_get, http_post, tcp_socket, container_name: _ } = handler;
+    if exec.is_some() {
+        return Err(format!("{at}: exec needs a target: give the hook to a member"));
+    }
+    let places = [
+        http_get.as_ref().map(|action| (&action.host, &action.port)),
+        http_post.as_ref().map(|action| (&action.host, &action.port)),
+        tcp_socket.as_ref().map(|action| (&action.host, &action.port)),
+    ];
+    for (host, port) in places.into_iter().flatten() {
+        if host.as_ref().is_none_or(String::is_empty) {
+            return Err(format!("{at}: a hook of the whole batch has no target: name a host"));
+        }
+        if let IntOrString::String(name) = port
+            && place::number(name).is_none()
+        {
+            return Err(format!("{at}: port {name:?} is a name: give its number"));
+        }
+    }
+    check(at, handler, None)
 }
 
 #[cfg(test)]

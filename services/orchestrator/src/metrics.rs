@@ -120,6 +120,8 @@ pub struct Session<'a> {
     pub succeeded: bool,
     /// Whether the transfer succeeded.
     pub transferred: bool,
+    /// How many targets it has.
+    pub targets: u32,
     /// From creation to end.
     pub seconds: f64,
     /// Unix time.
@@ -148,7 +150,13 @@ pub fn backup(session: &Session<'_>, figures: Option<BackupFigures>) -> Vec<Fami
             i,
             session.seconds,
         );
-        all.add("backupsession_target_count_total", "backup_target_count_total", COUNT, i, 1.0);
+        all.add(
+            "backupsession_target_count_total",
+            "backup_target_count_total",
+            COUNT,
+            i,
+            f64::from(session.targets),
+        );
         all.add(
             "backupsession_last_success_time_seconds",
             "backup_last_success_time_seconds",
@@ -227,7 +235,13 @@ pub fn restore(session: &Session<'_>, seconds: Option<f64>) -> Vec<Family> {
             i,
             session.seconds,
         );
-        all.add("restoresession_target_count_total", "restore_target_count_total", COUNT, i, 1.0);
+        all.add(
+            "restoresession_target_count_total",
+            "restore_target_count_total",
+            COUNT,
+            i,
+            f64::from(session.targets),
+        );
     }
     let done = yes(session.transferred);
     all.add("restoresession_target_success", "restore_target_success", SUCCESS, t, done);
@@ -300,6 +314,7 @@ mod tests {
             ..Target::default()
         };
         Session {
+            targets: 1,
             target: target(labels.clone(), &app),
             labels,
             host: "host-0",

@@ -72,7 +72,9 @@ pub fn backup(status: &BackupSessionStatus) -> SessionPhase {
     let settled = pushed == Some(Status::True);
     if settled
         && (condition::DEADLINE_EXCEEDED.holds(conditions)
-            || condition::BACKUP_HISTORY_CLEANED.fails(conditions))
+            || condition::BACKUP_HISTORY_CLEANED.fails(conditions)
+            || condition::GLOBAL_PRE_BACKUP_HOOK.fails(conditions)
+            || condition::GLOBAL_POST_BACKUP_HOOK.fails(conditions))
     {
         return SessionPhase::Failed;
     }

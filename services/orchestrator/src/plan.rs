@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, Utc};
 use coffer_api::{
-    BackupConfiguration, BackupSession, Repository,
+    BackupConfiguration, BackupSession, Repository, RestoreSession,
     repository::Reference,
     retention::RetentionPolicy,
     session::{self, Session},
@@ -107,6 +107,8 @@ pub enum Action {
     RemoveFinalizer(&'static str),
     /// Creates a session; one that exists stays as it is.
     CreateSession(Box<BackupSession>),
+    /// Creates the restore of a batch's member; one that exists stays as it is.
+    CreateRestore(Box<RestoreSession>),
     /// Applies a Repository that a blueprint makes; one that it did not make stays as it is.
     ApplyRepository(Box<Repository>),
     /// The same for a BackupConfiguration.

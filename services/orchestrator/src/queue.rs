@@ -4,7 +4,7 @@
 //! Nobody is passed over for long: who is ahead and fits has its Job reserved, and who does not fit holds nobody up
 //! except those who wait for the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
@@ -44,6 +44,8 @@ pub struct Session {
     pub namespace: String,
     /// Its name.
     pub name: String,
+    /// Which of its targets.
+    pub target: usize,
 }
 
 /// Namespace and name of a Repository.
@@ -129,6 +131,18 @@ impl Queue {
         next
     }
 
+    /// The same for all targets of a session.
+    pub fn leave_all(&mut self, kind: Kind, namespace: &str, name: &str) -> Vec<Session> {
+        let of = |session: &Session| {
+            session.kind == kind && session.namespace == namespace && session.name == name
+        };
+        let all = self.running.keys().chain(self.waiting.keys().map(|(_, session)| session));
+        let gone: Vec<Session> = all.filter(|session| of(session)).cloned().collect();
+        let next: BTreeSet<Session> =
+            gone.iter().flat_map(|session| self.leave(session)).filter(|s| !of(s)).collect();
+        next.into_iter().collect()
+    }
+
     fn taken(&self) -> Taken<'_> {
         let mut taken = Taken::default();
         for (session, repository) in &self.running {
@@ -195,7 +209,7 @@ mod tests {
     use super::*;
 
     fn session(namespace: &str, name: &str) -> Session {
-        Session { kind: Kind::Backup, namespace: namespace.into(), name: name.into() }
+        Session { kind: Kind::Backup, namespace: namespace.into(), name: name.into(), target: 0 }
     }
 
     fn at(second: i64) -> DateTime<Utc> {
@@ -242,6 +256,19 @@ mod tests {
         // Both could have the place in the namespace; the older one gets it, and the other stays.
         assert_eq!(queue.leave(&session("a", "three")), [session("a", "four")]);
         assert_eq!(queue.leave(&session("a", "one")), [session("a", "two"), session("a", "four")]);
+    }
+
+    #[test]
+    fn every_target_of_a_session_counts() {
+        let mut queue = Queue::new(Limits { cluster: 2, namespace: 0, repository: 0 });
+        let target = |target| Session { target, ..session("a", "batch") };
+        for number in 0..2 {
+            assert_eq!(queue.ask(target(number), at(1), repo("r")), Turn::Go);
+        }
+        assert!(matches!(queue.ask(target(2), at(1), repo("r")), Turn::Wait(_)));
+        assert!(matches!(queue.ask(session("a", "other"), at(2), repo("r")), Turn::Wait(_)));
+        assert_eq!(queue.leave(&target(0)), [target(2)]);
+        assert_eq!(queue.leave_all(Kind::Backup, "a", "batch"), [session("a", "other")]);
     }
 
     #[test]

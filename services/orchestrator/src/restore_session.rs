@@ -40,7 +40,7 @@ pub async fn reconcile(ctx: &Context, object: &RestoreSession) -> Result<Requeue
         apply::actions(ctx, object, &[Action::DeleteSecret(secret)]).await?;
         let status = start::refused(object, &error.describe(), ctx.clock.now());
         apply::status(ctx, object, old, &status).await?;
-        ctx.turns.leave(Kind::Restore, object);
+        ctx.turns.leave(Kind::Restore, object, 0);
         return Ok(Requeue::OnChange);
     }
     let mut status = plan.status;
@@ -61,11 +61,11 @@ pub async fn reconcile(ctx: &Context, object: &RestoreSession) -> Result<Requeue
         Stage::Started => {
             let namespace = object.namespace().unwrap_or_default();
             let place = turns::repository(object.spec.repository.as_ref(), &namespace);
-            ctx.turns.hold(Kind::Restore, object, place);
+            ctx.turns.hold(Kind::Restore, object, 0, place);
         }
         Stage::Waiting if hooks::begun(status) => {}
         Stage::Waiting if matches!(facts.turn, Some(Turn::Wait(_))) => {}
-        Stage::Waiting | Stage::Settled | Stage::Final => ctx.turns.leave(Kind::Restore, object),
+        Stage::Waiting | Stage::Settled | Stage::Final => ctx.turns.leave(Kind::Restore, object, 0),
     }
     Ok(plan.requeue)
 }

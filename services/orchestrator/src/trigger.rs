@@ -167,7 +167,8 @@ pub async fn run(args: &Args, client: kube::Client, clock: &Clock) -> anyhow::Re
         .await
         .with_context(|| format!("read {invoker_kind} {namespace}/{invoker_name}"))?;
     let name = names::session(invoker_name, clock.now());
-    let session = draft::named(&config, name.clone(), draft::attempts(&config));
+    let session =
+        draft::named("BackupConfiguration", &config, name.clone(), draft::attempts(&config));
     let sessions: Api<BackupSession> = Api::namespaced(client, namespace);
     match sessions.create(&PostParams::default(), &session).await {
         Ok(_) => {}

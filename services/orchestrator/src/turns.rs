@@ -7,7 +7,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use coffer_api::{
-    BackupConfiguration, BackupSession, RestoreSession, target::RepositoryRef, time::to_clock,
+    BackupBatch, BackupConfiguration, BackupSession, RestoreSession, target::RepositoryRef,
+    time::to_clock,
 };
 use futures::Stream;
 use kube::{Api, Resource, ResourceExt, api::ListParams, runtime::reflector::ObjectRef};
@@ -15,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
-    backup_session,
+    backup_session::{self, decide::Stage},
     context::Context,
     context::Error,
     queue::{Kind, Limits, Queue, Repository, Session, Turn},
@@ -51,11 +52,12 @@ impl Turns {
         &self,
         kind: Kind,
         object: &K,
+        target: usize,
         repository: Repository,
         now: DateTime<Utc>,
     ) -> Turn {
         let created = object.meta().creation_timestamp.as_ref().map_or(now, to_clock);
-        self.0.queue.lock().ask(session(kind, object), created, repository)
+        self.0.queue.lock().ask(session(kind, object, target), created, repository)
     }
 
     /// It has its Job.
@@ -63,20 +65,25 @@ impl Turns {
         &self,
         kind: Kind,
         object: &K,
+        target: usize,
         repository: Repository,
     ) {
-        self.0.queue.lock().hold(session(kind, object), repository);
+        self.0.queue.lock().hold(session(kind, object, target), repository);
     }
 
     /// It has no Job, and wants none.
-    pub fn leave<K: Resource<DynamicType = ()>>(&self, kind: Kind, object: &K) {
-        self.forget(kind, &object.namespace().unwrap_or_default(), &object.name_any());
+    pub fn leave<K: Resource<DynamicType = ()>>(&self, kind: Kind, object: &K, target: usize) {
+        let next = self.0.queue.lock().leave(&session(kind, object, target));
+        self.call(next);
     }
 
     /// The same for one that is gone.
     pub fn forget(&self, kind: Kind, namespace: &str, name: &str) {
-        let gone = Session { kind, namespace: namespace.to_owned(), name: name.to_owned() };
-        let next = self.0.queue.lock().leave(&gone);
+        let next = self.0.queue.lock().leave_all(kind, namespace, name);
+        self.call(next);
+    }
+
+    fn call(&self, next: Vec<Session>) {
         if next.is_empty() {
             return;
         }
@@ -91,7 +98,7 @@ impl Turns {
         K: Resource<DynamicType = ()> + 'static,
     {
         futures::stream::unfold(self.clone(), move |turns| async move {
-            let Session { kind: _, namespace, name } = turns.next(kind).await;
+            let Session { kind: _, namespace, name, target: _ } = turns.next(kind).await;
             Some((ObjectRef::new(&name).within(&namespace), turns))
         })
     }
@@ -114,8 +121,9 @@ impl Turns {
     }
 }
 
-fn session<K: Resource<DynamicType = ()>>(kind: Kind, object: &K) -> Session {
-    Session { kind, namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
+fn session<K: Resource<DynamicType = ()>>(kind: Kind, object: &K, target: usize) -> Session {
+    let namespace = object.namespace().unwrap_or_default();
+    Session { kind, namespace, name: object.name_any(), target }
 }
 
 /// A reference to a Repository, made out in full.
@@ -134,17 +142,26 @@ pub async fn load(ctx: &Context) -> Result<(), Error> {
     let configs: Api<BackupConfiguration> = Api::all(ctx.client.clone());
     let configs =
         configs.list(&all).await.map_err(Error::cluster("list the BackupConfigurations"))?;
+    let batches: Api<BackupBatch> = Api::all(ctx.client.clone());
+    let batches = batches.list(&all).await.map_err(Error::cluster("list the BackupBatches"))?;
     let backups: Api<BackupSession> = Api::all(ctx.client.clone());
     let backups = backups.list(&all).await.map_err(Error::cluster("list the BackupSessions"))?;
     for object in &backups.items {
-        if backup_session::decide::stage(object) == backup_session::decide::Stage::Started {
-            let namespace = object.namespace().unwrap_or_default();
-            let config = configs.items.iter().find(|config| {
-                config.name_any() == object.spec.invoker.name
-                    && config.namespace().as_deref() == Some(namespace.as_str())
-            });
-            let reference = config.and_then(|config| config.spec.repository.as_ref());
-            ctx.turns.hold(Kind::Backup, object, repository(reference, &namespace));
+        let namespace = object.namespace().unwrap_or_default();
+        let invoker = &object.spec.invoker;
+        let at = (Some(namespace.clone()), invoker.name.clone());
+        let reference = if invoker.kind == "BackupBatch" {
+            let batch = batches.items.iter().find(|b| (b.namespace(), b.name_any()) == at);
+            batch.and_then(|batch| batch.spec.repository.as_ref())
+        } else {
+            let config = configs.items.iter().find(|c| (c.namespace(), c.name_any()) == at);
+            config.and_then(|config| config.spec.repository.as_ref())
+        };
+        let targets = object.status.iter().flat_map(|status| &status.targets).enumerate();
+        for (target, status) in targets {
+            if backup_session::decide::target_stage(Some(status)) == Stage::Started {
+                ctx.turns.hold(Kind::Backup, object, target, repository(reference, &namespace));
+            }
         }
     }
     let restores: Api<RestoreSession> = Api::all(ctx.client.clone());
@@ -153,7 +170,7 @@ pub async fn load(ctx: &Context) -> Result<(), Error> {
         if restore_session::decide::stage(object) == restore_session::decide::Stage::Started {
             let namespace = object.namespace().unwrap_or_default();
             let at = repository(object.spec.repository.as_ref(), &namespace);
-            ctx.turns.hold(Kind::Restore, object, at);
+            ctx.turns.hold(Kind::Restore, object, 0, at);
         }
     }
     Ok(())

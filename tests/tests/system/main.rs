@@ -3,9 +3,12 @@
 
 mod backup;
 mod bad_input;
+mod batch;
 mod control;
 mod deploy;
+mod doubled;
 mod grpc;
+mod hooks;
 mod invoker;
 mod killed;
 mod maintenance;

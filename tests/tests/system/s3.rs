@@ -6,7 +6,7 @@
     unreachable_pub,
     reason = "a server for tests, shared with the storage-gateway's"
 )]
-mod s3;
+mod server;
 
 use std::process::Command;
 
@@ -41,14 +41,14 @@ spec:
     storageSecretName: storage
     s3: {{endpoint: "{endpoint}", bucket: {bucket}, prefix: /demo/orders}}
 "#,
-        s3::ACCESS_KEY
+        server::ACCESS_KEY
     )
 }
 
 /// A world whose Repository is in [`BUCKET`].
 async fn world(endpoint: &str) -> Result<World> {
     let world = World::start(COFFER).await?;
-    world.apply(&storage(endpoint, BUCKET, s3::SECRET_KEY))?;
+    world.apply(&storage(endpoint, BUCKET, server::SECRET_KEY))?;
     world.apply(&world.app_binding("orders", &world.redis))?;
     world.apply(&configuration("orders", "0 0 1 1 *", ""))?;
     Ok(world)
@@ -62,8 +62,8 @@ async fn restic(endpoint: &str, words: &'static [&'static str]) -> Result<String
             .args(["--no-cache", "-r", &repository])
             .args(words)
             .env("RESTIC_PASSWORD", RESTIC_PASSWORD)
-            .env("AWS_ACCESS_KEY_ID", s3::ACCESS_KEY)
-            .env("AWS_SECRET_ACCESS_KEY", s3::SECRET_KEY)
+            .env("AWS_ACCESS_KEY_ID", server::ACCESS_KEY)
+            .env("AWS_SECRET_ACCESS_KEY", server::SECRET_KEY)
             .output()
     });
     let output = output.await??;
@@ -75,7 +75,7 @@ async fn restic(endpoint: &str, words: &'static [&'static str]) -> Result<String
 async fn there_and_back() -> Result<()> {
     let folder = tempfile::tempdir()?;
     std::fs::create_dir(folder.path().join(BUCKET))?;
-    let endpoint = s3::serve(folder.path()).await;
+    let endpoint = server::serve(folder.path()).await;
     let world = world(&endpoint).await?;
     dataset::load(&world.redis.client()?, &dataset::Spec::small()).await?;
     let before = compare::fingerprint(&world.redis.client()?).await?;
@@ -97,14 +97,14 @@ async fn there_and_back() -> Result<()> {
 async fn a_bucket_that_is_not_there_or_keys_that_do_not_fit_are_named() -> Result<()> {
     let folder = tempfile::tempdir()?;
     std::fs::create_dir(folder.path().join(BUCKET))?;
-    let endpoint = s3::serve(folder.path()).await;
+    let endpoint = server::serve(folder.path()).await;
     let world = world(&endpoint).await?;
     world.redis.command::<()>(&["SET", "a", "1"]).await?;
     let status = world.back_up("good", "orders").await?;
     assert_eq!(status.phase, Some(SessionPhase::Succeeded), "{status:#?}");
     let good = restic(&endpoint, &["snapshots", "--json", "latest"]).await?;
     for (session, bucket, secret_key, texts) in [
-        ("no-bucket", "elsewhere", s3::SECRET_KEY, ["elsewhere", "bucket", "repo"]),
+        ("no-bucket", "elsewhere", server::SECRET_KEY, ["elsewhere", "bucket", "repo"]),
         ("no-key", BUCKET, "wrong", [BUCKET, "AWS_", "repo"]),
     ] {
         world.apply(&storage(&endpoint, bucket, secret_key))?;
@@ -118,7 +118,7 @@ async fn a_bucket_that_is_not_there_or_keys_that_do_not_fit_are_named() -> Resul
             for text in texts {
                 assert!(described.contains(text), "\"{text}\" is not in\n{described}");
             }
-            assert!(!described.contains(s3::SECRET_KEY), "{described}");
+            assert!(!described.contains(server::SECRET_KEY), "{described}");
         }
     }
     assert!(!folder.path().join("elsewhere").exists(), "no bucket was made");

@@ -64,7 +64,7 @@ pub fn decide(
     actions.extend(run.trigger);
     actions.extend(run::missed(&run.due).map(Action::Emit));
     if let Some(instant) = run.due.now {
-        let session = draft::scheduled(object, instant);
+        let session = draft::scheduled("BackupConfiguration", object, instant);
         tracing::info!(session = session.name_any(), %instant, "a session is due");
         actions.push(Action::CreateSession(Box::new(session)));
     }
@@ -76,7 +76,7 @@ pub fn decide(
 }
 
 /// Sets the conditions up to the target's; false when something is missing.
-fn conditions(
+pub(crate) fn conditions(
     object: &BackupConfiguration,
     facts: &Facts,
     now: DateTime<Utc>,
@@ -217,7 +217,12 @@ pub fn refused(
     status
 }
 
-fn conclude(status: &mut BackupConfigurationStatus, generation: Option<i64>, now: DateTime<Utc>) {
+/// Computes the phase, and what it all adds up to.
+pub(crate) fn conclude(
+    status: &mut BackupConfigurationStatus,
+    generation: Option<i64>,
+    now: DateTime<Utc>,
+) {
     let phase = crate::phase::invoker(&status.conditions);
     status.phase = Some(phase);
     status.observed_generation = generation;

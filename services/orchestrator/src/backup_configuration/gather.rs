@@ -9,7 +9,7 @@ use crate::{
     context::{Context, Error},
     gather,
     plan::Lookup,
-    turns, variables,
+    variables,
 };
 
 /// What was found.
@@ -49,7 +49,7 @@ pub async fn gather(ctx: &Context, object: &BackupConfiguration) -> Result<Facts
         secret,
         namespace_labels: gather::namespace_labels(ctx, &namespace).await?,
         target,
-        sessions: sessions(ctx, &namespace, &object.name_any())
+        sessions: sessions(ctx, "BackupConfiguration", &namespace, &object.name_any())
             .await?
             .into_iter()
             .map(|session| session.name_any())
@@ -84,38 +84,46 @@ pub fn target(object: &BackupConfiguration) -> (String, String) {
     (target.namespace_or(&own).to_owned(), target.name)
 }
 
-/// From the cache: what is a moment old is refused a moment later.
-fn neighbours(ctx: &Context, object: &BackupConfiguration) -> Vec<Neighbour> {
-    let place = |config: &BackupConfiguration| {
-        let own = config.namespace().unwrap_or_default();
-        let alias = config.spec.target.as_ref().map_or("", |target| target.alias.as_str());
-        let repository = turns::repository(config.spec.repository.as_ref(), &own);
-        (repository, variables::host(alias).to_owned())
-    };
-    let (own, here) = (object.uid(), place(object));
+/// From the cache: what is a moment old is refused a moment later. Every pass goes over all of them, so nothing is copied.
+pub(crate) fn neighbours(ctx: &Context, object: &BackupConfiguration) -> Vec<Neighbour> {
+    let (own, here) = (object.metadata.uid.as_deref(), place(object));
     let all = ctx.configs.get().map(|store| store.state()).unwrap_or_default();
     let others = all.iter().filter(|config| {
-        config.uid() != own && config.metadata.deletion_timestamp.is_none() && place(config) == here
+        place(config) == here
+            && config.metadata.uid.as_deref() != own
+            && config.metadata.deletion_timestamp.is_none()
     });
     others.map(|config| Neighbour { order: order(config), target: target(config) }).collect()
+}
+
+/// Namespace and name of the Repository, and the host.
+fn place(config: &BackupConfiguration) -> (&str, &str, &str) {
+    let own = config.metadata.namespace.as_deref().unwrap_or_default();
+    let alias = config.spec.target.as_ref().map_or("", |target| target.alias.as_str());
+    let repository = config.spec.repository.as_ref();
+    let (namespace, name) =
+        repository.map_or((own, ""), |r| (r.namespace_or(own), r.name.as_str()));
+    (namespace, name, variables::host(alias))
 }
 
 /// The sessions that carry an invoker's labels. A session made by hand without them is left alone by skip rules and
 /// history, as in the original.
 pub async fn sessions(
     ctx: &Context,
+    kind: &str,
     namespace: &str,
     name: &str,
 ) -> Result<Vec<BackupSession>, Error> {
     let api: Api<BackupSession> = Api::namespaced(ctx.client.clone(), namespace);
     let labels = format!(
-        "{}=BackupConfiguration,{}={}",
+        "{}={kind},{}={}",
         names::INVOKER_TYPE,
         names::INVOKER_NAME,
         crate::backup_session::label(name)
     );
-    let found = api.list(&ListParams::default().labels(&labels)).await.map_err(Error::cluster(
-        format!("list the sessions of BackupConfiguration {namespace}/{name}"),
-    ))?;
+    let found = api
+        .list(&ListParams::default().labels(&labels))
+        .await
+        .map_err(Error::cluster(format!("list the sessions of {kind} {namespace}/{name}")))?;
     Ok(found.items)
 }

@@ -33,7 +33,7 @@ fn schedule(object: &BackupConfiguration) -> Result<Schedule, ParseError> {
 }
 
 /// Whether the schedule is one, and a CronJob can keep it if one is to.
-pub(super) fn check(object: &BackupConfiguration) -> Result<(), String> {
+pub(crate) fn check(object: &BackupConfiguration) -> Result<(), String> {
     let schedule = schedule(object).map_err(|error| error.to_string())?;
     if object.spec.scheduler == Some(Scheduler::Cronjob) && schedule.cron_job().is_none() {
         return Err(format!(
@@ -46,11 +46,11 @@ pub(super) fn check(object: &BackupConfiguration) -> Result<(), String> {
 
 /// What the schedule says, and when to look again.
 #[derive(Default)]
-pub(super) struct Run {
-    pub(super) due: Due,
-    pub(super) next: Option<DateTime<Utc>>,
+pub(crate) struct Run {
+    pub(crate) due: Due,
+    pub(crate) next: Option<DateTime<Utc>>,
     /// The CronJob that there is to be, or the one that is not to be any more.
-    pub(super) trigger: Option<Action>,
+    pub(crate) trigger: Option<Action>,
 }
 
 /// How the message begins while a CronJob makes the sessions.
@@ -58,7 +58,7 @@ const BY_CRON_JOB: &str = "CronJob ";
 
 /// Sets the schedule's condition once the target was found, and tells what is due. A schedule that came into force stays
 /// so when something goes missing later, as a CronJob would: its sessions then say what is missing.
-pub(super) fn decide(
+pub(crate) fn decide(
     object: &BackupConfiguration,
     facts: &Facts,
     now: DateTime<Utc>,
@@ -126,7 +126,7 @@ pub(super) fn decide(
 }
 
 /// Tells of runs that nobody made: once, since the next pass counts from now on.
-pub(super) fn missed(due: &Due) -> Option<Notice> {
+pub(crate) fn missed(due: &Due) -> Option<Notice> {
     let (first, last) = due.missed?;
     let stamp = |at: DateTime<Utc>| at.format("%FT%TZ").to_string();
     let count = due.missed_count;

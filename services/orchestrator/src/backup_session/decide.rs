@@ -45,15 +45,26 @@ pub fn stage_of(status: Option<&BackupSessionStatus>) -> Stage {
     if status.phase.is_some_and(SessionPhase::is_final) {
         return Stage::Final;
     }
-    let over = |target: &BackupTargetStatus| phase::is_over(phase::target(target));
-    if condition::DEADLINE_EXCEEDED.holds(&status.conditions)
-        || (!status.targets.is_empty() && status.targets.iter().all(over))
+    let at = |stage: Stage| move |target: &BackupTargetStatus| target_stage(Some(target)) == stage;
+    if condition::GLOBAL_PRE_BACKUP_HOOK.fails(&status.conditions)
+        || (!status.targets.is_empty() && status.targets.iter().all(at(Stage::Settled)))
     {
         return Stage::Settled;
     }
-    let started =
-        |target: &BackupTargetStatus| condition::BACKUP_EXECUTOR_ENSURED.holds(&target.conditions);
-    if status.targets.iter().any(started) { Stage::Started } else { Stage::Waiting }
+    if status.targets.iter().any(at(Stage::Started)) { Stage::Started } else { Stage::Waiting }
+}
+
+/// Where one target of a session stands; none when it is not written down yet.
+#[must_use]
+pub fn target_stage(target: Option<&BackupTargetStatus>) -> Stage {
+    let Some(target) = target else { return Stage::Waiting };
+    if phase::is_over(phase::target(target)) {
+        Stage::Settled
+    } else if condition::BACKUP_EXECUTOR_ENSURED.holds(&target.conditions) {
+        Stage::Started
+    } else {
+        Stage::Waiting
+    }
 }
 
 /// True for an action that only the start of a session has.
@@ -83,8 +94,15 @@ pub fn decide(
     match stage(object) {
         Stage::Final => after(object, facts, now),
         Stage::Settled => finish::finish(object, facts, now),
-        Stage::Started => follow::follow(object, facts, now, settings),
-        Stage::Waiting => start::start(object, facts, now, settings),
+        Stage::Started | Stage::Waiting => {
+            let targets = object.status.as_ref().map(|status| status.targets.as_slice());
+            match target_stage(targets.unwrap_or_default().get(facts.at)) {
+                Stage::Started => follow::follow(object, facts, now, settings),
+                Stage::Waiting => start::start(object, facts, now, settings),
+                // Others are still at work.
+                Stage::Settled | Stage::Final => finish::one_is_over(object, facts, now),
+            }
+        }
     }
 }
 
@@ -119,7 +137,7 @@ fn after(object: &BackupSession, facts: &Facts, now: DateTime<Utc>) -> Plan<Back
             // Named by the instant that was written down, so that a repeat makes the same one.
             let name = coffer_api::names::session(&config.name_any(), next);
             let name = if name == object.name_any() { format!("{name}-r{left}") } else { name };
-            let session = draft::named(config, name, left - 1);
+            let session = draft::named(facts.kind(), config, name, left - 1);
             let mut status = status;
             status.retried = Some(true);
             Plan {

@@ -4,16 +4,19 @@
 use chrono::{DateTime, Utc};
 use coffer_api::{
     BackupConfiguration, BackupSession,
-    backup_session::{BackupSessionStatus, HostBackupPhase, HostBackupStats, SessionPhase},
+    backup_session::{
+        BackupSessionStatus, BackupTargetStatus, HostBackupPhase, HostBackupStats, SessionPhase,
+    },
     condition::{self, Condition},
-    outcome::Result as Ended,
+    outcome::{Outcome, Result as Ended},
     session::{self, Target},
     time::{from_clock, to_clock},
 };
 use kube::ResourceExt;
 
 use crate::{
-    executor, metrics, phase,
+    executor::{self, Worker},
+    metrics, phase,
     plan::{Answer, Call, Done, Plan, Requeue},
     variables,
 };
@@ -39,6 +42,12 @@ pub(super) fn finish(
             .is_false("nothing was pushed: the invoker is not found", from_clock(now));
         return ended(object, status, gone, now);
     };
+    // The hooks of a batch's targets belong to them, the hook of a single target tells of the whole session.
+    if facts.batch.is_some()
+        && let Some(plan) = post_hooks(object, facts, &status, now)
+    {
+        return plan;
+    }
     if transferred(&status) {
         match repository_step(object, facts, config, &status) {
             Step::Call(call) => return Plan::call(call),
@@ -50,17 +59,16 @@ pub(super) fn finish(
             Step::Done => {}
         }
     }
-    if let Some(step) = hooks::after(object, &status, config, now) {
-        return match step {
-            After::Run(hook) => Plan::call(hook),
-            After::Not(why) => {
-                let target = target_of(&mut status, object, facts);
-                let done = condition::POST_BACKUP_HOOK.is_true(why, from_clock(now));
-                condition::set(&mut target.conditions, done);
-                conclude(object, &mut status, now);
-                Plan::status(status, Requeue::OnChange)
-            }
-        };
+    if let Some(plan) = post_hooks(object, facts, &status, now) {
+        return plan;
+    }
+    match hooks::after_all(object, &status, facts, now) {
+        Some(After::Run(hook)) => return Plan::call(hook),
+        Some(After::Not(why)) => {
+            let done = condition::GLOBAL_POST_BACKUP_HOOK.is_true(why, from_clock(now));
+            return ended(object, status, done, now);
+        }
+        None => {}
     }
     if absent(condition::BACKUP_HISTORY_CLEANED) {
         return Plan::call(clean_history(object, facts));
@@ -70,6 +78,44 @@ pub(super) fn finish(
     }
     conclude(object, &mut status, now);
     Plan::status(status, Requeue::OnChange)
+}
+
+/// Decides about a target that is over while others are not: its hook runs now.
+pub(super) fn one_is_over(
+    object: &BackupSession,
+    facts: &Facts,
+    now: DateTime<Utc>,
+) -> Plan<BackupSessionStatus> {
+    let status = object.status.clone().unwrap_or_default();
+    post_hook(object, facts, &status, facts.at, now).unwrap_or_else(Plan::nothing)
+}
+
+fn post_hooks(
+    object: &BackupSession,
+    facts: &Facts,
+    status: &BackupSessionStatus,
+    now: DateTime<Utc>,
+) -> Option<Plan<BackupSessionStatus>> {
+    (0..status.targets.len()).find_map(|at| post_hook(object, facts, status, at, now))
+}
+
+fn post_hook(
+    object: &BackupSession,
+    facts: &Facts,
+    status: &BackupSessionStatus,
+    at: usize,
+    now: DateTime<Utc>,
+) -> Option<Plan<BackupSessionStatus>> {
+    Some(match hooks::after(object, status, facts, at, now)? {
+        After::Run(hook) => Plan::call(hook),
+        After::Not(why) => {
+            let mut status = status.clone();
+            let done = condition::POST_BACKUP_HOOK.is_true(why, from_clock(now));
+            condition::set(&mut status.targets[at].conditions, done);
+            conclude(object, &mut status, now);
+            Plan::status(status, Requeue::OnChange)
+        }
+    })
 }
 
 /// The status after a call.
@@ -125,7 +171,11 @@ pub fn record(
         Err(why) => kind.is_false(why, at),
     };
     let conditions = match call {
-        Call::Hook(_) => &mut target_of(&mut status, object, facts).conditions,
+        Call::Hook(hook) if hook.at.is_some() => {
+            target_of(&mut status, object, facts);
+            let at = hook.at.unwrap_or_default();
+            &mut status.targets[at].conditions
+        }
         _ => &mut status.conditions,
     };
     condition::set(conditions, condition);
@@ -169,12 +219,12 @@ enum Step {
 
 /// True when every host's data is stored, whatever went wrong afterwards.
 pub(super) fn transferred(status: &BackupSessionStatus) -> bool {
+    !status.targets.is_empty() && status.targets.iter().all(is_stored)
+}
+
+fn is_stored(target: &BackupTargetStatus) -> bool {
     let stored = |host: &HostBackupStats| host.phase == Some(HostBackupPhase::Succeeded);
-    !status.targets.is_empty()
-        && status
-            .targets
-            .iter()
-            .all(|target| !target.stats.is_empty() && target.stats.iter().all(stored))
+    !target.stats.is_empty() && target.stats.iter().all(stored)
 }
 
 /// The first step on the repository that has no condition yet; after one that failed there is none.
@@ -218,9 +268,9 @@ fn repository_step(
         if kind == condition::REPOSITORY_INTEGRITY_VERIFIED {
             return Step::Call(Call::Check { repository });
         }
-        let labels = labels(config, &namespace);
+        let labels = labels(facts, config, &namespace);
         return Step::Call(Call::Figures {
-            group: metrics::group("BackupConfiguration", &namespace, &config.name_any()),
+            group: metrics::group(facts.kind(), &namespace, &config.name_any()),
             labels: match &facts.repository {
                 Some(found) => metrics::repository(labels, found),
                 None => labels,
@@ -237,9 +287,9 @@ fn repository_step(
     Step::Done
 }
 
-fn labels(config: &BackupConfiguration, namespace: &str) -> metrics::Labels {
+fn labels(facts: &Facts, config: &BackupConfiguration, namespace: &str) -> metrics::Labels {
     let repository = config.spec.repository.as_ref().map_or("", |r| r.name.as_str());
-    metrics::invoker("BackupConfiguration", namespace, &config.name_any(), repository)
+    metrics::invoker(facts.kind(), namespace, &config.name_any(), repository)
 }
 
 fn push(
@@ -250,41 +300,57 @@ fn push(
     now: DateTime<Utc>,
 ) -> Call {
     let namespace = object.namespace().unwrap_or_default();
-    let target = config.spec.target.clone().unwrap_or_default();
-    let app = Target {
-        kind: target.reference.kind.clone(),
-        namespace: target.reference.namespace_or(&namespace).to_owned(),
-        name: target.reference.name.clone(),
-        app_type: facts.app_type.clone(),
-    };
     // What the phase will be once this push has succeeded.
     let mut prospective = status.clone();
-    condition::set(
-        &mut prospective.conditions,
-        condition::METRICS_PUSHED.is_true("", from_clock(now)),
-    );
-    let labels = labels(config, &namespace);
-    let session = metrics::Session {
-        target: metrics::target(labels.clone(), &app),
-        labels,
-        host: variables::host(&target.alias),
-        succeeded: phase::backup(&prospective) == SessionPhase::Succeeded,
-        transferred: transferred(status),
-        seconds: age(object, now).as_secs_f64(),
-        now: seconds(now),
-    };
-    let figures = executor::outcome(&facts.worker.pods).and_then(|outcome| match outcome.result {
-        Ended::BackedUp(done) => Some(metrics::BackupFigures {
-            seconds: std::time::Duration::from_millis(outcome.duration_ms).as_secs_f64(),
-            bytes: done.bytes,
-            uploaded: done.data_added,
-            files: (done.files_new.max(2), done.files_new),
-        }),
-        Ended::Restored(_) | Ended::Failed(_) => None,
-    });
-    Call::Push {
-        group: metrics::group("BackupConfiguration", &namespace, &config.name_any()),
-        families: metrics::backup(&session, figures),
+    let pushed = condition::METRICS_PUSHED.is_true("", from_clock(now));
+    condition::set(&mut prospective.conditions, pushed);
+    let succeeded = phase::backup(&prospective) == SessionPhase::Succeeded;
+    let labels = labels(facts, config, &namespace);
+    let members = facts.members();
+    let mut families: Vec<metrics::Family> = vec![];
+    for (at, member) in members.iter().enumerate() {
+        let own = (&facts.worker, &facts.app_type);
+        let end = facts.ends.get(at).map(|(worker, app_type)| (worker, app_type));
+        let (worker, app_type) = end.unwrap_or(own);
+        let target = member.spec.target.clone().unwrap_or_default();
+        let app = Target {
+            kind: target.reference.kind.clone(),
+            namespace: target.reference.namespace_or(&namespace).to_owned(),
+            name: target.reference.name.clone(),
+            app_type: app_type.clone(),
+        };
+        let session = metrics::Session {
+            target: metrics::target(labels.clone(), &app),
+            labels: labels.clone(),
+            host: variables::host(&target.alias),
+            succeeded,
+            transferred: status.targets.get(at).is_some_and(is_stored),
+            targets: u32::try_from(members.len()).unwrap_or(u32::MAX),
+            seconds: age(object, now).as_secs_f64(),
+            now: seconds(now),
+        };
+        // What is told of the session as a whole is told once.
+        for family in metrics::backup(&session, figures(worker)) {
+            let told = |f: &metrics::Family| f.name == family.name && f.labels == family.labels;
+            if !families.iter().any(told) {
+                families.push(family);
+            }
+        }
+    }
+    Call::Push { group: metrics::group(facts.kind(), &namespace, &config.name_any()), families }
+}
+
+fn figures(worker: &Worker) -> Option<metrics::BackupFigures> {
+    match executor::outcome(&worker.pods)? {
+        Outcome { result: Ended::BackedUp(done), duration_ms, .. } => {
+            Some(metrics::BackupFigures {
+                seconds: std::time::Duration::from_millis(duration_ms).as_secs_f64(),
+                bytes: done.bytes,
+                uploaded: done.data_added,
+                files: (done.files_new.max(2), done.files_new),
+            })
+        }
+        Outcome { result: Ended::Restored(_) | Ended::Failed(_), .. } => None,
     }
 }
 

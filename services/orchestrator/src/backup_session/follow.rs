@@ -43,7 +43,7 @@ pub(super) fn follow(
     settings: &Settings,
 ) -> Plan<BackupSessionStatus> {
     let ends = deadline(object, facts, now, settings);
-    let job = names::backup_job(&object.name_any(), 0);
+    let job = names::backup_job(&object.name_any(), facts.at);
     let seen = executor::observe(&job, &facts.worker, now, settings.start_grace);
     // A result is a result, also when it comes at the last moment.
     if let Observed::Ended(outcome) = &seen {
@@ -191,7 +191,7 @@ fn settle(
     conclude(object, &mut status, now);
     let child = Child {
         namespace: object.namespace().unwrap_or_default(),
-        name: names::backup_job(&object.name_any(), 0),
+        name: names::backup_job(&object.name_any(), facts.at),
     };
     let mut actions = vec![];
     // The Job of a worker that left its outcome stays, with its log, as long as the session does.

@@ -1,8 +1,8 @@
 //! Every read about a BackupSession; what a stage does not need is not read.
 
 use coffer_api::{
-    AppBinding, BackupConfiguration, BackupSession, Repository, app_binding::AddonTask, names,
-    target::TargetRef,
+    AppBinding, BackupBatch, BackupConfiguration, BackupSession, Repository,
+    app_binding::AddonTask, names, target::TargetRef,
 };
 use kube::{Api, ResourceExt, api::ListParams};
 
@@ -16,13 +16,22 @@ use crate::{
     turns, variables,
 };
 
-use super::decide::{Stage, stage};
+use super::{
+    batch::{self, Batch},
+    decide::{Stage, stage, target_stage},
+};
 
 /// What was found.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    /// The invoker.
+    /// The invoker; of a batch, the member that this pass is about.
     pub invoker: Option<BackupConfiguration>,
+    /// The whole batch, if the invoker is one.
+    pub batch: Option<Batch>,
+    /// Which target this pass is about.
+    pub at: usize,
+    /// At the end of a batch's session: the worker of each target, and the `type` of its AppBinding.
+    pub ends: Vec<(Worker, String)>,
     /// Its Repository.
     pub repository: Option<Repository>,
     /// All sessions with the invoker's labels, this one included if it carries them.
@@ -41,21 +50,66 @@ pub struct Facts {
     pub app_type: String,
 }
 
-/// Reads.
-pub async fn gather(ctx: &Context, object: &BackupSession) -> Result<Facts, Error> {
+impl Facts {
+    /// Kind of the invoker.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        if self.batch.is_some() { batch::KIND } else { "BackupConfiguration" }
+    }
+
+    /// What each target is backed up by, in their order.
+    #[must_use]
+    pub fn members(&self) -> &[BackupConfiguration] {
+        match &self.batch {
+            Some(batch) => &batch.members,
+            None => self.invoker.as_slice(),
+        }
+    }
+}
+
+/// The invoker of a session.
+pub async fn invoker(ctx: &Context, object: &BackupSession) -> Result<Facts, Error> {
     let namespace = object.namespace().unwrap_or_default();
+    let invoker = &object.spec.invoker;
     let mut facts = Facts::default();
+    match invoker.kind.as_str() {
+        "BackupConfiguration" => {
+            facts.invoker = gather::get::<BackupConfiguration>(ctx, &namespace, &invoker.name)
+                .await?
+                .filter(|config| config.metadata.deletion_timestamp.is_none());
+        }
+        batch::KIND => {
+            let found = gather::get::<BackupBatch>(ctx, &namespace, &invoker.name)
+                .await?
+                .filter(|batch| batch.metadata.deletion_timestamp.is_none());
+            facts.batch = found.as_ref().map(batch::parts);
+        }
+        _ => {}
+    }
+    Ok(facts)
+}
+
+/// Reads about one target of a session whose invoker is known.
+pub async fn gather(
+    ctx: &Context,
+    object: &BackupSession,
+    invoker: &Facts,
+    at: usize,
+) -> Result<Facts, Error> {
+    let namespace = object.namespace().unwrap_or_default();
+    let mut facts = Facts { at, ..invoker.clone() };
+    if let Some(batch) = &facts.batch {
+        facts.invoker = batch.members.get(at).cloned();
+    }
     if object.metadata.deletion_timestamp.is_some() {
         return Ok(facts);
     }
-    let stage = stage(object);
-    let invoker = &object.spec.invoker;
-    if invoker.kind == "BackupConfiguration" {
-        facts.invoker = gather::get::<BackupConfiguration>(ctx, &namespace, &invoker.name)
-            .await?
-            .filter(|config| config.metadata.deletion_timestamp.is_none());
-    }
-    let job = names::backup_job(&object.name_any(), 0);
+    let targets = object.status.as_ref().map(|status| status.targets.as_slice());
+    let stage = match stage(object) {
+        Stage::Started | Stage::Waiting => target_stage(targets.unwrap_or_default().get(at)),
+        session => session,
+    };
+    let job = names::backup_job(&object.name_any(), at);
     match stage {
         Stage::Started | Stage::Settled => {
             facts.worker = gather::worker(ctx, &namespace, &job).await?;
@@ -65,7 +119,7 @@ pub async fn gather(ctx: &Context, object: &BackupSession) -> Result<Facts, Erro
     }
     let Some(config) = facts.invoker.clone() else { return Ok(facts) };
     facts.place = turns::repository(config.spec.repository.as_ref(), &namespace);
-    facts.siblings = sessions(ctx, &namespace, &invoker.name).await?;
+    facts.siblings = sessions(ctx, facts.kind(), &namespace, &config.name_any()).await?;
     if matches!(stage, Stage::Final) {
         return Ok(facts);
     }
@@ -79,9 +133,11 @@ pub async fn gather(ctx: &Context, object: &BackupSession) -> Result<Facts, Erro
     match stage {
         Stage::Waiting => {
             facts.rivals = rivals(ctx, &namespace, &config, &target.reference).await?;
-            let turn = ctx.turns.ask(Kind::Backup, object, facts.place.clone(), ctx.clock.now());
+            let place = facts.place.clone();
+            let turn = ctx.turns.ask(Kind::Backup, object, at, place, ctx.clock.now());
             if let (Some(repository), Turn::Go) = (&facts.repository, &turn) {
-                facts.prepared = Some(prepare(ctx, object, &config, repository).await?);
+                let kind = facts.kind();
+                facts.prepared = Some(prepare(ctx, object, kind, &config, repository).await?);
             }
             facts.turn = Some(turn);
         }
@@ -90,6 +146,15 @@ pub async fn gather(ctx: &Context, object: &BackupSession) -> Result<Facts, Erro
             let binding: Option<AppBinding> =
                 gather::get(ctx, &home, &target.reference.name).await?;
             facts.app_type = binding.map(|binding| binding.spec.kind).unwrap_or_default();
+            for (at, member) in facts.batch.iter().flat_map(|batch| &batch.members).enumerate() {
+                let job = names::backup_job(&object.name_any(), at);
+                let worker = gather::worker(ctx, &namespace, &job).await?;
+                let target = member.spec.target.clone().unwrap_or_default().reference;
+                let home = target.namespace_or(&namespace);
+                let binding: Option<AppBinding> = gather::get(ctx, home, &target.name).await?;
+                let kind = binding.map(|binding| binding.spec.kind).unwrap_or_default();
+                facts.ends.push((worker, kind));
+            }
         }
         Stage::Final => {}
     }
@@ -99,6 +164,7 @@ pub async fn gather(ctx: &Context, object: &BackupSession) -> Result<Facts, Erro
 async fn prepare(
     ctx: &Context,
     object: &BackupSession,
+    kind: &str,
     config: &BackupConfiguration,
     repository: &Repository,
 ) -> Result<Prepared, Error> {
@@ -107,7 +173,7 @@ async fn prepare(
     let invoker = config.name_any();
     let common = variables::Common {
         namespace: &namespace,
-        invoker_kind: "BackupConfiguration",
+        invoker_kind: kind,
         invoker_name: &invoker,
         repository,
         target: &target.reference,

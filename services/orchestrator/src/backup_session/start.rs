@@ -30,8 +30,9 @@ use crate::{
 };
 
 use super::{
+    batch,
     decide::{age, conclude, deadline},
-    follow,
+    draft, follow,
     gather::Facts,
     hooks,
 };
@@ -63,13 +64,14 @@ pub(super) fn start(
             return wait(&format!("{} {} is not found yet", invoker.kind, invoker.name));
         }
         let why = match invoker.kind.as_str() {
-            "BackupConfiguration" => format!(
-                "BackupConfiguration {}/{} is not found: create it, then a new BackupSession",
+            kind @ ("BackupConfiguration" | batch::KIND) => format!(
+                "{kind} {}/{} is not found: create it, then a new BackupSession",
                 object.namespace().unwrap_or_default(),
                 invoker.name
             ),
-            "BackupBatch" => "BackupBatch is not supported by this version: back up its members with a BackupConfiguration each".to_owned(),
-            other => format!("invoker kind {other:?} is none: use BackupConfiguration"),
+            other => {
+                format!("invoker kind {other:?} is none: use BackupConfiguration or BackupBatch")
+            }
         };
         return Plan::status(refused(object, facts, &why, now), Requeue::OnChange);
     };
@@ -88,7 +90,8 @@ pub(super) fn start(
         // Nobody has looked at the invoker's present spec; skipping now would be unfair.
         let soon = Requeue::At(now + TimeDelta::seconds(1));
         let why = format!(
-            "the present spec of BackupConfiguration {} was not looked at yet",
+            "the present spec of {} {} was not looked at yet",
+            facts.kind(),
             config.name_any()
         );
         return pending(object, facts, now, settings, soon, &why);
@@ -105,7 +108,7 @@ pub(super) fn start(
             .map_or_else(String::new, |condition| format!(": {}", condition.message));
         return skip(
             object,
-            format!("BackupConfiguration {} is {phase}{why}", config.name_any()),
+            format!("{} {} is {phase}{why}", facts.kind(), config.name_any()),
             now,
         );
     }
@@ -140,6 +143,9 @@ fn prepared(
         let why = "the Repository is not found: it was deleted a moment ago";
         return Plan::status(refused(object, facts, why, now), Requeue::OnChange);
     };
+    if let Some(hook) = hooks::before_all(object, facts, now, settings) {
+        return Plan::call(hook);
+    }
     match &facts.prepared {
         Some(Prepared::Ready(preparation)) => {
             match hooks::before(object, facts, config, now, settings) {
@@ -174,15 +180,16 @@ pub fn refused(
     status
 }
 
-/// The only target of a session, made if it is not there yet.
+/// The target that a pass is about. All targets of the session are written down if they are not there yet.
 pub(super) fn target_of<'a>(
     status: &'a mut BackupSessionStatus,
     object: &BackupSession,
     facts: &Facts,
 ) -> &'a mut BackupTargetStatus {
-    if status.targets.is_empty() {
-        let namespace = object.namespace().unwrap_or_default();
-        let target = facts.invoker.as_ref().and_then(|config| config.spec.target.as_ref());
+    let namespace = object.namespace().unwrap_or_default();
+    let members = facts.members();
+    while status.targets.len() < members.len().max(facts.at + 1) {
+        let target = members.get(status.targets.len()).and_then(|m| m.spec.target.as_ref());
         let reference = target.map_or_else(
             || TargetRef {
                 api_version: "na".to_owned(),
@@ -197,7 +204,7 @@ pub(super) fn target_of<'a>(
         );
         status.targets.push(BackupTargetStatus { reference, ..BackupTargetStatus::default() });
     }
-    &mut status.targets[0]
+    &mut status.targets[facts.at]
 }
 
 fn pending(
@@ -268,19 +275,20 @@ fn launch(
 ) -> Plan<BackupSessionStatus> {
     let namespace = object.namespace().unwrap_or_default();
     let name = object.name_any();
-    let job_name = names::backup_job(&name, 0);
+    let job_name = names::backup_job(&name, facts.at);
     let target = config.spec.target.clone().unwrap_or_default();
     let ends = deadline(object, facts, now, settings);
     let labels = names::backup_labels(config.labels());
     let Some(owner) = object.controller_owner_ref(&()) else { return Plan::nothing() };
-    let account = names::service_account("BackupConfiguration", &config.name_any(), 0);
+    let account = names::service_account(facts.kind(), &config.name_any(), facts.at);
     let pod = config.spec.runtime_settings.as_ref().and_then(|settings| settings.pod.as_ref());
-    let account_owner = config.controller_owner_ref(&());
+    let account_owner = draft::owner(facts.kind(), config);
     let service_account = account_owner.and_then(|owner| {
         rbac::service_account(&namespace, account.clone(), owner, labels.clone(), pod)
     });
     let template = config.spec.interim_volume_template.as_ref();
-    let claim = template.map(|t| interim::claim(t, &namespace, &name, owner.clone()));
+    let of = if facts.at == 0 { name.clone() } else { format!("{name}-{}", facts.at) };
+    let claim = template.map(|t| interim::claim(t, &namespace, &of, owner.clone()));
     let job = job::build(job::Parts {
         name: &job_name,
         namespace: &namespace,
@@ -302,7 +310,7 @@ fn launch(
         kind: "BackupSession".to_owned(),
         namespace: namespace.clone(),
         name: name.clone(),
-        invoker_kind: "BackupConfiguration".to_owned(),
+        invoker_kind: facts.kind().to_owned(),
         invoker_name: config.name_any(),
         target: session::Target {
             kind: target.reference.kind.clone(),
@@ -352,7 +360,7 @@ fn started(
     ends: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> BackupSessionStatus {
-    let job_name = names::backup_job(&object.name_any(), 0);
+    let job_name = names::backup_job(&object.name_any(), facts.at);
     let mut status = object.status.clone().unwrap_or_default();
     status.session_deadline.get_or_insert_with(|| from_clock(ends));
     let target = target_of(&mut status, object, facts);
@@ -362,11 +370,16 @@ fn started(
             .is_true(format!("Job {job_name} was created"), from_clock(now)),
     );
     target.total_hosts = Some(1);
-    target.pre_backup_actions = vec!["InitializeBackendRepository".to_owned()];
-    target.post_backup_actions =
-        ["ApplyRetentionPolicy", "VerifyRepositoryIntegrity", "SendRepositoryMetrics"]
-            .map(str::to_owned)
-            .to_vec();
+    // The first one finds the repository or makes it; what is done once for all is done after the last one.
+    if facts.at == 0 {
+        target.pre_backup_actions = vec!["InitializeBackendRepository".to_owned()];
+    }
+    if facts.at + 1 >= facts.members().len() {
+        target.post_backup_actions =
+            ["ApplyRetentionPolicy", "VerifyRepositoryIntegrity", "SendRepositoryMetrics"]
+                .map(str::to_owned)
+                .to_vec();
+    }
     conclude(object, &mut status, now);
     status
 }

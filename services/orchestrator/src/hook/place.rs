@@ -21,29 +21,32 @@ const SERVICE: &str = "kubernetes.io/service-name";
 /// Where a hook acts.
 pub(super) struct Place<'a> {
     ctx: &'a Context,
-    binding: AppBinding,
+    binding: Option<AppBinding>,
     namespace: String,
     container: &'a str,
 }
 
 impl<'a> Place<'a> {
-    /// Reads the AppBinding.
+    /// Reads the AppBinding, if there is one.
     pub(super) async fn find(
         ctx: &'a Context,
-        namespace: &str,
-        name: &str,
+        target: Option<&(String, String)>,
         container: &'a str,
     ) -> Result<Self, Error> {
+        let Some((namespace, name)) = target else {
+            return Ok(Self { ctx, binding: None, namespace: String::new(), container });
+        };
         let found: Option<AppBinding> = gather::get(ctx, namespace, name).await?;
         let binding = found.ok_or_else(|| {
             Error::Nowhere(format!("AppBinding {namespace}/{name} is not found any more"))
         })?;
-        Ok(Self { ctx, binding, namespace: namespace.to_owned(), container })
+        Ok(Self { ctx, binding: Some(binding), namespace: namespace.to_owned(), container })
     }
 
     /// Certificates to trust besides the system's: the AppBinding's.
     pub(super) fn authority(&self) -> Option<&[u8]> {
-        self.binding.spec.client_config.ca_bundle.as_ref().map(|bundle| bundle.0.as_slice())
+        let config = self.binding.as_ref().map(|binding| &binding.spec.client_config)?;
+        config.ca_bundle.as_ref().map(|bundle| bundle.0.as_slice())
     }
 
     /// The pod behind the service.
@@ -62,7 +65,8 @@ impl<'a> Place<'a> {
         if let Some(host) = named.filter(|host| !host.is_empty()) {
             return Ok(host.to_owned());
         }
-        if self.binding.spec.client_config.service.is_some() {
+        let binding = self.binding()?;
+        if binding.spec.client_config.service.is_some() {
             let (namespace, service, endpoint) = self.endpoint().await?;
             return endpoint.addresses.into_iter().next().ok_or_else(|| {
                 Error::Nowhere(format!(
@@ -70,7 +74,7 @@ impl<'a> Place<'a> {
                 ))
             });
         }
-        let address = self.binding.address(&self.namespace);
+        let address = binding.address(&self.namespace);
         Ok(address.map_err(|error| Error::Nowhere(error.to_string()))?.host)
     }
 
@@ -113,9 +117,15 @@ impl<'a> Place<'a> {
         Url::parse(&text).map_err(|error| Error::Nowhere(format!("{text:?} is no URL: {error}")))
     }
 
+    fn binding(&self) -> Result<&AppBinding, Error> {
+        let none = "a hook of the whole batch has no target: name a host and the number of a port";
+        self.binding.as_ref().ok_or_else(|| Error::Nowhere(none.to_owned()))
+    }
+
     async fn endpoint(&self) -> Result<(String, String, Endpoint), Error> {
-        let Some(service) = &self.binding.spec.client_config.service else {
-            let name = self.binding.name_any();
+        let binding = self.binding()?;
+        let Some(service) = &binding.spec.client_config.service else {
+            let name = binding.name_any();
             return Err(Error::Nowhere(format!(
                 "AppBinding {}/{name} has only a url, and behind that is no pod that is known",
                 self.namespace

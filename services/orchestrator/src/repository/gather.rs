@@ -1,7 +1,7 @@
 //! Every read about a Repository: the objects that use it.
 
 use coffer_api::{
-    BackupConfiguration, Repository, RestoreSession, repository::Reference, target::RepositoryRef,
+    BackupBatch, Repository, RestoreSession, repository::Reference, target::RepositoryRef,
 };
 use kube::{Api, ResourceExt, api::ListParams};
 
@@ -29,8 +29,14 @@ impl Default for Facts {
 
 /// Reads.
 pub async fn gather(ctx: &Context, object: &Repository) -> Result<Facts, Error> {
-    let mut references =
-        users::<BackupConfiguration>(ctx, object, |config| config.spec.repository.as_ref()).await?;
+    // From the cache, since there may be very many; this controller is called a moment after a change for that reason.
+    let configs = ctx.configs.get().map(|store| store.state()).unwrap_or_default();
+    let mut references = using(
+        object,
+        configs.iter().map(|config| (config.as_ref(), config.spec.repository.as_ref())),
+    );
+    references
+        .extend(users::<BackupBatch>(ctx, object, |batch| batch.spec.repository.as_ref()).await?);
     references.extend(
         users::<RestoreSession>(ctx, object, |session| session.spec.repository.as_ref()).await?,
     );
@@ -51,18 +57,23 @@ async fn users<K: Kept>(
         .list(&ListParams::default())
         .await
         .map_err(Error::cluster(format!("list the {kind}s that use a Repository")))?;
-    let uses = |user: &&K| {
-        let own = user.namespace().unwrap_or_default();
+    Ok(using(object, found.items.iter().map(|user| (user, repository(user)))))
+}
+
+fn using<'a, K: Kept>(
+    object: &Repository,
+    all: impl Iterator<Item = (&'a K, Option<&'a RepositoryRef>)>,
+) -> Vec<Reference> {
+    let (home, name) = (object.metadata.namespace.as_deref(), object.metadata.name.as_deref());
+    let uses = |(user, repository): &(&K, Option<&RepositoryRef>)| {
+        let own = user.meta().namespace.as_deref().unwrap_or_default();
         user.meta().deletion_timestamp.is_none()
-            && repository(user).is_some_and(|reference| {
-                reference.name == object.name_any()
-                    && Some(reference.namespace_or(&own)) == object.namespace().as_deref()
+            && repository.is_some_and(|reference| {
+                Some(reference.name.as_str()) == name && Some(reference.namespace_or(own)) == home
             })
     };
-    Ok(found
-        .items
-        .iter()
-        .filter(uses)
-        .map(|user| reference(&kind, &user.namespace().unwrap_or_default(), &user.name_any()))
-        .collect())
+    let kind = K::kind(&());
+    all.filter(uses)
+        .map(|(user, _)| reference(&kind, &user.namespace().unwrap_or_default(), &user.name_any()))
+        .collect()
 }

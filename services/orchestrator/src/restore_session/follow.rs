@@ -220,6 +220,7 @@ pub(super) fn finish(
         host: &target.alias,
         succeeded: phase::restore(&prospective) == RestorePhase::Succeeded,
         transferred: host.is_some_and(|host| host.phase == Some(HostRestorePhase::Succeeded)),
+        targets: 1,
         seconds: age(object, now).as_secs_f64(),
         now: seconds(now),
     };

@@ -81,7 +81,7 @@ pub async fn gather(ctx: &Context, object: &RestoreSession) -> Result<Facts, Err
         return Ok(facts);
     };
     let place = turns::repository(spec.repository.as_ref(), &namespace);
-    let turn = ctx.turns.ask(Kind::Restore, object, place, ctx.clock.now());
+    let turn = ctx.turns.ask(Kind::Restore, object, 0, place, ctx.clock.now());
     facts.turn = Some(turn.clone());
     if turn != Turn::Go {
         return Ok(facts);

@@ -78,7 +78,8 @@ pub(super) fn after(
 
 fn call(moment: Moment, handler: Handler, summary: Summary, until: DateTime<Utc>) -> Call {
     let target = (summary.target.namespace.clone(), summary.target.name.clone());
-    Call::Hook(Box::new(Hook { moment, handler, target, summary, until }))
+    let target = Some(target);
+    Call::Hook(Box::new(Hook { moment, handler, at: Some(0), target, summary, until }))
 }
 
 fn summarize(

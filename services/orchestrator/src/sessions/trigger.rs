@@ -38,7 +38,8 @@ pub async fn trigger_backup(
         .ok_or_else(|| not_found("BackupConfiguration", namespace, name))?;
     let attempts = draft::attempts(&config);
     if !request_id.is_empty() {
-        let mut session = draft::named(&config, derived(name, request_id), attempts);
+        let mut session =
+            draft::named("BackupConfiguration", &config, derived(name, request_id), attempts);
         session.annotations_mut().insert(REQUEST_ID.to_owned(), request_id.to_owned());
         let (session, _) = apply::create_backup_session(ctx, &session).await?;
         return view(ctx, Record::Backup(Box::new(session))).await;
@@ -46,7 +47,8 @@ pub async fn trigger_backup(
     let now = ctx.clock.now();
     for later in 0..SAME_SECOND {
         let at = now + chrono::TimeDelta::seconds(later);
-        let session = draft::named(&config, names::session(name, at), attempts);
+        let session =
+            draft::named("BackupConfiguration", &config, names::session(name, at), attempts);
         let (session, created) = apply::create_backup_session(ctx, &session).await?;
         if created == Created::New {
             return view(ctx, Record::Backup(Box::new(session))).await;

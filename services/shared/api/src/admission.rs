@@ -60,6 +60,12 @@ const RULES: &[Rule] = &[
         rule: "self == oldSelf",
         message: "a restore runs once: make another RestoreSession",
     },
+    Rule {
+        kind: "RestoreBatch",
+        at: &["spec"],
+        rule: "self == oldSelf",
+        message: "a restore runs once: make another RestoreBatch",
+    },
 ];
 
 /// Puts the rules of a kind into its definition.

@@ -1,4 +1,4 @@
-//! BackupBatch: several targets, one schedule and one repository. Stored and shown; not executed by this version.
+//! BackupBatch: several targets, one schedule and one repository.
 
 use kube::CustomResource;
 use schemars::JsonSchema;

@@ -59,6 +59,14 @@ macro_rules! kinds {
 }
 
 kinds! {
+    /// The hook before all targets of a batch succeeded.
+    GLOBAL_PRE_BACKUP_HOOK = "GlobalPreBackupHookSucceeded", "GlobalPreBackupHookExecutedSuccessfully", "GlobalPreBackupHookExecutionFailed", "";
+    /// The hook after them succeeded, or was not to run.
+    GLOBAL_POST_BACKUP_HOOK = "GlobalPostBackupHookSucceeded", "GlobalPostBackupHookExecutedSuccessfully", "GlobalPostBackupHookExecutionFailed", "";
+    /// The hook before all members of a RestoreBatch succeeded.
+    GLOBAL_PRE_RESTORE_HOOK = "GlobalPreRestoreHookSucceeded", "GlobalPreRestoreHookExecutedSuccessfully", "GlobalPreRestoreHookExecutionFailed", "";
+    /// The hook after them succeeded, or was not to run.
+    GLOBAL_POST_RESTORE_HOOK = "GlobalPostRestoreHookSucceeded", "GlobalPostRestoreHookExecutedSuccessfully", "GlobalPostRestoreHookExecutionFailed", "";
     /// The Repository exists.
     REPOSITORY_FOUND = "RepositoryFound", "RepositoryAvailable", "RepositoryNotAvailable", "UnableToCheckRepositoryAvailability";
     /// The storage Secret exists.

@@ -63,6 +63,13 @@ pub fn distinct_session(name: &str, owner_uid: &str) -> String {
     format!("{}{suffix}", cut(base, NAME_MAX.saturating_sub(suffix.len())))
 }
 
+/// Name of the RestoreSession of a member of a RestoreBatch.
+#[must_use]
+pub fn member(batch: &str, member: usize) -> String {
+    let suffix = format!("-{member}");
+    format!("{}{suffix}", cut(batch, NAME_MAX - suffix.len()))
+}
+
 /// Name of the Job of a BackupSession.
 #[must_use]
 pub fn backup_job(session: &str, target: usize) -> String {

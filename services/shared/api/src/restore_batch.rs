@@ -1,4 +1,4 @@
-//! RestoreBatch: several targets restored from one repository. Stored and shown; not executed by this version.
+//! RestoreBatch: several targets restored from one repository. It runs once.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::CustomResource;

@@ -128,8 +128,10 @@ async fn deleting_takes_the_children_and_leaves_the_data() -> Result<()> {
         Ok((gone && left == 0).then_some(()))
     })
     .await?;
-    let repository = world.repository_status().await?;
-    assert!(repository.references.is_empty(), "{:?}", repository.references);
+    let unused = |repository: &Repository| {
+        repository.status.as_ref().is_some_and(|status| status.references.is_empty())
+    };
+    world.until("repo", "is used by nobody", unused).await?;
     assert_eq!(world.restic().snapshots()?.len(), 2);
     world.api::<Repository>().delete("repo", &DeleteParams::default()).await?;
     wait::until("the Repository is gone", SESSION_LIMIT, async || {

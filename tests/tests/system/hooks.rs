@@ -13,7 +13,7 @@ use coffer_tests::{
     world::{World, configuration, restore_session},
 };
 
-const COFFER: &str = env!("CARGO_BIN_EXE_coffer-under-test");
+use crate::COFFER;
 
 async fn world() -> Result<(World, Listener)> {
     let world = World::start(COFFER).await?;

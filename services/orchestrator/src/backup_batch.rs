@@ -1,0 +1,74 @@
+//! BackupBatch: several targets with one schedule and one repository. Each member is looked at as if it were a
+//! BackupConfiguration; what is said of its target stands among the `memberConditions`.
+
+mod decide;
+
+use coffer_api::{AppBinding, BackupBatch, names};
+use kube::ResourceExt;
+
+use crate::{
+    apply,
+    backup_configuration::gather::{Facts, neighbours, sessions},
+    backup_session::batch,
+    context::{Context, Error},
+    gather,
+    plan::{Action, Lookup, Requeue},
+};
+
+/// One pass over a BackupBatch.
+///
+/// # Errors
+/// When the cluster cannot be read or written; the pass is repeated.
+pub async fn reconcile(ctx: &Context, object: &BackupBatch) -> Result<Requeue, Error> {
+    let ours = object.finalizers().iter().any(|name| name == names::FINALIZER);
+    if object.metadata.deletion_timestamp.is_some() || !ours {
+        // Sessions and what they made go by owner references.
+        let action = match (ours, object.metadata.deletion_timestamp.is_some()) {
+            (true, _) => Some(Action::RemoveFinalizer(names::FINALIZER)),
+            (false, false) => Some(Action::AddFinalizer(names::FINALIZER)),
+            (false, true) => None,
+        };
+        apply::actions(ctx, object, action.as_slice()).await?;
+        return Ok(Requeue::OnChange);
+    }
+    let facts = Box::pin(read(ctx, object)).await?;
+    let plan = decide::decide(object, &facts, ctx.clock.now(), &ctx.settings);
+    apply::actions(ctx, object, &plan.actions).await?;
+    if let Some(status) = &plan.status {
+        apply::status(ctx, object, object.status.as_ref(), status).await?;
+    }
+    Ok(plan.requeue)
+}
+
+/// What was found about each member.
+async fn read(ctx: &Context, object: &BackupBatch) -> Result<Vec<Facts>, Error> {
+    let namespace = object.namespace().unwrap_or_default();
+    let reference = object.spec.repository.as_ref();
+    let repository = gather::repository(ctx, &namespace, reference).await;
+    let secret = match repository.found() {
+        Some(repository) => gather::storage_secret(ctx, repository).await,
+        None => Lookup::Missing,
+    };
+    let namespace_labels = gather::namespace_labels(ctx, &namespace).await?;
+    let made = sessions(ctx, batch::KIND, &namespace, &object.name_any()).await?;
+    let made: Vec<String> = made.into_iter().map(|session| session.name_any()).collect();
+    let mut all = vec![];
+    for member in batch::parts(object).members {
+        let target = member.spec.target.as_ref().map(|target| &target.reference);
+        let target: Lookup<AppBinding> = match target {
+            Some(target) if target.is_app_binding() => {
+                gather::look_up(ctx, target.namespace_or(&namespace), &target.name).await
+            }
+            Some(_) | None => Lookup::Missing,
+        };
+        all.push(Facts {
+            neighbours: neighbours(ctx, &member),
+            repository: repository.clone(),
+            secret: secret.clone(),
+            namespace_labels: namespace_labels.clone(),
+            target,
+            sessions: made.clone(),
+        });
+    }
+    Ok(all)
+}

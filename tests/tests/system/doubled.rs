@@ -1,0 +1,91 @@
+//! Coffer killed at random instants while a session is due every two seconds: every session settles, none runs twice, and
+//! there is one snapshot for each that succeeded.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use coffer_api::{BackupSession, backup_session::SessionPhase};
+use coffer_tests::{
+    confined::Confinement,
+    wait,
+    world::{SESSION_LIMIT, World, configuration},
+};
+use kube::api::ListParams;
+use rand::{Rng as _, SeedableRng as _};
+
+use crate::COFFER;
+
+/// How often it is killed.
+const KILLS: usize = 5;
+
+#[tokio::test]
+async fn no_session_is_doubled_by_an_orchestrator_that_is_killed() -> Result<()> {
+    let seed: u64 = rand::rng().random();
+    check(seed).await.with_context(|| format!("with seed {seed}"))
+}
+
+async fn check(seed: u64) -> Result<()> {
+    let mut world = World::start(COFFER).await?;
+    world.redis.command::<()>(&["SET", "a", "1"]).await?;
+    world.apply(&world.storage())?;
+    world.apply(&world.app_binding("orders", &world.redis))?;
+    let kept = "  backupHistoryLimit: 1000";
+    let often =
+        configuration("orders", "*/2 * * * * *", kept).replace("keepLast: 5", "keepLast: 1000");
+    world.apply(&often)?;
+    world.ready("orders").await?;
+    let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+    for _ in 0..KILLS {
+        let sessions = sessions(&world).await?.len();
+        wait::until("another session is made", SESSION_LIMIT, async || {
+            Ok((self::sessions(&world).await?.len() > sessions).then_some(()))
+        })
+        .await?;
+        // Not a wait for anything: the instant is what the test is about.
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..1500))).await;
+        world.restart_coffer(&Confinement::none()).await?;
+    }
+    let pause = r#"{"spec": {"paused": true}}"#;
+    world.kubectl(&["patch", "backupconfiguration/orders", "--type=merge", "-p", pause])?;
+    let all = wait::until("all sessions are final", SESSION_LIMIT, async || {
+        let all = sessions(&world).await?;
+        let phase = |s: &BackupSession| s.status.as_ref().and_then(|status| status.phase);
+        Ok(all.iter().all(|s| phase(s).is_some_and(SessionPhase::is_final)).then_some(all))
+    })
+    .await?;
+
+    let mut instants = BTreeSet::new();
+    let mut succeeded = BTreeSet::new();
+    for session in &all {
+        let name = session.metadata.name.clone().unwrap_or_default();
+        let instant = name.rsplit('-').next().unwrap_or_default().to_owned();
+        ensure!(instants.insert(instant), "two sessions for one instant: {name}");
+        let status = session.status.clone().unwrap_or_default();
+        ensure!(status.targets.len() <= 1, "{name} has {} targets", status.targets.len());
+        if status.phase == Some(SessionPhase::Succeeded) {
+            succeeded.insert(name);
+        }
+    }
+    ensure!(!succeeded.is_empty(), "nothing succeeded: {all:#?}");
+    let mut snapshots: BTreeMap<String, usize> = BTreeMap::new();
+    for snapshot in world.restic().snapshots()? {
+        let tags = snapshot["tags"].as_array().cloned().unwrap_or_default();
+        let session =
+            tags.iter().filter_map(|tag| tag.as_str()?.strip_prefix("session=demo/")).next();
+        *snapshots.entry(session.context("a snapshot of no session")?.to_owned()).or_default() += 1;
+    }
+    for (session, count) in &snapshots {
+        ensure!(*count == 1, "{session} was run {count} times");
+    }
+    for session in &succeeded {
+        ensure!(snapshots.contains_key(session), "{session} succeeded without a snapshot");
+    }
+    world.restic().check()
+}
+
+async fn sessions(world: &World) -> Result<Vec<BackupSession>> {
+    Ok(world.api::<BackupSession>().list(&ListParams::default()).await?.items)
+}
