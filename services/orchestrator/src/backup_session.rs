@@ -53,8 +53,10 @@ async fn targets(
     object: &mut BackupSession,
     invoker: &gather::Facts,
 ) -> Result<Requeue, Error> {
-    let (count, sequential) =
+    let (members, sequential) =
         invoker.batch.as_ref().map_or((1, true), |batch| (batch.members.len(), batch.sequential));
+    // A member that was taken out of the batch meanwhile has its Job all the same.
+    let count = members.max(object.status.as_ref().map_or(0, |status| status.targets.len()));
     let whole = matches!(decide::stage(object), Stage::Settled | Stage::Final);
     let mut requeue = Requeue::OnChange;
     for at in 0..if whole { 1 } else { count.max(1) } {

@@ -7,8 +7,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use clap::Parser as _;
 use coffer_api::{
-    AppBinding, BackupConfiguration, Repository, backup_configuration::InvokerPhase,
+    AppBinding, BackupConfiguration, BackupSession, Repository, backup_configuration::InvokerPhase,
     backup_session::SessionPhase,
 };
 use coffer_orchestrator::{Config, Settings, lease::Rules};
@@ -17,10 +18,10 @@ use coffer_tests::{
     wait,
     world::{NAMESPACE, World, configuration},
 };
-use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::{authorization::v1::SubjectAccessReview, coordination::v1::Lease};
 use kube::{
     Api,
-    api::{Patch, PatchParams},
+    api::{ListParams, Patch, PatchParams, PostParams},
 };
 
 use crate::COFFER;
@@ -198,6 +199,17 @@ async fn another_orchestrator_goes_on_when_one_dies() -> Result<()> {
     Ok(())
 }
 
+/// What the account of the CronJob of `orders` may do in its namespace.
+async fn may(world: &World, verb: &str, group: &str, resource: &str) -> Result<bool> {
+    let review: SubjectAccessReview = serde_json::from_value(serde_json::json!({
+        "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+        "spec": {"user": "system:serviceaccount:demo:stash-trigger-orders", "resourceAttributes":
+            {"namespace": NAMESPACE, "verb": verb, "group": group, "resource": resource}}}))?;
+    let reviews: Api<SubjectAccessReview> = Api::all(world.client.clone());
+    let answer = reviews.create(&PostParams::default(), &review).await?;
+    Ok(answer.status.context("no answer")?.allowed)
+}
+
 #[tokio::test]
 async fn a_cron_job_makes_the_sessions_of_those_who_want_one() -> Result<()> {
     let world = World::start(COFFER).await?;
@@ -219,6 +231,23 @@ async fn a_cron_job_makes_the_sessions_of_those_who_want_one() -> Result<()> {
     ])?;
     assert_eq!(shown, "0 0 1 1 * Europe/Berlin false");
     world.kubectl(&["get", "rolebinding,serviceaccount", "stash-trigger-orders"])?;
+
+    // What its pod runs makes a session, which is taken; and the pod's account may do just that.
+    let words =
+        ["x", "--invoker-name=orders", "--invoker-kind=BackupConfiguration", "--namespace=demo"];
+    let args = coffer_orchestrator::trigger::Args::try_parse_from(words)?;
+    let clock = Runtime::new().clock;
+    coffer_orchestrator::trigger::run(&args, world.client.clone(), &clock).await?;
+    let sessions: Api<BackupSession> = world.api();
+    let made = sessions.list(&ListParams::default()).await?.items;
+    let made = made.first().and_then(|session| session.metadata.name.clone());
+    let status = world.settled(&made.context("no session was made")?).await?;
+    assert_eq!(status.phase, Some(SessionPhase::Succeeded), "{status:#?}");
+    let group = "stash.appscode.com";
+    assert!(may(&world, "create", group, "backupsessions").await?);
+    assert!(may(&world, "get", group, "backupconfigurations").await?);
+    assert!(!may(&world, "get", "", "secrets").await?);
+    assert!(!may(&world, "delete", group, "backupsessions").await?);
     let patch = |spec: &str| {
         let patch = format!("{{\"spec\": {spec}}}");
         world.kubectl(&["patch", "backupconfiguration/orders", "--type=merge", "-p", &patch])

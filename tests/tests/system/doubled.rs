@@ -19,7 +19,7 @@ use rand::{Rng as _, SeedableRng as _};
 use crate::COFFER;
 
 /// How often it is killed.
-const KILLS: usize = 5;
+const KILLS: usize = 3;
 
 #[tokio::test]
 async fn no_session_is_doubled_by_an_orchestrator_that_is_killed() -> Result<()> {

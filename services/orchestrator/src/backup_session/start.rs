@@ -59,6 +59,10 @@ pub(super) fn start(
     }
     let Some(config) = &facts.invoker else {
         let invoker = &object.spec.invoker;
+        if facts.batch.is_some() {
+            let why = format!("BackupBatch {} has no member for this target", invoker.name);
+            return Plan::status(refused(object, facts, &why, now), Requeue::OnChange);
+        }
         // Applied together with its invoker, it may be first.
         if age(object, now) < settings.missing_retry * 2 {
             return wait(&format!("{} {} is not found yet", invoker.kind, invoker.name));
@@ -80,6 +84,16 @@ pub(super) fn start(
     }
     if now >= deadline(object, facts, now, settings) {
         return follow::too_late(object, facts, now);
+    }
+    let namespace = object.namespace().unwrap_or_default();
+    let planned = object.status.as_ref().and_then(|status| status.targets.get(facts.at));
+    if planned.is_some_and(|planned| planned.reference != reference(Some(config), &namespace)) {
+        let why = format!(
+            "the members of {} {} were changed while this session ran: make another BackupSession",
+            facts.kind(),
+            config.name_any()
+        );
+        return Plan::status(refused(object, facts, &why, now), Requeue::OnChange);
     }
     // A hook that was run is followed by what it was run for.
     if hooks::begun(object.status.as_ref()) {
@@ -189,22 +203,26 @@ pub(super) fn target_of<'a>(
     let namespace = object.namespace().unwrap_or_default();
     let members = facts.members();
     while status.targets.len() < members.len().max(facts.at + 1) {
-        let target = members.get(status.targets.len()).and_then(|m| m.spec.target.as_ref());
-        let reference = target.map_or_else(
-            || TargetRef {
-                api_version: "na".to_owned(),
-                kind: "EmptyTarget".to_owned(),
-                name: "na".to_owned(),
-                namespace: String::new(),
-            },
-            |target| TargetRef {
-                namespace: target.reference.namespace_or(&namespace).to_owned(),
-                ..target.reference.clone()
-            },
-        );
+        let reference = reference(members.get(status.targets.len()), &namespace);
         status.targets.push(BackupTargetStatus { reference, ..BackupTargetStatus::default() });
     }
     &mut status.targets[facts.at]
+}
+
+/// The target of a member, with its namespace.
+fn reference(member: Option<&BackupConfiguration>, namespace: &str) -> TargetRef {
+    member.and_then(|member| member.spec.target.as_ref()).map_or_else(
+        || TargetRef {
+            api_version: "na".to_owned(),
+            kind: "EmptyTarget".to_owned(),
+            name: "na".to_owned(),
+            namespace: String::new(),
+        },
+        |target| TargetRef {
+            namespace: target.reference.namespace_or(namespace).to_owned(),
+            ..target.reference.clone()
+        },
+    )
 }
 
 fn pending(
