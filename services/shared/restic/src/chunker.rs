@@ -9,8 +9,8 @@
 
 use std::sync::Arc;
 
+use crate::buffers::{Buffer, Buffers};
 use crate::polynomial::Polynomial;
-use crate::resources::Resources;
 
 /// No chunk but a file's last is shorter.
 pub(crate) const MIN: usize = 512 * 1024;
@@ -167,9 +167,9 @@ impl Tables {
 #[derive(Debug)]
 pub(crate) struct Chunker {
     tables: Arc<Tables>,
-    resources: Resources,
+    buffers: Buffers,
     /// The chunk in the making.
-    buffer: Vec<u8>,
+    buffer: Buffer,
     /// How much of the buffer is known to hold no cut.
     scanned: usize,
     /// The fingerprint at `scanned`, once that is past the minimum.
@@ -177,24 +177,24 @@ pub(crate) struct Chunker {
 }
 
 impl Chunker {
-    pub(crate) fn new(tables: Arc<Tables>, resources: Resources) -> Self {
-        Self { tables, resources, buffer: Vec::new(), scanned: 0, fingerprint: 0 }
+    pub(crate) fn new(tables: Arc<Tables>, buffers: Buffers) -> Self {
+        Self { tables, buffers, buffer: Buffer::default(), scanned: 0, fingerprint: 0 }
     }
 
     /// Takes over `input`, appending each chunk that it completes to `chunks`.
-    pub(crate) fn push(&mut self, mut input: &[u8], chunks: &mut Vec<Vec<u8>>) {
+    pub(crate) fn push(&mut self, mut input: &[u8], chunks: &mut Vec<Buffer>) {
         while !input.is_empty() {
             let taken = input.len().min(STEP).min(MAX - self.buffer.len());
             let (head, rest) = input.split_at(taken);
             // Small files stay in small buffers; the others grow in few steps.
             let needed = self.buffer.len() + head.len();
             if needed > STEP {
-                self.resources.grow_buffer(&mut self.buffer, needed.max(TYPICAL));
+                self.buffer.grow(needed.max(TYPICAL), &self.buffers);
             }
             self.buffer.extend_from_slice(head);
             input = rest;
             while let Some(end) = self.find_cut() {
-                let mut next = self.resources.take_buffer(TYPICAL);
+                let mut next = self.buffers.take(TYPICAL);
                 next.extend_from_slice(&self.buffer[end..]);
                 self.buffer.truncate(end);
                 chunks.push(std::mem::replace(&mut self.buffer, next));
@@ -204,7 +204,7 @@ impl Chunker {
     }
 
     /// The rest of the stream, if any.
-    pub(crate) fn finish(self) -> Option<Vec<u8>> {
+    pub(crate) fn finish(self) -> Option<Buffer> {
         Some(self.buffer).filter(|rest| !rest.is_empty())
     }
 

@@ -1,9 +1,11 @@
 //! Blobs: compressed and sealed on their way in, opened and verified on their way out.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
+use crate::buffers::{Buffer, Buffers};
 use crate::codec::Codec;
 use crate::config::Version;
 use crate::crypto::{NONCE_LEN, SealingKey, TAG_LEN};
@@ -11,7 +13,6 @@ use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::options::Compression;
 use crate::pack::BlobKind;
-use crate::resources::Resources;
 use crate::sha256;
 
 /// A blob that is sealed already.
@@ -152,70 +153,61 @@ pub(crate) fn decode(
 
 const WRONG_CONTENT: &str = "its content does not have the SHA-256 that is its id";
 
-/// A sealed blob, and what it should be.
+/// Where a sealed blob lies in what was fetched, and what it should be.
 #[derive(Debug)]
 pub(crate) struct ToDecode {
     pub(crate) id: Id,
-    pub(crate) sealed: BytesMut,
+    pub(crate) place: Range<usize>,
     pub(crate) raw_length: Option<u32>,
 }
 
-/// [`decode`] for several blobs at once, without copies where they are not compressed.
+/// [`decode`] for several blobs that were fetched together, without copies where they are not compressed. The buffer
+/// goes back to the others when nobody needs it any more.
 ///
 /// # Errors
 /// The first blob that is not what it should be, and why.
 pub(crate) fn decode_all(
     codec: &mut Codec,
     key: &SealingKey,
-    resources: &Resources,
-    blobs: Vec<ToDecode>,
+    buffers: &Buffers,
+    mut fetched: Buffer,
+    blobs: &[ToDecode],
 ) -> Result<Vec<Bytes>, (Id, String)> {
-    let mut ids = Vec::with_capacity(blobs.len());
-    let mut contents = Vec::with_capacity(blobs.len());
-    for ToDecode { id, sealed, raw_length } in blobs {
-        ids.push(id);
-        let unpacked = unpack(codec, key, resources, sealed, raw_length);
-        contents.push(unpacked.map_err(|problem| (id, problem))?);
+    let mut unpacked = Vec::with_capacity(blobs.len());
+    for ToDecode { id, place, raw_length } in blobs {
+        let sealed = fetched.get_mut(place.clone()).ok_or((*id, OUTSIDE.into()))?;
+        let content = unpack(codec, key, buffers, sealed, *raw_length);
+        unpacked.push(content.map_err(|problem| (*id, problem))?);
     }
+    let fetched = Bytes::from(fetched);
+    let contents: Vec<Bytes> = std::iter::zip(unpacked, blobs)
+        .map(|(unpacked, ToDecode { place, .. })| {
+            unpacked.unwrap_or_else(|| fetched.slice(place.start + NONCE_LEN..place.end - TAG_LEN))
+        })
+        .collect();
     let messages: Vec<&[u8]> = contents.iter().map(Bytes::as_ref).collect();
-    match sha256::ids(&messages).into_iter().zip(ids).find(|(found, id)| found != id) {
-        Some((_, id)) => Err((id, WRONG_CONTENT.into())),
+    match sha256::ids(&messages).into_iter().zip(blobs).find(|(found, blob)| *found != blob.id) {
+        Some((_, blob)) => Err((blob.id, WRONG_CONTENT.into())),
         None => Ok(contents),
     }
 }
 
-/// A buffer that goes back to where it came from.
-struct Lent {
-    buffer: Vec<u8>,
-    resources: Resources,
-}
+const OUTSIDE: &str = "it lies outside its pack";
 
-impl AsRef<[u8]> for Lent {
-    fn as_ref(&self) -> &[u8] {
-        &self.buffer
-    }
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        self.resources.give_buffer(std::mem::take(&mut self.buffer));
-    }
-}
-
+/// Opens a sealed blob where it lies; what it holds, if it is compressed.
 fn unpack(
     codec: &mut Codec,
     key: &SealingKey,
-    resources: &Resources,
-    mut sealed: BytesMut,
+    buffers: &Buffers,
+    sealed: &mut [u8],
     raw_length: Option<u32>,
-) -> Result<Bytes, String> {
-    let length = key.open_in_place(&mut sealed).map_err(|forged| forged.to_string())?.len();
-    let packed = sealed.freeze().slice(NONCE_LEN..NONCE_LEN + length);
-    let Some(raw_length) = raw_length else { return Ok(packed) };
+) -> Result<Option<Bytes>, String> {
+    let packed = key.open_in_place(sealed).map_err(|forged| forged.to_string())?;
+    let Some(raw_length) = raw_length else { return Ok(None) };
     let length = usize::try_from(raw_length).map_err(|e| e.to_string())?;
-    let mut lent = Lent { buffer: resources.take_buffer(length), resources: resources.clone() };
-    codec.decompress(&packed, length, &mut lent.buffer)?;
-    Ok(Bytes::from_owner(lent))
+    let mut content = buffers.take(length);
+    codec.decompress(packed, length, &mut content)?;
+    Ok(Some(content.into()))
 }
 
 #[cfg(test)]
@@ -243,16 +235,19 @@ mod tests {
                 prop_assert_eq!(decoded.unwrap(), content.clone());
                 let other = Id::of(b"something else");
                 prop_assert!(decode(&encoder.key, &other, &blob.sealed, blob.raw_length).is_err());
-                let to_decode = |id| ToDecode {
-                    id,
-                    sealed: BytesMut::from(&blob.sealed[..]),
-                    raw_length: blob.raw_length,
+                let length = blob.sealed.len();
+                let decode_two = |first, second, shift| {
+                    let at = |id, start| {
+                        ToDecode { id, place: start..start + length, raw_length: blob.raw_length }
+                    };
+                    let two = [at(first, 1), at(second, length + 3 + shift)];
+                    let fetched = [b"-", &blob.sealed[..], b"--", &blob.sealed[..]].concat();
+                    let (mut codec, buffers) = (Codec::default(), Buffers::default());
+                    decode_all(&mut codec, &encoder.key, &buffers, fetched.into(), &two)
                 };
-                let (mut codec, resources) = (Codec::default(), Resources::new(1));
-                let two = decode_all(&mut codec, &encoder.key, &resources, vec![to_decode(id), to_decode(id)]);
-                prop_assert_eq!(two.unwrap().concat(), content.repeat(2));
-                let wrong = decode_all(&mut codec, &encoder.key, &resources, vec![to_decode(id), to_decode(other)]);
-                prop_assert_eq!(wrong.unwrap_err().0, other);
+                prop_assert_eq!(decode_two(id, id, 0).unwrap().concat(), content.repeat(2));
+                prop_assert_eq!(decode_two(id, other, 0).unwrap_err().0, other);
+                prop_assert_eq!(decode_two(id, id, 1).unwrap_err(), (id, OUTSIDE.to_owned()));
             }
         }
     }

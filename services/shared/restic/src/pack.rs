@@ -4,10 +4,10 @@
 
 use bytes::Bytes;
 
+use crate::buffers::{Buffer, Buffers};
 use crate::crypto::{OVERHEAD, SealingKey};
 use crate::error::{Error, Result};
 use crate::id::Id;
-use crate::resources::Resources;
 use crate::sha256::{self, Hasher};
 
 /// The size that restic aims at, and maintenance too. Streams close their packs earlier, for memory.
@@ -99,7 +99,7 @@ pub(crate) fn header_len(blobs: &[PackedBlob]) -> usize {
 /// A pack being filled.
 #[derive(Debug, Default)]
 pub(crate) struct PackBuilder {
-    content: Vec<u8>,
+    content: Buffer,
     blobs: Vec<PackedBlob>,
     hasher: Hasher,
     /// How much of the content went through the hasher.
@@ -129,8 +129,8 @@ impl PackBuilder {
     }
 
     /// Moves it to a buffer of this size, if it has less.
-    pub(crate) fn reserve(&mut self, size: usize, resources: &Resources) {
-        resources.grow_buffer(&mut self.content, size);
+    pub(crate) fn reserve(&mut self, size: usize, buffers: &Buffers) {
+        self.content.grow(size, buffers);
     }
 
     /// Adds the sealed blob that `write` appends to the content; `write` returns the length before
@@ -152,14 +152,14 @@ impl PackBuilder {
         Ok(length)
     }
 
-    /// Takes over what another pack has, and gives the buffer back that it was in.
-    pub(crate) fn absorb(&mut self, other: Self) -> Result<Vec<u8>> {
+    /// Takes over what another pack has.
+    pub(crate) fn absorb(&mut self, other: Self) -> Result<()> {
         let shift = u32::try_from(self.content.len());
         let shift = shift.map_err(|source| Error::internal("fill a pack", source))?;
         let moved = |blob: PackedBlob| PackedBlob { offset: blob.offset + shift, ..blob };
         self.content.extend_from_slice(&other.content);
         self.blobs.extend(other.blobs.into_iter().map(moved));
-        Ok(other.content)
+        Ok(())
     }
 
     /// The ids of `messages`. The pack's own hash catches up meanwhile, which costs little beside
@@ -380,7 +380,7 @@ mod tests {
             Ok(None)
         };
         builder.add(BlobKind::Data, Id::of(b"first"), write).unwrap();
-        builder.reserve(1000, &Resources::new(1));
+        builder.reserve(1000, &Buffers::default());
         assert!(builder.capacity() >= 1000);
         assert_eq!((builder.content.as_slice(), builder.len()), (&b"first"[..], 5));
     }

@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
@@ -18,7 +17,7 @@ use crate::id::Id;
 use crate::index_file;
 use crate::lock::LockWatch;
 use crate::pack::{BlobKind, IndexedPack, PackBuilder, SealedPack, TARGET_LEN};
-use crate::resources::{Resources, Share};
+use crate::resources::{OVERSHOOT, Resources, Share};
 use crate::store::FileKind;
 use crate::vault::Vault;
 
@@ -29,8 +28,6 @@ const PACK_UNITS: u32 = 60;
 /// Packs that are uploaded and in no index are found by nobody. An index file now and then lets the next
 /// attempt at an interrupted backup profit from this one.
 const INDEX_EVERY: Duration = Duration::from_secs(5 * 60);
-/// Room in a pack's buffer for the blob that takes it over its target.
-const ROOM_FOR_THE_LAST: usize = 2 * 1024 * 1024;
 /// What compression, nonce and tag may add to content, beside a small part of it.
 const ENCODED_MARGIN: usize = 16 * 1024;
 
@@ -95,9 +92,8 @@ impl OpenPack {
             return false;
         }
         // What will not become a large pack stays small.
-        let all =
-            if needed > share.pack_target / 8 { share.pack_target + ROOM_FOR_THE_LAST } else { 0 };
-        self.builder.reserve(needed.max(all), resources);
+        let all = if needed > share.pack_target / 8 { share.pack_target + OVERSHOOT } else { 0 };
+        self.builder.reserve(needed.max(all), resources.buffers());
         true
     }
 
@@ -187,7 +183,7 @@ impl Packer {
         let due = {
             let mut state = self.state.lock();
             state.collect_finished()?;
-            state.running.spawn(send(Arc::clone(&self.vault), self.resources.clone(), pack));
+            state.running.spawn(send(Arc::clone(&self.vault), pack));
             state.index_is_due()
         };
         if due { self.write_index().await } else { Ok(()) }
@@ -243,8 +239,9 @@ impl Packer {
                 .find(|(of, host)| *of == kind && host.builder.len() + length <= TARGET_LEN / 2);
             match host {
                 Some((_, host)) => {
-                    host.builder.reserve(host.builder.len() + length, &self.resources);
-                    self.resources.give_buffer(host.builder.absorb(pack.builder)?);
+                    let all = host.builder.len() + length;
+                    host.builder.reserve(all, self.resources.buffers());
+                    host.builder.absorb(pack.builder)?;
                 }
                 None => packs.push((kind, pack)),
             }
@@ -286,19 +283,11 @@ fn part(whole: u32, count: usize) -> u32 {
     whole / u32::try_from(count).unwrap_or(whole).clamp(1, whole)
 }
 
-async fn send(vault: Arc<Vault>, resources: Resources, pack: FullPack) -> Result<IndexedPack> {
+async fn send(vault: Arc<Vault>, pack: FullPack) -> Result<IndexedPack> {
     let FullPack { sealed: SealedPack { pack, content }, slot } = pack;
-    vault.store.put(&FileKind::Pack.name(&pack.id), content.clone()).await?;
-    give_back(&resources, content);
+    vault.store.put(&FileKind::Pack.name(&pack.id), content).await?;
     drop(slot);
     Ok(pack)
-}
-
-/// Without a copy, if the store has let go of it.
-fn give_back(resources: &Resources, content: Bytes) {
-    if content.is_unique() {
-        resources.give_buffer(content.into());
-    }
 }
 
 impl State {

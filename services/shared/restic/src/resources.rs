@@ -21,7 +21,7 @@ const MIB: usize = 1024 * 1024;
 const MEMORY: usize = 384 * MIB;
 /// However few streams there are, one takes no more than this. A chunk in the making, input on its way
 /// and codecs come on top, some 15 MiB.
-const MOST_FOR_ONE: usize = 44 * MIB;
+const MOST_FOR_ONE: usize = 38 * MIB;
 /// However many streams there are, one needs this: two packs of 4 MiB, and a little content.
 const LEAST_FOR_ONE: usize = 12 * MIB;
 /// Two typical chunks. A larger one takes all, so that it always finds a place.
@@ -29,11 +29,15 @@ const LEAST_CONTENT: usize = 3 * MIB;
 /// No pack is closed while it is smaller, except at the end.
 const LEAST_PACK: usize = 4 * MIB;
 /// A pack is closed by the blob that takes it over its target: half a typical chunk more.
-const OVERSHOOT: usize = 3 * MIB / 4;
+pub(crate) const OVERSHOOT: usize = 3 * MIB / 4;
 /// Packs of a stream that are filled at a time.
 const MOST_LANES: usize = 3;
+/// Buffers of a stream beside its share: the chunk in the making, and what is lost to rounding.
+const BESIDE: usize = 6 * MIB;
+/// The same for all streams together.
+const MOST_BESIDE: usize = 64 * MIB;
 /// What stays idle for the next stream when the last one has left.
-const KEPT: usize = 24 * MIB;
+const KEPT: usize = 12 * MIB;
 
 /// The processors and the memory that all streams share.
 ///
@@ -57,10 +61,12 @@ struct Shared {
 }
 
 impl Shared {
-    /// Buffers that lie idle are of no more use than what the streams may hold.
-    fn most_idle(&self) -> usize {
+    /// Bounds the buffers for the streams that there are.
+    fn bound_buffers(&self) {
         let streams = self.streams.load(Ordering::Relaxed);
-        if streams == 0 { KEPT } else { self.memory.min(streams * MOST_FOR_ONE).max(KEPT) }
+        let shares = self.memory.min(streams * MOST_FOR_ONE);
+        let beside = MOST_BESIDE.min(streams * BESIDE);
+        self.buffers.limit((shares + beside).max(KEPT));
     }
 }
 
@@ -125,24 +131,15 @@ impl Resources {
         }
     }
 
-    /// An empty buffer with at least this capacity.
-    pub(crate) fn take_buffer(&self, capacity: usize) -> Vec<u8> {
-        self.shared.buffers.take(capacity)
-    }
-
-    /// Gives a buffer back that others can use.
-    pub(crate) fn give_buffer(&self, buffer: Vec<u8>) {
-        self.shared.buffers.give(buffer, self.shared.most_idle());
-    }
-
-    /// Makes room in a buffer.
-    pub(crate) fn grow_buffer(&self, buffer: &mut Vec<u8>, capacity: usize) {
-        self.shared.buffers.grow(buffer, capacity, self.shared.most_idle());
+    /// Buffers for chunks, packs and reads.
+    pub(crate) fn buffers(&self) -> &Buffers {
+        &self.shared.buffers
     }
 
     /// Counts a stream in.
     pub(crate) fn enter(&self) -> Stream {
         self.shared.streams.fetch_add(1, Ordering::Relaxed);
+        self.shared.bound_buffers();
         Stream { resources: self.clone() }
     }
 
@@ -203,7 +200,7 @@ impl Drop for Stream {
     fn drop(&mut self) {
         let shared = &self.resources.shared;
         shared.streams.fetch_sub(1, Ordering::Relaxed);
-        shared.buffers.trim(shared.most_idle());
+        shared.bound_buffers();
     }
 }
 
@@ -231,7 +228,7 @@ mod tests {
         }
         let alone = Share::of(MEMORY, 2, 1);
         assert_eq!((alone.lanes, alone.packs), (2, 5));
-        assert!(alone.pack_target > 6 * MIB);
+        assert!(alone.pack_target > 5 * MIB);
         let crowded = Share::of(MEMORY, 2, 32);
         assert_eq!((crowded.lanes, crowded.packs, crowded.pack_target), (1, 2, LEAST_PACK));
     }

@@ -4,7 +4,6 @@
 //! error. Writes replace whole objects: the stores put atomically; and a write counts only once it
 //! is proven (`store/proof.rs`).
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,6 +17,7 @@ use crate::id::Id;
 
 mod directory;
 mod proof;
+mod range;
 
 pub use proof::Attested;
 
@@ -140,36 +140,6 @@ impl Store {
         let answer =
             self.objects.get(&Path::from(name)).await.map_err(self.failed("read", name))?;
         answer.bytes().await.map_err(self.failed("read", name))
-    }
-
-    pub(crate) async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes> {
-        let wanted = range.end - range.start;
-        let end = range.end;
-        let bytes = match self.objects.get_range(&Path::from(name), range).await {
-            Ok(bytes) => bytes,
-            Err(source) => return Err(self.too_short(name, end, source).await),
-        };
-        if u64::try_from(bytes.len()).ok() != Some(wanted) {
-            let problem = format!("is too short: {} bytes instead of {wanted}", bytes.len());
-            return Err(Error::damaged(self.describe(name), problem));
-        }
-        Ok(bytes)
-    }
-
-    /// What a failed read of a range means. Stores refuse a range behind the end like any bad request;
-    /// then the object was cut, which waiting does not mend.
-    async fn too_short(&self, name: &str, end: u64, source: object_store::Error) -> Error {
-        let error = self.failed("read", name)(source);
-        if error.is_not_found_in_store() {
-            return error;
-        }
-        match self.objects.head(&Path::from(name)).await {
-            Ok(meta) if meta.size < end => {
-                let problem = format!("is too short: {} bytes instead of {end} or more", meta.size);
-                Error::damaged(self.describe(name), problem)
-            }
-            _ => error,
-        }
     }
 
     /// Writes an object and proves it. One that is stored wrong is written once more, then deleted.

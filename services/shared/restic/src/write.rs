@@ -296,7 +296,7 @@ impl Session {
         let mut trees = Vec::new();
         let root = root.encode(self.options.time, &mut |json| {
             let id = Id::of(&json);
-            trees.push(json);
+            trees.push(json.into());
             id
         })?;
         self.store_blobs(BlobKind::Tree, trees).await?;

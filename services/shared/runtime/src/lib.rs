@@ -23,6 +23,7 @@ pub mod fault;
 pub mod grant;
 pub mod grpc;
 mod listen;
+mod memory;
 pub mod process;
 pub mod readiness;
 mod secret;

@@ -25,6 +25,10 @@ use std::process::ExitCode;
 /// Whatever goes wrong is printed and ends the run.
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
+/// As in every program of Coffer.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const USAGE: &str =
     "usage: bench-storage [--mib N] [--rounds N] [--streams N] [--blobs N] [--dir DIR]
   --mib      size of each data set (2048)

@@ -48,7 +48,7 @@ fn reduce_wide(mut x: u128, modulus: u64) -> u64 {
 }
 
 fn cuts(data: &[u8], pieces: impl Iterator<Item = usize>) -> Vec<usize> {
-    let mut chunker = Chunker::new(Arc::new(Tables::new(polynomial())), Resources::new(1));
+    let mut chunker = Chunker::new(Arc::new(Tables::new(polynomial())), Buffers::default());
     let (mut chunks, mut rest) = (Vec::new(), data);
     for piece in pieces {
         let (head, tail) = rest.split_at(piece.min(rest.len()));
@@ -65,7 +65,7 @@ fn cuts(data: &[u8], pieces: impl Iterator<Item = usize>) -> Vec<usize> {
     }
     if let Some(rest) = chunker.finish() {
         assert!(rest.len() < MAX);
-        whole.extend(rest);
+        whole.extend_from_slice(&rest);
     }
     assert!(whole == data, "the chunks are not the input");
     cuts

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::stream::{Stream, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::plan::{Read, Wanted};
+use crate::buffers::Buffer;
 use crate::codec::Codec;
 use crate::encode::{self, ToDecode};
 use crate::error::{Error, Result};
@@ -64,38 +65,29 @@ async fn fetch(inner: Arc<Inner>, read: Read) -> Result<Vec<Bytes>> {
     let start = u64::from(read.offset);
     let range = start..start + u64::from(read.length);
     let first = read.blobs.first().map_or(read.pack, |blob| blob.id);
-    let sealed = inner
+    let buffer = inner.resources.buffers().take(read.length as usize);
+    let fetched = inner
         .vault
         .store
-        .get_range(&name, range)
+        .get_range_into(&name, range, buffer)
         .await
         .map_err(|error| missing_pack(error, &read.pack, &first))?;
     let resources = inner.resources.clone();
-    let decode = move |codec: &mut Codec| decode(&inner, codec, &read, sealed);
+    let decode = move |codec: &mut Codec| decode(&inner, codec, &read, fetched);
     resources.compute_with_codec("decode blobs", decode).await?
 }
 
-fn decode(inner: &Inner, codec: &mut Codec, read: &Read, sealed: Bytes) -> Result<Vec<Bytes>> {
+fn decode(inner: &Inner, codec: &mut Codec, read: &Read, fetched: Buffer) -> Result<Vec<Bytes>> {
     let failed = |id: &Id, problem: String| inner.damaged_blob(&read.pack, id, problem);
-    // Without a copy, if the store kept none.
-    let mut rest = sealed.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
-    let mut position = read.offset;
-    let mut blobs = Vec::with_capacity(read.blobs.len());
-    for Wanted { id, location, .. } in &read.blobs {
-        let bounds = || {
-            let gap = usize::try_from(location.offset.checked_sub(position)?).ok()?;
-            let length = usize::try_from(location.length).ok()?;
-            (gap.checked_add(length)? <= rest.len()).then_some((gap, length))
-        };
-        let (gap, length) =
-            bounds().ok_or_else(|| failed(id, "it lies outside its pack".into()))?;
-        let _ = rest.split_to(gap);
-        let sealed = rest.split_to(length);
-        position = location.offset.saturating_add(location.length);
-        blobs.push(ToDecode { id: *id, sealed, raw_length: location.raw_length });
-    }
-    let contents = encode::decode_all(codec, &inner.vault.key, &inner.resources, blobs)
-        .map_err(|(id, problem)| failed(&id, problem))?;
+    let to_decode = |Wanted { id, location, .. }: &Wanted| {
+        let start = location.offset.saturating_sub(read.offset) as usize;
+        let place = start..start.saturating_add(location.length as usize);
+        ToDecode { id: *id, place, raw_length: location.raw_length }
+    };
+    let blobs: Vec<ToDecode> = read.blobs.iter().map(to_decode).collect();
+    let contents =
+        encode::decode_all(codec, &inner.vault.key, inner.resources.buffers(), fetched, &blobs)
+            .map_err(|(id, problem)| failed(&id, problem))?;
     let mut pieces = Vec::with_capacity(contents.len());
     for (content, Wanted { id, skip_front, keep, .. }) in contents.into_iter().zip(&read.blobs) {
         let bounds = || {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::Session;
+use crate::buffers::Buffer;
 use crate::codec::Codec;
 use crate::error::{Error, Result};
 use crate::id::Id;
@@ -13,11 +14,11 @@ use crate::packer::{FullPack, OpenPack};
 /// Some blobs on their way into packs. Several at once, because their hashes are quicker together.
 struct Job {
     kind: BlobKind,
-    contents: Vec<Vec<u8>>,
+    contents: Vec<Buffer>,
     /// Of all contents, in their order, once they are hashed.
     ids: Option<Vec<Id>>,
     /// What is new and not in a pack yet.
-    new: VecDeque<(Id, Vec<u8>)>,
+    new: VecDeque<(Id, Buffer)>,
 }
 
 /// The pack after a computation.
@@ -31,7 +32,7 @@ impl Session {
     pub(super) async fn store_blobs(
         self: &Arc<Self>,
         kind: BlobKind,
-        contents: Vec<Vec<u8>>,
+        contents: Vec<Buffer>,
     ) -> Result<Vec<Id>> {
         let resources = &self.repository.resources;
         let _lane = self.packer.lane().await?;
@@ -69,13 +70,11 @@ impl Job {
             return;
         }
         let contents = std::mem::take(&mut self.contents);
-        let messages: Vec<&[u8]> = contents.iter().map(Vec::as_slice).collect();
+        let messages: Vec<&[u8]> = contents.iter().map(AsRef::as_ref).collect();
         let ids = pack.builder.hash_along(&messages);
         for (id, content) in ids.iter().zip(contents) {
             if session.claim(self.kind, *id) {
                 self.new.push_back((*id, content));
-            } else {
-                session.repository.resources.give_buffer(content);
             }
         }
         self.ids = Some(ids);
@@ -94,7 +93,6 @@ impl Job {
                 session.encoder.encode(codec, self.kind, &id, &content, out)
             })?;
             session.added(self.kind, content.len(), packed);
-            resources.give_buffer(content);
             if pack.is_full(&share) {
                 return Ok(true);
             }

@@ -9,6 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{CONTENT_UNITS, Session};
+use crate::buffers::Buffer;
 use crate::chunker::Chunker;
 use crate::error::{Error, Result};
 use crate::id::Id;
@@ -53,20 +54,21 @@ pub struct FileWriter {
 /// A chunk and its part of the stream's memory.
 #[derive(Debug)]
 struct Budgeted {
-    content: Vec<u8>,
+    content: Buffer,
     permit: OwnedSemaphorePermit,
 }
 
 #[derive(Debug)]
 enum Cutting {
     Idle(Chunker),
-    Running(AbortOnDropHandle<Result<(Chunker, Vec<Vec<u8>>)>>),
+    Running(AbortOnDropHandle<Result<(Chunker, Vec<Buffer>)>>),
 }
 
 impl FileWriter {
     pub(super) fn new(session: Arc<Session>, path: String) -> Self {
         let repository = &session.repository;
-        let chunker = Chunker::new(Arc::clone(&repository.tables), repository.resources.clone());
+        let chunker =
+            Chunker::new(Arc::clone(&repository.tables), repository.resources.buffers().clone());
         Self {
             session,
             path,
@@ -183,7 +185,7 @@ impl FileWriter {
     }
 
     /// Has chunks stored by a task of its own, as soon as there are two and the budget allows.
-    async fn dispatch(&mut self, content: Vec<u8>) -> Result<()> {
+    async fn dispatch(&mut self, content: Buffer) -> Result<()> {
         while self.pending.front().is_some_and(AbortOnDropHandle::is_finished) {
             if let Some(done) = self.pending.pop_front() {
                 self.content.extend(joined(done).await?);
