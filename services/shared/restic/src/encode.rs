@@ -175,7 +175,7 @@ pub(crate) fn decode_all(
 ) -> Result<Vec<Bytes>, (Id, String)> {
     let mut unpacked = Vec::with_capacity(blobs.len());
     for ToDecode { id, place, raw_length } in blobs {
-        let sealed = fetched.get_mut(place.clone()).ok_or((*id, OUTSIDE.into()))?;
+        let sealed = fetched.get_mut(place.clone()).ok_or_else(|| (*id, OUTSIDE.into()))?;
         let content = unpack(codec, key, buffers, sealed, *raw_length);
         unpacked.push(content.map_err(|problem| (*id, problem))?);
     }

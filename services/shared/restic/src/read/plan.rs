@@ -95,7 +95,7 @@ impl Reads {
             position: 0,
             part,
             needed_by,
-            most: (share / 6).clamp(LEAST_READ, MOST_READ),
+            most: (share / 5).clamp(LEAST_READ, MOST_READ),
             next: None,
         })
     }

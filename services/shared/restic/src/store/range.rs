@@ -56,7 +56,7 @@ impl Store {
             GetResultPayload::File(mut file, _) => {
                 let read = move || {
                     file.seek(SeekFrom::Start(start))?;
-                    file.take(wanted).read_to_end(&mut *buffer)?;
+                    file.take(wanted).read_to_end(&mut buffer)?;
                     Ok(buffer)
                 };
                 let read = tokio::task::spawn_blocking(read).await;
