@@ -28,7 +28,7 @@ use crate::{
     calls,
     context::{Context, Error, describe},
     metrics,
-    plan::{Action, Answer, Call, Child, Done, SessionSecret},
+    plan::{Action, Answer, Call, Child, Done, Notice, SessionSecret},
     trigger::Trigger,
 };
 
@@ -157,8 +157,8 @@ pub async fn status<K: Kept, S: Serialize>(
     Ok(())
 }
 
-/// Makes a call. Its failure is an answer.
-pub async fn call(ctx: &Context, call: &Call) -> Answer {
+/// Makes a call of an object. Its failure is an answer; that of a hook is an Event of the object too.
+pub async fn call<K: Kept>(ctx: &Context, object: &K, call: &Call) -> Answer {
     match call {
         Call::Forget { repository, policy } => {
             let answer = calls::forget(ctx, repository, policy).await?;
@@ -218,7 +218,15 @@ pub async fn call(ctx: &Context, call: &Call) -> Answer {
         Call::Push { group, families } => {
             calls::push(ctx, group, families).await.map(|()| Done::Pushed)
         }
-        Call::Hook(hook) => crate::hook::run(ctx, hook).await.map(Done::Hooked),
+        Call::Hook(hook) => {
+            let answer = crate::hook::run(ctx, hook).await;
+            if let Err(why) = &answer {
+                let reason = hook.moment.condition().failed;
+                let notice = Notice { warning: true, reason, message: why.clone() };
+                events::emit(ctx, object, &notice).await;
+            }
+            answer.map(Done::Hooked)
+        }
         Call::Wipe { repository } => {
             calls::wipe(ctx, repository).await.map(|objects| Done::Wiped { objects })
         }

@@ -24,7 +24,7 @@ use kube::ResourceExt;
 use crate::{
     apply,
     context::{Context, Error},
-    plan::{Action, Call, Child, Notice, Requeue},
+    plan::{Action, Child, Requeue},
     queue::{Kind, Turn},
 };
 
@@ -103,12 +103,7 @@ async fn pass(
     }
     let mut status = plan.status;
     if let Some(call) = &plan.call {
-        let answer = Box::pin(apply::call(ctx, call)).await;
-        if let (Call::Hook(hook), Err(why)) = (call, &answer) {
-            let reason = hook.moment.condition().failed;
-            let notice = Notice { warning: true, reason, message: why.clone() };
-            apply::actions(ctx, object, &[Action::Emit(notice)]).await?;
-        }
+        let answer = Box::pin(apply::call(ctx, object, call)).await;
         status = Some(finish::record(object, facts, call, &answer, ctx.clock.now()));
     }
     if status.is_some() {

@@ -19,7 +19,7 @@ pub async fn reconcile(ctx: &Context, object: &Repository) -> Result<Requeue, Er
     let facts = gather::gather(ctx, object).await?;
     let plan = decide::decide(object, &facts, ctx.clock.now(), &ctx.settings);
     if let Some(call) = &plan.call
-        && let Err(why) = apply::call(ctx, call).await
+        && let Err(why) = apply::call(ctx, object, call).await
     {
         // The data must not be left behind silently: the object stays until it is gone, or the user changes their mind.
         let notice = Notice {

@@ -11,7 +11,7 @@ use crate::{
     apply,
     context::{Context, Error},
     gather,
-    plan::{Action, Call, Notice, Requeue},
+    plan::Requeue,
 };
 
 /// One pass over a RestoreBatch.
@@ -30,12 +30,7 @@ pub async fn reconcile(ctx: &Context, object: &RestoreBatch) -> Result<Requeue, 
     apply::actions(ctx, object, &plan.actions).await?;
     let mut status = plan.status;
     if let Some(call) = &plan.call {
-        let answer = Box::pin(apply::call(ctx, call)).await;
-        if let (Call::Hook(hook), Err(why)) = (call, &answer) {
-            let reason = hook.moment.condition().failed;
-            let notice = Notice { warning: true, reason, message: why.clone() };
-            apply::actions(ctx, object, &[Action::Emit(notice)]).await?;
-        }
+        let answer = Box::pin(apply::call(ctx, object, call)).await;
         status = Some(decide::record(object, call, &answer, ctx.clock.now()));
     }
     if let Some(status) = &status {

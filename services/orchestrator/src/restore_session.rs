@@ -13,7 +13,7 @@ use crate::{
     apply,
     backup_session::decide::is_start,
     context::{Context, Error},
-    plan::{Action, Call, Child, Notice, Requeue},
+    plan::{Action, Child, Requeue},
     queue::{Kind, Turn},
     turns,
 };
@@ -45,12 +45,7 @@ pub async fn reconcile(ctx: &Context, object: &RestoreSession) -> Result<Requeue
     }
     let mut status = plan.status;
     if let Some(call) = &plan.call {
-        let answer = apply::call(ctx, call).await;
-        if let (Call::Hook(hook), Err(why)) = (call, &answer) {
-            let reason = hook.moment.condition().failed;
-            let notice = Notice { warning: true, reason, message: why.clone() };
-            apply::actions(ctx, object, &[Action::Emit(notice)]).await?;
-        }
+        let answer = apply::call(ctx, object, call).await;
         status = Some(follow::record(object, call, &answer, ctx.clock.now()));
     }
     if let Some(status) = &status {

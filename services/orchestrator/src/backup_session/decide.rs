@@ -190,5 +190,4 @@ pub fn deadline(
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;
