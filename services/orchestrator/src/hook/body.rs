@@ -151,8 +151,19 @@ pub fn render(template: &str, summary: &Summary) -> Result<String, Error> {
     }
     parsed.parse(template).map_err(|error| Error::Parse(error.to_string()))?;
     let context = gtmpl::Context::from(summary.value());
-    parsed.render(&context).map_err(|error| Error::Render(error.to_string()))
+    parsed.render(&context).map_err(|error| Error::Render(without_data(&error.to_string())))
 }
+
+/// The library shows all of the data that a field was looked for in, as its own code writes it down.
+fn without_data(error: &str) -> String {
+    match error.split_once(" for {") {
+        Some((missing, _)) => format!("{missing}; there are {FIELDS}"),
+        None => error.to_owned(),
+    }
+}
+
+const FIELDS: &str = ".Name .Namespace .RetryLeft, .Invoker with .APIGroup .Kind .Name, .Target with .APIVersion .Kind .Name \
+    .Namespace, and .Status with .Phase .Duration .Error";
 
 const FUNCTIONS: [(&str, Func); 13] = [
     ("upper", |args| text(args, "upper", |[text]| text.to_uppercase())),
@@ -237,6 +248,13 @@ mod tests {
         ] {
             assert_eq!(render(template, &summary()).unwrap(), text, "{template}");
         }
+    }
+
+    #[test]
+    fn a_field_that_there_is_not_is_named_beside_those_that_are() {
+        let error = render("{{ .Nope }}", &summary()).unwrap_err().to_string();
+        assert!(error.contains("Nope; there are .Name"), "{error}");
+        assert!(!error.contains("orders-1"), "{error}");
     }
 
     #[test]

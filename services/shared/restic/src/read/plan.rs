@@ -95,7 +95,8 @@ impl Reads {
             position: 0,
             part,
             needed_by,
-            most: (share / 5).clamp(LEAST_READ, MOST_READ),
+            // A stream that is alone reads a pack that one wrote at once.
+            most: (share / 4).clamp(LEAST_READ, MOST_READ),
             next: None,
         })
     }

@@ -38,7 +38,12 @@ impl Store {
             Err(source) => return Err(self.too_short(name, end, source).await),
         };
         if bytes.len() as u64 != wanted {
-            let problem = format!("is too short: {} bytes instead of {wanted}", bytes.len());
+            let what = if (bytes.len() as u64) < wanted {
+                "is too short"
+            } else {
+                "is not what was asked for"
+            };
+            let problem = format!("{what}: {} bytes instead of {wanted}", bytes.len());
             return Err(Error::damaged(self.describe(name), problem));
         }
         Ok(bytes)
