@@ -222,7 +222,8 @@ async fn reading_fetches_neighbours_together_and_resumes_anywhere() {
     let place = Place::new();
     let store = Gated::new(&place);
     store.open();
-    let repository = init(store.clone(), &Resources::new(2)).await;
+    // One processor fills one pack after the other; with two, neighbours may lie in different ones.
+    let repository = init(store.clone(), &Resources::new(1)).await;
     let content: Vec<u8> = (0..40).flat_map(noise).collect();
     backup(&repository, BackupOptions::default(), &[("/dump", &content)]).await.unwrap();
     let snapshot = latest(&repository).await;
@@ -231,8 +232,8 @@ async fn reading_fetches_neighbours_together_and_resumes_anywhere() {
     let pieces: Vec<Bytes> = reader.try_collect().await.unwrap();
     assert!(pieces.concat() == content);
     let reads = store.reads.load(Ordering::SeqCst) - before;
-    // A tree, and 40 MiB in reads of 4 to 8; some thirty blobs would be thirty reads one by one.
-    assert!(reads <= 16, "{reads} reads");
+    // A tree, and 40 MiB in reads of a pack each; some thirty blobs would be thirty reads one by one.
+    assert!(reads <= 12, "{reads} reads");
 
     // Cut off anywhere, and taken up again there.
     let mut got: Vec<u8> = Vec::new();
