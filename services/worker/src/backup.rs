@@ -106,8 +106,8 @@ impl Backup<'_> {
     async fn try_methods(&self, warnings: &mut Vec<String>) -> Result<BackedUp, Ended> {
         let (methods, mut reasons): (&[Method], Vec<String>) = match self.options.method {
             Method::Auto => match self.options.only_by_scan() {
-                None => (&[Method::Replication, Method::Scan], vec![]),
-                Some(why) => (&[Method::Scan], vec![why.to_owned()]),
+                None => (&[Method::Replication, Method::Scan, Method::Portable], vec![]),
+                Some(why) => (&[Method::Scan, Method::Portable], vec![why.to_owned()]),
             },
             Method::Replication => (&[Method::Replication], vec![]),
             Method::Scan => (&[Method::Scan], vec![]),

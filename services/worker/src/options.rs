@@ -142,11 +142,6 @@ impl Backup {
 
     fn agree(&self) -> Result<(), Error> {
         match (self.method, self.only_by_scan()) {
-            (Method::Portable, _) => Err(Error::Flag {
-                flag: "method",
-                value: self.method.name().to_owned(),
-                problem: "this version of Coffer cannot read values by typed commands yet; use scan",
-            }),
             (Method::Replication, Some(_)) => Err(Error::Flag {
                 flag: "method",
                 value: self.method.name().to_owned(),

@@ -260,3 +260,41 @@ async fn a_target_attaches_loads_and_is_promoted() {
     };
     assert!(String::from_utf8_lossy(&info).contains("role:master"));
 }
+
+#[tokio::test]
+async fn typed_commands_hold_every_type() {
+    let (source, services) = (TestServer::start(&[]), Services::default());
+    let mut client = source.client().await;
+    fill(&mut client).await;
+    let endpoint = services.serve().await;
+    let expected = backed_up(backup(source.redis(), &endpoint, &[]).await).keys;
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = format!("--scratch-dir={}", scratch.path().display());
+    for more in [&["--method=portable"][..], &["--method=portable", "--order=canonical", &dir]] {
+        let done = backed_up(backup(source.redis(), &endpoint, more).await);
+        assert_eq!((done.method.as_str(), &done.keys), ("portable", &expected));
+        let target = TestServer::start(&[]);
+        for _ in 0..2 {
+            let done = restored(restore(target.redis(), &endpoint, &[]).await);
+            assert_eq!((&done.restored, done.functions), (&expected, 1));
+            assert_eq!(source.digest().await, target.digest().await);
+        }
+        let mut there = target.client().await;
+        for question in ["XPENDING stream group", "XINFO CONSUMERS no-entries g", "XLEN no-entries"]
+        {
+            assert_eq!(line(&mut client, question).await, line(&mut there, question).await);
+        }
+    }
+    // Managed servers that refuse DUMP, too.
+    line(&mut client, "ACL SETUSER reader on >pw ~* +@read +info +ping +select -dump -function")
+        .await;
+    let reader = Redis {
+        username: Some("reader".to_owned()),
+        password: Some(Sensitive::new("pw")),
+        ..source.redis()
+    };
+    let done = backed_up(backup(reader, &endpoint, &[]).await);
+    assert_eq!((done.method.as_str(), &done.keys), ("portable", &expected));
+    assert!(done.reason.contains("replication is not possible"), "{}", done.reason);
+    assert!(done.reason.contains("scan is not possible: run DUMP on Redis"), "{}", done.reason);
+}

@@ -101,6 +101,7 @@ pub(super) async fn start_all(
         filter: options.filter.clone(),
         order: options.order,
         pace: options.pace,
+        typed: method == Method::Portable,
         scratch: scratch.to_owned(),
     };
     let mut starting = JoinSet::new();

@@ -23,8 +23,9 @@ use std::time::Duration;
 use coffer_rdb::entries::Entry;
 use coffer_rdb::resp::{self, Reply};
 use coffer_rdb::strings::printable;
+use coffer_rdb::target::{Feature, Modules, Target};
+use coffer_rdb::travel::{self, Loss, Travel, Way};
 use coffer_rdb::value::{self, Kind, Type};
-use coffer_rdb::version::Version;
 
 use self::answers::{Expect, Redirect};
 use self::lanes::Lanes;
@@ -51,16 +52,15 @@ pub struct Loader {
     lanes: Lanes,
     options: LoadOptions,
     throttle: Throttle,
-    reads: Version,
-    /// `RESTORE` takes absolute times and usage: since 5.0.
-    absolute_times: bool,
-    functions: bool,
+    /// What all servers of the target can take.
+    target: Target,
     largest_argument: u64,
     may_ask_existing: bool,
     /// Where the commands of a RESP dump go.
     database: u64,
     tally: Tally,
-    losses: Vec<String>,
+    losses: usize,
+    named_losses: Vec<String>,
     evicted_before: u64,
 }
 
@@ -98,14 +98,13 @@ impl Loader {
             throttle: Throttle::new(options.keys_per_second, options.bytes_per_second),
             options,
             lanes,
-            reads: limits.reads.unwrap_or_else(|| Version::redis(0)),
-            absolute_times: limits.absolute_times,
-            functions: limits.functions,
+            target: limits.target.unwrap_or_else(|| Target::from_info("", None)),
             largest_argument: limits.largest_argument.unwrap_or(DEFAULT_LARGEST_ARGUMENT),
             may_ask_existing: limits.may_ask_existing,
             database: 0,
             tally: Tally::default(),
-            losses: Vec::new(),
+            losses: 0,
+            named_losses: Vec::new(),
             evicted_before: limits.evicted,
         })
     }
@@ -188,9 +187,17 @@ impl Loader {
             self.tally.expired += 1;
             return Ok(());
         }
-        if let Err(error) = self.check_type(&entry) {
-            return self.lose(error);
-        }
+        let way = match self.travel(&entry)? {
+            Travel::Whole(way) => way,
+            Travel::Partly(way, loss) => {
+                self.lose(&entry, &loss)?;
+                way
+            }
+            Travel::Lost(loss) => {
+                self.tally.lost += 1;
+                return self.lose(&entry, &loss);
+            }
+        };
         let database = self.options.target_of(entry.database);
         let entry = Entry { database, ..entry };
         if self.throttle.is_set()
@@ -211,6 +218,16 @@ impl Loader {
             *self.tally.restored.entry(entry.value_type.kind).or_default() += 1;
             return lane.pipe.flush_if_full().await;
         }
+        let entry = match way {
+            Way::AsIs => entry,
+            Way::Reencode(value_type) => {
+                let limit = self.largest_argument;
+                let body = travel::reencode(entry.value_type, &entry.body, value_type, limit)
+                    .map_err(|source| unreadable(&entry, source))?;
+                Entry { value_type, body, ..entry }
+            }
+            Way::Commands => return self.write_commands(entry).await,
+        };
         self.send(entry, now_ms, None).await?;
         self.send_redirected(now_ms).await
     }
@@ -241,8 +258,7 @@ impl Loader {
             resp::write_command(&mut lane.pipe.buffer, &[b"ASKING"]);
         }
         lane.pipe.admit(entry.key.len() + entry.body.len(), expect).await?;
-        let restore =
-            command::Restore::new(&entry, self.reads, self.absolute_times, now_ms, conflict);
+        let restore = command::Restore::new(&entry, &self.target, now_ms, conflict);
         restore.write_head(&mut lane.pipe.buffer);
         if entry.body.len() < WRITE_BYTES {
             lane.pipe.buffer.extend_from_slice(&entry.body);
@@ -272,47 +288,60 @@ impl Loader {
         Ok(())
     }
 
-    /// Whether the server knows the type of a key.
+    /// Whether the target can hold a key as it is in the dump.
     ///
     /// # Errors
-    /// When it does not, naming key and type.
-    pub fn check_type(&self, entry: &Entry) -> Result<(), Error> {
-        if entry.value_type.is_read_by(self.reads) || !self.is_meant(entry) {
+    /// When it cannot, naming key and what would be lost.
+    pub fn check_loss(&self, entry: &Entry) -> Result<(), Error> {
+        if !self.is_meant(entry) {
             return Ok(());
         }
-        Err(Error::Unsupported {
+        match self.travel(entry)? {
+            Travel::Whole(_) => Ok(()),
+            Travel::Partly(_, loss) | Travel::Lost(loss) => Err(self.loss(entry, &loss)),
+        }
+    }
+
+    fn travel(&self, entry: &Entry) -> Result<Travel, Error> {
+        travel::travel(entry.value_type, &entry.body, &self.target, self.largest_argument)
+            .map_err(|source| unreadable(entry, source))
+    }
+
+    fn loss(&self, entry: &Entry, loss: &Loss) -> Error {
+        Error::Unsupported {
             address: self.address(),
-            what: format!(
-                "key {} of database {}, a {} (type {}),",
-                printable(&entry.key, 80),
-                entry.database,
-                entry.value_type.name,
-                entry.value_type.code,
-            ),
+            what: format!("key {} of database {}", printable(&entry.key, 80), entry.database),
             why: format!(
-                "the server reads {} and does not know that type; use a newer server, or leave such keys out \
-                 with `onLoss: report`",
-                self.reads
+                "it would lose {loss}; use another server, or allow it with `onLoss: report`"
             ),
-        })
+        }
     }
 
     /// Takes a loss as the options say.
-    fn lose(&mut self, error: Error) -> Result<(), Error> {
+    fn lose(&mut self, entry: &Entry, loss: &Loss) -> Result<(), Error> {
         if self.options.on_loss == OnLoss::Fail {
-            return Err(error);
+            return Err(self.loss(entry, loss));
         }
-        self.tally.lost += 1;
-        if self.losses.len() < NAMED_LOSSES {
-            self.losses.push(format!("left out: {error}"));
-        }
+        let (key, database) = (printable(&entry.key, 80), entry.database);
+        self.note_loss(format!("key {key} of database {database} lost {loss}"));
         Ok(())
     }
 
-    /// What was left out, by name as far as it was kept.
+    fn note_loss(&mut self, loss: String) {
+        self.losses += 1;
+        if self.named_losses.len() < NAMED_LOSSES {
+            self.named_losses.push(loss);
+        }
+    }
+
+    /// What was lost: the first by name, and how many more.
     #[must_use]
-    pub fn losses(&self) -> &[String] {
-        &self.losses
+    pub fn losses(&self) -> Vec<String> {
+        let mut all = self.named_losses.clone();
+        if self.losses > all.len() {
+            all.push(format!("and {} more losses", self.losses - all.len()));
+        }
+        all
     }
 
     fn address(&self) -> String {
@@ -353,10 +382,16 @@ impl Loader {
             what: what.to_owned(),
             why,
         };
-        if !self.functions {
-            let why = "functions need Redis 7.0; use a newer server".to_owned();
-            let address = self.address();
-            return self.lose(refused(address, why));
+        if !self.target.can(Feature::Functions) {
+            let why =
+                "functions need Redis 7.0; use a newer server, or `onLoss: report`".to_owned();
+            let error = refused(self.address(), why);
+            if self.options.on_loss == OnLoss::Fail {
+                return Err(error);
+            }
+            self.note_loss(error.to_string());
+            self.tally.lost += 1;
+            return Ok(());
         }
         for lane in self.lanes.all() {
             let address = lane.pipe.address.clone();
@@ -418,9 +453,7 @@ impl Loader {
 /// What all servers of the target can take.
 #[derive(Default)]
 struct Limits {
-    reads: Option<Version>,
-    absolute_times: bool,
-    functions: bool,
+    target: Option<Target>,
     largest_argument: Option<u64>,
     may_ask_existing: bool,
     evicted: u64,
@@ -435,17 +468,38 @@ impl Limits {
         // To say how many keys were replaced is a courtesy, not worth failing for a missing right.
         let probe = client.ask(&[b"EXISTS", b"coffer"]).await?;
         let may_ask = !matches!(&probe, Reply::Error(reply) if !matches!(super::error::first_word(reply), "MOVED" | "ASK"));
-        let first = self.reads.is_none();
+        let mut target = Target::from_info(&server.redis_version, server.valkey_version.as_deref());
+        target.modules = modules(client).await?;
+        let first = self.target.is_none();
         self.may_ask_existing = may_ask && (first || self.may_ask_existing);
-        self.absolute_times = server.is_at_least(5, 0) && (first || self.absolute_times);
-        self.functions = server.is_at_least(7, 0) && (first || self.functions);
-        let reads = server.reads();
-        self.reads = Some(self.reads.filter(|known| known.number <= reads.number).unwrap_or(reads));
+        // Of servers in an upgrade, the oldest says what all of them can take.
+        let oldest = self.target.take().filter(|known| known.release <= target.release);
+        self.target = Some(oldest.unwrap_or(target));
         self.largest_argument =
             Some(self.largest_argument.map_or(largest, |known| known.min(largest)));
         self.evicted += server.evicted_keys;
         Ok(())
     }
+}
+
+/// The modules that the server has, where the user may ask.
+async fn modules(client: &mut Client) -> Result<Modules, Error> {
+    let Reply::Array(Some(list)) = client.ask(&[b"MODULE", b"LIST"]).await? else {
+        return Ok(Modules::Unknown);
+    };
+    let name = |module: &Reply| {
+        let Reply::Array(Some(fields)) = module else { return None };
+        match fields.get(1)? {
+            Reply::Bulk(Some(name)) => std::str::from_utf8(name).ok().map(str::to_owned),
+            _ => None,
+        }
+    };
+    Ok(Modules::Known(list.iter().filter_map(name).collect()))
+}
+
+fn unreadable(entry: &Entry, source: coffer_rdb::Error) -> Error {
+    let path = format!("key {} of database {}", printable(&entry.key, 80), entry.database);
+    Error::Rdb { path, source }
 }
 
 /// What the server takes in one argument; its default where the user may not ask.

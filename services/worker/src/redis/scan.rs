@@ -14,6 +14,8 @@
 mod pace;
 mod round;
 mod sort;
+mod stream;
+mod typed;
 mod write;
 
 use std::path::PathBuf;
@@ -49,6 +51,8 @@ pub struct ScanOptions {
     pub order: Order,
     /// How fast.
     pub pace: Pace,
+    /// Whether values are read and written by the commands of their types.
+    pub typed: bool,
     /// Where a canonical order may keep what does not fit into memory.
     pub scratch: PathBuf,
 }
@@ -87,11 +91,12 @@ impl Scan {
         client.take_replies_of(LARGEST_VALUE_BYTES);
         client.run(&[b"SCAN", b"0", b"COUNT", b"1"]).await?;
         // Of a name that nobody has: only the right to ask is of interest.
-        may(&mut client, &[b"DUMP", b"coffer:none"]).await?;
+        let right: &[u8] = if options.typed { b"TYPE" } else { b"DUMP" };
+        may(&mut client, &[right, b"coffer:none"]).await?;
         let sizes = may(&mut client, &[b"MEMORY", b"USAGE", b"coffer:none"]).await.is_ok();
         let pacer = Pacer::measure(&mut client, options.pace).await?;
         let functions = match server.is_at_least(7, 0) && options.filter.is_all() {
-            true => Some(client.ask(&[b"FUNCTION", b"DUMP"]).await?),
+            true => Some(client.ask(functions_command(options.typed)).await?),
             false => None,
         };
         let keys = Arc::<AtomicU64>::default();
@@ -101,7 +106,7 @@ impl Scan {
             server.databases.keys().copied().filter(|db| options.filter.takes_database(*db));
         let work = Work {
             databases: databases.collect(),
-            walker: Walker::new(client, server, options.filter, sizes, pacer),
+            walker: Walker::new(client, server, options.filter, options.typed, sizes, pacer),
             writer,
             sorter: (options.order == Order::Canonical).then(|| Sorter::new(options.scratch)),
             functions,
@@ -181,8 +186,13 @@ impl Work {
         let Self { databases, mut walker, mut writer, mut sorter, functions, mut remarks } = self;
         match functions {
             Some(Reply::Bulk(Some(payload))) => writer.functions(payload).await?,
+            Some(Reply::Array(Some(libraries))) => {
+                for source in libraries.iter().filter_map(source_of) {
+                    writer.library(&source).await?;
+                }
+            }
             Some(Reply::Error(reply)) => remarks.push(format!(
-                "functions are not in this backup: FUNCTION DUMP was refused: {}",
+                "functions are not in this backup: the server refused to show them: {}",
                 String::from_utf8_lossy(&reply)
             )),
             _ => {}
@@ -206,5 +216,20 @@ impl Work {
         }
         let (summary, unknown, rdb_version) = writer.finish().await?;
         Ok(Scanned { summary, unknown, rdb_version, remarks })
+    }
+}
+
+const fn functions_command(typed: bool) -> &'static [&'static [u8]] {
+    if typed { &[b"FUNCTION", b"LIST", b"WITHCODE"] } else { &[b"FUNCTION", b"DUMP"] }
+}
+
+/// The source in a library's flat list of names and values.
+fn source_of(library: &Reply) -> Option<Bytes> {
+    let Reply::Array(Some(fields)) = library else { return None };
+    let place =
+        fields.iter().position(|field| *field == Reply::Bulk(Some("library_code".into())))?;
+    match fields.get(place + 1)? {
+        Reply::Bulk(Some(source)) => Some(source.clone()),
+        _ => None,
     }
 }

@@ -53,7 +53,7 @@ pub(super) async fn run(
             while let Some(event) = entries.next().map_err(unreadable)? {
                 let Event::Entry(entry) = event else { continue };
                 if options.on_loss == OnLoss::Fail {
-                    loader.check_type(&entry)?;
+                    loader.check_loss(&entry)?;
                 }
                 let fail = options.on_conflict == OnConflict::Fail;
                 if fail && loader.is_in_the_way(&entry).await? {

@@ -4,7 +4,7 @@ use bytes::{BufMut, BytesMut};
 use coffer_rdb::entries::{Entry, Usage};
 use coffer_rdb::payload::{self, FOOTER_LEN};
 use coffer_rdb::resp;
-use coffer_rdb::version::Version;
+use coffer_rdb::target::{Feature, Target};
 
 use crate::options::OnConflict;
 
@@ -21,11 +21,11 @@ impl<'a> Restore<'a> {
     /// `now_ms` counts only where the server takes no absolute times.
     pub(super) fn new(
         entry: &'a Entry,
-        reads: Version,
-        absolute_times: bool,
+        target: &Target,
         now_ms: i64,
         conflict: OnConflict,
     ) -> Self {
+        let absolute_times = target.can(Feature::AbsoluteRestore);
         let ttl = match entry.expires_at_ms {
             None => 0,
             Some(at) if absolute_times => at,
@@ -40,7 +40,7 @@ impl<'a> Restore<'a> {
             ttl: ttl.to_string(),
             absolute: absolute_times && ttl != 0,
             usage,
-            footer: payload::footer(entry.value_type.code, &entry.body, reads.number),
+            footer: payload::footer(entry.value_type.code, &entry.body, target.reads.number),
             replace: conflict == OnConflict::Replace,
         }
     }

@@ -4,7 +4,10 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use coffer_rdb::resp;
+use coffer_rdb::commands::{self, Pages};
+use coffer_rdb::entries::Entry;
+use coffer_rdb::resp::{self, Reply};
+use coffer_rdb::strings::printable;
 use coffer_rdb::value::Kind;
 
 use super::answers::Expect;
@@ -89,6 +92,50 @@ impl Loader {
             resp::write_bulk(&mut lane.pipe.buffer, argument);
         }
         lane.pipe.flush_if_full().await
+    }
+
+    /// Writes a key of an RDB by the commands of its type, for a target that takes its value in no other way.
+    pub(super) async fn write_commands(&mut self, entry: Entry) -> Result<(), Error> {
+        let (key, database, kind) = (entry.key.clone(), entry.database, entry.value_type.kind);
+        if self.options.on_conflict != OnConflict::Replace {
+            // The first of the commands deletes what is there.
+            let lane = self.lanes.of(&key);
+            let there = lane.pipe.run(&[b"EXISTS", &key]).await?;
+            if !matches!(there, Reply::Integer(0)) {
+                if self.options.on_conflict == OnConflict::Skip {
+                    self.tally.skipped += 1;
+                    return Ok(());
+                }
+                return Err(Error::InTheWay { key: printable(&key, 80), database });
+            }
+        }
+        let largest = self.largest_argument;
+        let unreadable = |source| super::unreadable(&entry, source);
+        let commands = commands::commands(&entry, &self.target, Pages::default(), largest);
+        let mut first = true;
+        for command in commands.map_err(unreadable)? {
+            let command = command.map_err(unreadable)?;
+            let what = Cow::Borrowed(entry.value_type.name);
+            let name = key.clone();
+            let deletes = command.first().is_some_and(|word| &word[..] == b"UNLINK");
+            let expect = match (deletes, first) {
+                // Those that were there are counted by a question of its own.
+                (true, _) => Expect::Nothing,
+                (false, true) => {
+                    first = false;
+                    Expect::Key { key: name, database, kind, what, skip: false, again: None }
+                }
+                (false, false) => Expect::More { key: name, database, what },
+            };
+            let lane = self.lanes.of(&key);
+            lane.pipe.admit(command.iter().map(Bytes::len).sum(), expect).await?;
+            resp::write_array(&mut lane.pipe.buffer, command.len());
+            for argument in &command {
+                resp::write_bulk(&mut lane.pipe.buffer, argument);
+            }
+            lane.pipe.flush_if_full().await?;
+        }
+        Ok(())
     }
 
     /// Counts a key that is left out because its time had passed.

@@ -10,9 +10,12 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use coffer_rdb::resp::{self, Reply};
 use coffer_rdb::strings::printable;
+use coffer_rdb::target::{Feature, Target};
+use coffer_rdb::value::Kind;
 use tokio::time::sleep;
 
 use super::pace::Pacer;
+use super::typed;
 use crate::filter::Filter;
 use crate::redis::{Client, Error, Server};
 
@@ -24,6 +27,8 @@ const BLIND_KEYS: usize = 4;
 const SCAN_COUNT: &[u8] = b"100";
 /// A key whose time to live changes again and again while it is read is taken as it is after so many times.
 const MOST_READS: u8 = 8;
+/// Typed values of more than this are read in pieces.
+const LARGE: u64 = 64 * 1024;
 const NO_EXPIRY: i64 = -1;
 const NO_KEY: i64 = -2;
 
@@ -34,7 +39,9 @@ pub(super) struct Value {
     pub(super) key: Bytes,
     /// Milliseconds since 1970.
     pub(super) expires_at_ms: Option<i64>,
+    /// What `DUMP` gave; with a kind the commands that write the value.
     pub(super) payload: Bytes,
+    pub(super) kind: Option<Kind>,
 }
 
 /// A key to be read.
@@ -42,18 +49,35 @@ struct Name {
     key: Bytes,
     /// In the server's memory; `None` until it is known.
     bytes: Option<u64>,
+    /// What `TYPE` says, where that is needed. A key without one is gone.
+    kind: Option<Kind>,
+    asked: bool,
     reads: u8,
+}
+
+impl Name {
+    /// A value of typed commands that is not read by one command.
+    fn takes_several(&self, field_ttls: bool) -> bool {
+        self.kind == Some(Kind::Stream)
+            || (self.kind == Some(Kind::Hash) && field_ttls)
+            || self.bytes.is_some_and(|bytes| bytes > LARGE)
+    }
 }
 
 /// What an answer is about.
 enum Question {
     Size(usize),
+    Type(usize),
     Names,
 }
 
 pub(super) struct Walker {
     client: Client,
     filter: Filter,
+    /// Values are read by the commands of their types.
+    typed: bool,
+    /// Fields of a hash may have times to live of their own.
+    field_ttls: bool,
     /// The server may be asked for sizes.
     sizes: bool,
     /// `PEXPIRETIME`, since 7.0; before, the time left.
@@ -70,12 +94,26 @@ impl Walker {
         client: Client,
         server: &Server,
         filter: Filter,
+        typed: bool,
         sizes: bool,
         pacer: Pacer,
     ) -> Self {
         let absolute = server.is_at_least(7, 0);
-        let (pause, names) = (Duration::ZERO, VecDeque::new());
-        Self { client, filter, sizes, absolute, pacer, pause, database: 0, cursor: None, names }
+        let target = Target::from_info(&server.redis_version, server.valkey_version.as_deref());
+        let field_ttls = target.can(Feature::FieldTtls);
+        Self {
+            client,
+            filter,
+            typed,
+            field_ttls,
+            sizes,
+            absolute,
+            pacer,
+            pause: Duration::ZERO,
+            database: 0,
+            cursor: None,
+            names: VecDeque::new(),
+        }
     }
 
     /// Begins with a database.
@@ -92,18 +130,20 @@ impl Walker {
 
     /// The values of the next round, possibly none; `None` at the end of the database.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<Value>>, Error> {
-        let round = self.choose();
+        let mut round = self.choose();
         let mut questions = Vec::new();
         let mut out = BytesMut::new();
         for name in &round {
-            self.ask_value(&mut out, &name.key);
+            self.ask_value(&mut out, name);
         }
-        if self.sizes {
-            for (index, name) in self.names.iter().enumerate().take(self.pacer.keys() * 2) {
-                if name.bytes.is_none() {
-                    resp::write_command(&mut out, &[b"MEMORY", b"USAGE", &name.key]);
-                    questions.push(Question::Size(index));
-                }
+        for (index, name) in self.names.iter().enumerate().take(self.pacer.keys() * 2) {
+            if self.typed && !name.asked {
+                resp::write_command(&mut out, &[b"TYPE", &name.key]);
+                questions.push(Question::Type(index));
+            }
+            if self.sizes && name.bytes.is_none() {
+                resp::write_command(&mut out, &[b"MEMORY", b"USAGE", &name.key]);
+                questions.push(Question::Size(index));
             }
         }
         if self.names.len() < self.pacer.keys() * 2
@@ -119,6 +159,12 @@ impl Walker {
             sleep(self.pause).await;
         }
         let begun = Instant::now();
+        // The questions about others wait for the next round.
+        let alone =
+            self.typed && round.first().is_some_and(|name| name.takes_several(self.field_ttls));
+        if alone && let Some(name) = round.pop() {
+            return self.read_in_pieces(name).await.map(Some);
+        }
         self.client.send(&out).await?;
         let small = round.iter().all(|name| name.bytes.is_none_or(|bytes| bytes < 4096));
         let mut values = Vec::with_capacity(round.len());
@@ -129,6 +175,12 @@ impl Walker {
             let reply = self.client.answer().await?;
             match question {
                 Question::Size(index) => self.learn_size(index, &reply)?,
+                Question::Type(index) => {
+                    if let Some(name) = self.names.get_mut(index) {
+                        name.kind = typed::kind_of(&self.client, &name.key, &reply)?;
+                        name.asked = true;
+                    }
+                }
                 Question::Names => self.learn_names(reply)?,
             }
         }
@@ -152,12 +204,21 @@ impl Walker {
                     break;
                 }
             };
-            if !chosen.is_empty() && sum + bytes > ROUND_BYTES {
+            if self.typed && !name.asked {
+                self.names.push_front(name);
+                break;
+            }
+            // A value that is read in pieces has a round of its own.
+            let alone = self.typed && name.takes_several(self.field_ttls);
+            if !chosen.is_empty() && (alone || sum + bytes > ROUND_BYTES) {
                 self.names.push_front(name);
                 break;
             }
             sum += bytes;
             chosen.push(name);
+            if alone {
+                break;
+            }
         }
         chosen
     }
@@ -167,39 +228,87 @@ impl Walker {
     }
 
     /// The expiry is asked for twice: a value that was replaced in between shows by it.
-    fn ask_value(&self, out: &mut BytesMut, key: &[u8]) {
+    fn ask_value(&self, out: &mut BytesMut, Name { key, kind, .. }: &Name) {
         resp::write_command(out, &[self.expiry_command(), key]);
-        resp::write_command(out, &[b"DUMP", key]);
+        match kind {
+            Some(kind) if self.typed => typed::ask_small(out, *kind, key),
+            _ if self.typed => {}
+            _ => resp::write_command(out, &[b"DUMP", key]),
+        }
         resp::write_command(out, &[self.expiry_command(), key]);
     }
 
     async fn read_value(&mut self, name: Name, values: &mut Vec<Value>) -> Result<(), Error> {
         let before = self.client.answer().await?;
-        let dumped = self.client.answer().await?;
+        let read = match (self.typed, name.kind) {
+            (true, None) => None,
+            _ => Some(self.client.answer().await?),
+        };
         let after = self.client.answer().await?;
         let before = self.expiry(&name.key, &before)?;
         let after = self.expiry(&name.key, &after)?;
-        let payload = match dumped {
-            Reply::Bulk(Some(payload)) => payload,
-            Reply::Bulk(None) => return Ok(()),
-            Reply::Error(reply) => return Err(self.refused("DUMP", &name.key, &reply)),
-            other => return Err(self.odd("DUMP", &other)),
+        // Gone since its name was told.
+        let Some(read) = read else { return Ok(()) };
+        let changed = !self.is_same(before, after);
+        let payload = match (read, name.kind) {
+            (Reply::Error(reply), Some(_)) if self.typed && reply.starts_with(b"WRONGTYPE") => {
+                return self.again(name, &reply);
+            }
+            (Reply::Error(reply), _) => return Err(self.refused("DUMP", &name.key, &reply)),
+            (read, Some(kind)) if self.typed => {
+                typed::write_small(&self.client, kind, &name.key, read)?
+            }
+            (Reply::Bulk(Some(payload)), _) => payload,
+            (Reply::Bulk(None), _) => return Ok(()),
+            (other, _) => return Err(self.odd("DUMP", &other)),
         };
-        if after == NO_KEY {
+        if after == NO_KEY || payload.is_empty() {
             return Ok(());
         }
-        if !self.is_same(before, after) && name.reads < MOST_READS {
-            self.names.push_back(Name { reads: name.reads + 1, ..name });
-            return Ok(());
+        if changed && name.reads < MOST_READS {
+            return self.again(name, b"its time to live changes");
         }
+        self.keep(name, after, payload, values);
+        Ok(())
+    }
+
+    /// Puts a key back that changed while it was read.
+    fn again(&mut self, name: Name, why: &[u8]) -> Result<(), Error> {
+        if name.reads == MOST_READS {
+            return Err(self.refused("a command that reads", &name.key, why));
+        }
+        let Name { key, reads, .. } = name;
+        self.names.push_back(Name { key, bytes: None, kind: None, asked: false, reads: reads + 1 });
+        Ok(())
+    }
+
+    async fn read_in_pieces(&mut self, name: Name) -> Result<Vec<Value>, Error> {
+        let mut values = Vec::new();
+        let Some(kind) = name.kind else { return Ok(values) };
+        let read = typed::read_large(&mut self.client, kind, &name.key, self.field_ttls).await;
+        let payload = match read {
+            Err(Error::Refused { reply, .. }) if reply.starts_with("WRONGTYPE") => {
+                self.again(name, reply.as_bytes())?;
+                return Ok(values);
+            }
+            read => read?,
+        };
+        let expiry = self.client.run(&[self.expiry_command(), &name.key]).await?;
+        let after = self.expiry(&name.key, &expiry)?;
+        if after != NO_KEY && !payload.is_empty() {
+            self.keep(name, after, payload, &mut values);
+        }
+        Ok(values)
+    }
+
+    fn keep(&self, name: Name, after: i64, payload: Bytes, values: &mut Vec<Value>) {
         let expires_at_ms = match after {
             NO_EXPIRY => None,
             at if self.absolute => Some(at),
             left => Some(now_ms().saturating_add(left)),
         };
-        let database = self.database;
-        values.push(Value { database, key: name.key, expires_at_ms, payload });
-        Ok(())
+        let (database, Name { key, kind, .. }) = (self.database, name);
+        values.push(Value { database, key, expires_at_ms, payload, kind });
     }
 
     const fn is_same(&self, before: i64, after: i64) -> bool {
@@ -245,7 +354,8 @@ impl Walker {
         for name in names {
             let Reply::Bulk(Some(key)) = name else { return Err(self.odd("SCAN", &name)) };
             if self.filter.takes_key(&key) {
-                self.names.push_back(Name { key, bytes: None, reads: 0 });
+                let (bytes, kind) = (None, None);
+                self.names.push_back(Name { key, bytes, kind, asked: false, reads: 0 });
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::{Bytes, BytesMut};
 use coffer_rdb::payload::FOOTER_LEN;
 use coffer_rdb::resp;
-use coffer_rdb::value;
+use coffer_rdb::value::{self, Kind};
 use coffer_rdb::version::Version;
 use coffer_rdb::walk::Summary;
 use tokio::sync::mpsc;
@@ -52,14 +52,31 @@ impl Writer {
         Ok(())
     }
 
+    /// The source of one function library.
+    pub(super) async fn library(&mut self, source: &[u8]) -> Result<(), Error> {
+        resp::write_command(&mut self.buffer, &[b"FUNCTION", b"LOAD", b"REPLACE", source]);
+        self.summary.functions += 1;
+        self.pass_on().await;
+        Ok(())
+    }
+
     /// A key.
     pub(super) async fn value(&mut self, value: Value) -> Result<(), Error> {
-        let Value { database, key, expires_at_ms, payload } = value;
-        self.count(database, expires_at_ms.is_some(), &payload);
+        let Value { database, key, expires_at_ms, payload, kind } = value;
+        self.count(database, expires_at_ms.is_some(), &payload, kind);
         if self.database != Some(database) {
             let index = database.to_string();
             resp::write_command(&mut self.buffer, &[b"SELECT", index.as_bytes()]);
             self.database = Some(database);
+        }
+        if kind.is_some() {
+            self.append(payload).await;
+            if let Some(at) = expires_at_ms {
+                let at = at.to_string();
+                resp::write_command(&mut self.buffer, &[b"PEXPIREAT", &key, at.as_bytes()]);
+            }
+            self.pass_on().await;
+            return Ok(());
         }
         let out = &mut self.buffer;
         resp::write_array(out, if expires_at_ms.is_some() { 6 } else { 5 });
@@ -67,16 +84,7 @@ impl Writer {
         resp::write_bulk(out, &key);
         resp::write_bulk(out, expires_at_ms.unwrap_or(0).to_string().as_bytes());
         resp::write_bulk_head(out, payload.len());
-        if payload.len() < LARGE {
-            out.extend_from_slice(&payload);
-        } else {
-            self.flush().await;
-            let mut payload = payload;
-            while !payload.is_empty() {
-                let piece = payload.split_to(payload.len().min(CHUNK_BYTES));
-                self.send(piece).await;
-            }
-        }
+        self.append(payload).await;
         let out = &mut self.buffer;
         out.extend_from_slice(b"\r\n");
         resp::write_bulk(out, b"REPLACE");
@@ -87,10 +95,26 @@ impl Writer {
         Ok(())
     }
 
-    fn count(&mut self, database: u64, expiring: bool, payload: &[u8]) {
+    async fn append(&mut self, mut bytes: Bytes) {
+        if bytes.len() < LARGE {
+            self.buffer.extend_from_slice(&bytes);
+            return;
+        }
+        self.flush().await;
+        while !bytes.is_empty() {
+            let piece = bytes.split_to(bytes.len().min(CHUNK_BYTES));
+            self.send(piece).await;
+        }
+    }
+
+    fn count(&mut self, database: u64, expiring: bool, payload: &[u8], kind: Option<Kind>) {
         self.keys.fetch_add(1, Ordering::Relaxed);
         let here = self.summary.databases.entry(database).or_default();
         here.expiring += u64::from(expiring);
+        if let Some(kind) = kind {
+            *here.keys.entry(kind).or_default() += 1;
+            return;
+        }
         let footer = payload.len().checked_sub(FOOTER_LEN).map(|at| &payload[at..]);
         let (Some(code), Some([low, high, ..])) = (payload.first(), footer) else {
             self.unknown += 1;

@@ -5,6 +5,7 @@ use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::path::Path;
 
 use bytes::Bytes;
+use coffer_rdb::value::Kind;
 
 use super::super::round::Value;
 
@@ -41,10 +42,12 @@ impl Run {
 }
 
 fn put(out: &mut impl Write, value: &Value) -> io::Result<()> {
-    let Value { database, key, expires_at_ms, payload } = value;
+    let Value { database, key, expires_at_ms, payload, kind } = value;
     out.write_all(&database.to_le_bytes())?;
     out.write_all(&[u8::from(expires_at_ms.is_some())])?;
     out.write_all(&expires_at_ms.unwrap_or(0).to_le_bytes())?;
+    let kind = kind.and_then(|kind| Kind::ALL.iter().position(|known| *known == kind));
+    out.write_all(&[kind.and_then(|place| u8::try_from(place + 1).ok()).unwrap_or(0)])?;
     out.write_all(&(key.len() as u64).to_le_bytes())?;
     out.write_all(&(payload.len() as u64).to_le_bytes())?;
     out.write_all(key)?;
@@ -56,6 +59,7 @@ struct Head {
     file: BufReader<File>,
     database: u64,
     expires_at_ms: Option<i64>,
+    kind: Option<Kind>,
     key: Bytes,
     payload_len: usize,
 }
@@ -76,16 +80,25 @@ impl Head {
             Ok(bytes)
         };
         let expires_at_ms = Some(i64::from_le_bytes(number()?)).filter(|_| flag == [1]);
+        let mut place = [0; 1];
+        file.read_exact(&mut place)?;
+        let kind =
+            usize::from(place[0]).checked_sub(1).and_then(|place| Kind::ALL.get(place)).copied();
+        let mut number = || -> io::Result<[u8; 8]> {
+            let mut bytes = [0; 8];
+            file.read_exact(&mut bytes)?;
+            Ok(bytes)
+        };
         let key_len = length(number()?)?;
         let payload_len = length(number()?)?;
         let key = take(&mut file, key_len)?;
-        Ok(Some(Self { file, database, expires_at_ms, key, payload_len }))
+        Ok(Some(Self { file, database, expires_at_ms, kind, key, payload_len }))
     }
 
     fn into_value(mut self) -> io::Result<(Value, BufReader<File>)> {
         let payload = take(&mut self.file, self.payload_len)?;
-        let Self { file, database, expires_at_ms, key, .. } = self;
-        Ok((Value { database, key, expires_at_ms, payload }, file))
+        let Self { file, database, expires_at_ms, kind, key, .. } = self;
+        Ok((Value { database, key, expires_at_ms, payload, kind }, file))
     }
 
     fn skip(mut self) -> io::Result<BufReader<File>> {
@@ -157,7 +170,8 @@ mod tests {
 
     fn value(database: u64, key: &str, payload: &str) -> Value {
         let (key, payload) = (key.to_owned().into(), payload.to_owned().into());
-        Value { database, key, expires_at_ms: Some(-5).filter(|_| database == 1), payload }
+        let kind = Some(Kind::Hash).filter(|_| database == 1);
+        Value { database, key, expires_at_ms: Some(-5).filter(|_| database == 1), payload, kind }
     }
 
     #[test]
