@@ -131,6 +131,22 @@ pub enum Error {
         /// What differs.
         problem: String,
     },
+    /// The target does not hold what was restored.
+    #[error(
+        "verify the restore: of {keys} keys {lost} are lost and {changed} are not as in the snapshot (beside {added} others): {named}; was the target written to meanwhile?"
+    )]
+    Unlike {
+        /// Keys that were compared.
+        keys: u64,
+        /// Those that are not there.
+        lost: u64,
+        /// Those that differ.
+        changed: u64,
+        /// Keys of the target that are not in the snapshot.
+        added: u64,
+        /// The first of them.
+        named: String,
+    },
     /// Somebody asked us to stop.
     #[error(
         "terminated before the job was done: a backup has committed nothing, a restore is incomplete"
@@ -153,7 +169,7 @@ impl Fault for Error {
             Self::Lost { .. } => Class::Unavailable,
             Self::Gateway { source, .. } => class_of(source),
             Self::Contract { .. } => Class::Internal,
-            Self::Differs { .. } => Class::Corrupt,
+            Self::Differs { .. } | Self::Unlike { .. } => Class::Corrupt,
             Self::Terminated => Class::Cancelled,
         }
     }

@@ -269,11 +269,11 @@ impl Restore {
                 "it empties the target, so that no key can be in conflict: remove onConflict, or flush",
             );
         }
-        if self.verify {
+        if self.verify && (self.dry_run || self.on_conflict == OnConflict::Skip) {
             return refuse(
                 "verify",
                 "true",
-                "this version of Coffer cannot read the target back to compare it",
+                "the target is not to be as the snapshot: remove dryRun, and onConflict: skip",
             );
         }
         if self.load == Load::Replica {

@@ -33,6 +33,8 @@ pub(crate) enum Stage {
     Commit,
     /// Loading.
     Load,
+    /// Comparing.
+    Verify,
 }
 
 impl Stage {
@@ -43,6 +45,7 @@ impl Stage {
             Self::Transfer => "transfer",
             Self::Commit => "commit",
             Self::Load => "load",
+            Self::Verify => "verify",
         }
     }
 }

@@ -8,27 +8,30 @@ mod replica;
 mod room;
 mod source;
 mod survey;
+mod verify;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use coffer_api::outcome::Restored;
+use coffer_api::outcome::{Restored, Verified};
 use coffer_api::session::Session;
 use coffer_proto::orchestrator::v1::SessionKind;
 use coffer_proto::storage::v1 as proto;
 use coffer_rdb::entries::{Entries, Event};
 use coffer_rdb::payload::FOOTER_LEN;
+use coffer_rdb::target::Target;
 use coffer_runtime::Clock;
 
 use self::source::{File, Source};
+use self::verify::Verification;
 use crate::args::RestoreArgs;
 use crate::convert;
 use crate::error::Error;
 use crate::gateway::Gateway;
 use crate::options::{self, Load, OnConflict, Prefer};
 use crate::progress::{Progress, Stage};
-use crate::redis::{self, LoadOptions, Loader, Replay, Topology};
+use crate::redis::{self, LoadOptions, Loader, ReadBack, Replay, Topology};
 
 /// The largest command of a RESP dump: a batch of a thousand elements, each of any size.
 const LARGEST_COMMAND_BYTES: u64 = 2 * 1024 * 1024 * 1024;
@@ -94,6 +97,9 @@ impl Restore<'_> {
         let name = &self.options.sentinel_master;
         let topology = redis::find(redis, self.wait, name, Prefer::ToWrite).await?;
         let mut files = self.source.open().await?;
+        if self.options.verify {
+            verify::check(&files)?;
+        }
         if self.options.load == Load::Replica {
             return Box::pin(self.serve(topology, files)).await;
         }
@@ -133,11 +139,13 @@ impl Restore<'_> {
             bytes += self.pour(file, &mut loader, warnings, written).await?;
         }
         warnings.extend(loader.losses().iter().cloned());
+        let target = loader.target().clone();
         let tally = loader.finish(self.clock.now().timestamp_millis()).await?;
         promised(&files, &tally)?;
         if !tally.replaced_known {
             warnings.push("replaced keys are not counted: grant the user +exists".to_owned());
         }
+        let verified = self.verify(&files, target).await?;
         Ok(Restored {
             snapshot_id: snapshot,
             path: files.first().map_or("", File::path).trim_start_matches('/').to_owned(),
@@ -147,12 +155,31 @@ impl Restore<'_> {
             replaced: tally.replaced,
             functions: tally.functions,
             skipped: tally.skipped + tally.lost,
-            remark: self.remark(found),
+            remark: self.remark(found, verified),
+            verified,
         })
     }
 
-    fn remark(&self, found: Option<String>) -> String {
+    /// Compares the target with the snapshot, if that is asked for.
+    async fn verify(&self, files: &[File], target: Target) -> Result<Option<Verified>, Error> {
+        if !self.options.verify {
+            return Ok(None);
+        }
+        self.progress.stage(Stage::Verify);
+        let name = &self.options.sentinel_master;
+        let topology = redis::find(&self.session.redis, self.wait, name, Prefer::ToWrite).await?;
+        let read_back = ReadBack::new(topology.nodes);
+        let verification = Verification::new(read_back, target, &self.options, self.clock);
+        Box::pin(verification.run(&self.source, files)).await.map(Some)
+    }
+
+    fn remark(&self, found: Option<String>, verified: Option<Verified>) -> String {
         let mut words: Vec<String> = found.into_iter().collect();
+        if let Some(Verified { keys, lost, changed, added }) = verified {
+            words.push(format!(
+                "verified: {keys} keys compared, {lost} lost, {changed} changed, {added} added"
+            ));
+        }
         if self.options.dry_run {
             words.insert(
                 0,

@@ -7,7 +7,7 @@ mod support;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use coffer_api::outcome::Outcome;
+use coffer_api::outcome::{Outcome, Verified};
 use coffer_api::session::{Redis, Sensitive};
 use coffer_rdb::resp::Reply;
 use coffer_runtime::Runtime;
@@ -259,6 +259,50 @@ async fn a_target_attaches_loads_and_is_promoted() {
         panic!()
     };
     assert!(String::from_utf8_lossy(&info).contains("role:master"));
+}
+
+#[tokio::test]
+async fn a_restore_is_verified_on_request() {
+    let (source, services) = (TestServer::start(&[]), Services::default());
+    fill(&mut source.client().await).await;
+    let endpoint = services.serve().await;
+    for method in ["--method=replication", "--method=scan"] {
+        let done = backed_up(backup(source.redis(), &endpoint, &[method]).await);
+        let keys = done.keys.values().sum::<u64>();
+        let target = TestServer::start(&[]);
+        line(&mut target.client().await, "SET stranger 1").await;
+        let done = restored(restore(target.redis(), &endpoint, &["--verify=true"]).await);
+        let same = Verified { keys, added: 1, ..Verified::default() };
+        assert_eq!(done.verified, Some(same));
+        assert!(done.remark.contains("0 lost, 0 changed, 1 added"), "{}", done.remark);
+        if method == "--method=replication" {
+            let more = &["--load=replica", "--flush=true", "--verify=true"];
+            let done = restored(restore(target.redis(), &endpoint, more).await);
+            assert_eq!(done.verified, Some(Verified { keys, ..Verified::default() }));
+        }
+        // Somebody who writes all the time: what was restored does not stay.
+        let mut other = target.client().await;
+        let writing = tokio::spawn(async move {
+            loop {
+                line(&mut other, "SET int overwritten").await;
+                line(&mut other, "DEL small").await;
+            }
+        });
+        let failure = failed(restore(target.redis(), &endpoint, &["--verify=true"]).await);
+        writing.abort();
+        assert_eq!(failure.class, "Corrupt");
+        for named in [
+            "1 are lost",
+            "1 are not as",
+            "int of database 0 (changed)",
+            "small of database 0 (lost)",
+        ] {
+            assert!(failure.error.contains(named), "{}", failure.error);
+        }
+    }
+    backed_up(backup(source.redis(), &endpoint, &["--method=portable"]).await);
+    let failure = failed(restore(source.redis(), &endpoint, &["--verify=true"]).await);
+    assert!(failure.error.contains("typed commands"), "{}", failure.error);
 }
 
 #[tokio::test]

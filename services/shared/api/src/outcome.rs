@@ -91,6 +91,23 @@ pub struct Restored {
     pub remark: String,
     /// Function libraries loaded.
     pub functions: u64,
+    /// What the comparison with the target found, when it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<Verified>,
+}
+
+/// A restore that was compared with its snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Verified {
+    /// Keys that were compared.
+    pub keys: u64,
+    /// Those that are not in the target.
+    pub lost: u64,
+    /// Those that the target holds otherwise.
+    pub changed: u64,
+    /// Keys of the target that are not in the snapshot.
+    pub added: u64,
 }
 
 /// Why it failed.

@@ -5,7 +5,8 @@
 //! has not changed for ten years. So the footer is written for the target, here.
 
 use crate::crc64::Crc64;
-use crate::error::Error;
+use crate::error::{Error, malformed};
+use crate::strings;
 use bytes::{Buf, Bytes};
 
 /// Bytes of the footer: version and checksum.
@@ -58,6 +59,30 @@ pub fn parse(mut payload: Bytes) -> Result<Payload, Error> {
     Ok(Payload { type_code, body: payload, rdb_version })
 }
 
+/// The opcode in front of each library in what `FUNCTION DUMP` gives.
+const FUNCTION: u8 = 245;
+/// No library is larger.
+const LARGEST_LIBRARY_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The sources of the function libraries in what `FUNCTION DUMP` gave.
+///
+/// # Errors
+/// When it is no such payload.
+pub fn libraries(payload: Bytes) -> Result<Vec<Bytes>, Error> {
+    let Payload { mut type_code, mut body, .. } = parse(payload)?;
+    let mut sources = Vec::new();
+    loop {
+        if type_code != FUNCTION {
+            return Err(malformed("opcode of a function library", 0));
+        }
+        sources.push(strings::take(&mut body, LARGEST_LIBRARY_BYTES)?);
+        if body.is_empty() {
+            return Ok(sources);
+        }
+        type_code = body.get_u8();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +96,14 @@ mod tests {
         assert_eq!((payload.type_code, payload.rdb_version), (0, 10));
         assert_eq!(payload.body, &b"\xc0\x01"[..]);
         assert_eq!(footer(0, b"\xc0\x01", 10), ONE[3..]);
+    }
+
+    #[test]
+    fn finds_each_function_library() {
+        let body = b"\x03one\xf5\x03two";
+        let payload = [&[FUNCTION], &body[..], &footer(FUNCTION, body, 10)].concat();
+        assert_eq!(libraries(Bytes::from(payload)).unwrap(), ["one", "two"]);
+        assert!(libraries(Bytes::from_static(ONE)).is_err());
     }
 
     #[test]

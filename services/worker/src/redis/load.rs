@@ -8,7 +8,10 @@
 
 mod answers;
 mod command;
+mod functions;
 mod lanes;
+mod limits;
+mod losses;
 mod options;
 mod pipe;
 mod throttle;
@@ -23,17 +26,19 @@ use std::time::Duration;
 use coffer_rdb::entries::Entry;
 use coffer_rdb::resp::{self, Reply};
 use coffer_rdb::strings::printable;
-use coffer_rdb::target::{Feature, Modules, Target};
-use coffer_rdb::travel::{self, Loss, Travel, Way};
+use coffer_rdb::target::Target;
+use coffer_rdb::travel::{self, Travel, Way};
 use coffer_rdb::value::{self, Kind, Type};
 
 use self::answers::{Expect, Redirect};
 use self::lanes::Lanes;
+use self::limits::Limits;
+use self::losses::Losses;
 use self::pipe::WRITE_BYTES;
 use self::throttle::Throttle;
 use super::topology::Slots;
-use super::{Client, Error, Node, Server};
-use crate::options::{OnConflict, OnLoss};
+use super::{Error, Node, Server};
+use crate::options::OnConflict;
 
 pub use answers::Tally;
 pub use options::LoadOptions;
@@ -42,8 +47,6 @@ pub use options::LoadOptions;
 const DEFAULT_LARGEST_ARGUMENT: u64 = 512 * 1024 * 1024;
 /// A key that is sent from server to server this often has no home.
 const MOST_HOPS: u8 = 16;
-/// Losses that are named one by one.
-const NAMED_LOSSES: usize = 10;
 
 const LOADING: &str = "restore into";
 
@@ -59,8 +62,7 @@ pub struct Loader {
     /// Where the commands of a RESP dump go.
     database: u64,
     tally: Tally,
-    losses: usize,
-    named_losses: Vec<String>,
+    losses: Losses,
     evicted_before: u64,
 }
 
@@ -103,8 +105,7 @@ impl Loader {
             may_ask_existing: limits.may_ask_existing,
             database: 0,
             tally: Tally::default(),
-            losses: 0,
-            named_losses: Vec::new(),
+            losses: Losses::default(),
             evicted_before: limits.evicted,
         })
     }
@@ -134,21 +135,23 @@ impl Loader {
         Ok(())
     }
 
-    /// Whether a key is there already.
+    /// Looks whether a key is there already.
     ///
     /// # Errors
-    /// When the server does not say.
-    pub async fn is_in_the_way(&mut self, entry: &Entry) -> Result<bool, Error> {
+    /// When it is, or the server does not say.
+    pub async fn refuse_in_the_way(&mut self, entry: &Entry) -> Result<(), Error> {
         if !self.is_meant(entry) {
-            return Ok(false);
+            return Ok(());
         }
         let lane = self.lanes.of(&entry.key);
         lane.select(self.options.target_of(entry.database)).await?;
         if !lane.holds_keys {
-            return Ok(false);
+            return Ok(());
         }
-        let reply = lane.pipe.run(&[b"EXISTS", &entry.key]).await?;
-        Ok(!matches!(reply, Reply::Integer(0)))
+        match lane.pipe.run(&[b"EXISTS", &entry.key]).await? {
+            Reply::Integer(0) => Ok(()),
+            _ => Err(Error::InTheWay { key: printable(&entry.key, 80), database: entry.database }),
+        }
     }
 
     /// Whether two databases of the snapshot would go to the same one.
@@ -190,12 +193,12 @@ impl Loader {
         let way = match self.travel(&entry)? {
             Travel::Whole(way) => way,
             Travel::Partly(way, loss) => {
-                self.lose(&entry, &loss)?;
+                self.lose_of(&entry, &loss)?;
                 way
             }
             Travel::Lost(loss) => {
                 self.tally.lost += 1;
-                return self.lose(&entry, &loss);
+                return self.lose_of(&entry, &loss);
             }
         };
         let database = self.options.target_of(entry.database);
@@ -288,123 +291,8 @@ impl Loader {
         Ok(())
     }
 
-    /// Whether the target can hold a key as it is in the dump.
-    ///
-    /// # Errors
-    /// When it cannot, naming key and what would be lost.
-    pub fn check_loss(&self, entry: &Entry) -> Result<(), Error> {
-        if !self.is_meant(entry) {
-            return Ok(());
-        }
-        match self.travel(entry)? {
-            Travel::Whole(_) => Ok(()),
-            Travel::Partly(_, loss) | Travel::Lost(loss) => Err(self.loss(entry, &loss)),
-        }
-    }
-
-    fn travel(&self, entry: &Entry) -> Result<Travel, Error> {
-        travel::travel(entry.value_type, &entry.body, &self.target, self.largest_argument)
-            .map_err(|source| unreadable(entry, source))
-    }
-
-    fn loss(&self, entry: &Entry, loss: &Loss) -> Error {
-        Error::Unsupported {
-            address: self.address(),
-            what: format!("key {} of database {}", printable(&entry.key, 80), entry.database),
-            why: format!(
-                "it would lose {loss}; use another server, or allow it with `onLoss: report`"
-            ),
-        }
-    }
-
-    /// Takes a loss as the options say.
-    fn lose(&mut self, entry: &Entry, loss: &Loss) -> Result<(), Error> {
-        if self.options.on_loss == OnLoss::Fail {
-            return Err(self.loss(entry, loss));
-        }
-        let (key, database) = (printable(&entry.key, 80), entry.database);
-        self.note_loss(format!("key {key} of database {database} lost {loss}"));
-        Ok(())
-    }
-
-    fn note_loss(&mut self, loss: String) {
-        self.losses += 1;
-        if self.named_losses.len() < NAMED_LOSSES {
-            self.named_losses.push(loss);
-        }
-    }
-
-    /// What was lost: the first by name, and how many more.
-    #[must_use]
-    pub fn losses(&self) -> Vec<String> {
-        let mut all = self.named_losses.clone();
-        if self.losses > all.len() {
-            all.push(format!("and {} more losses", self.losses - all.len()));
-        }
-        all
-    }
-
     fn address(&self) -> String {
         self.lanes.address()
-    }
-
-    /// Loads a function library, in place of one of that name; none when only a part of the keys is meant.
-    ///
-    /// # Errors
-    /// When the server refuses it.
-    pub async fn function(&mut self, source: &[u8]) -> Result<(), Error> {
-        let head = source.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        self.load_functions(
-            &[b"FUNCTION", b"LOAD", b"REPLACE", source],
-            &format!("the function library `{}`", printable(head, 80)),
-        )
-        .await
-    }
-
-    /// Loads what `FUNCTION DUMP` gave.
-    ///
-    /// # Errors
-    /// When the server refuses it.
-    pub async fn functions(&mut self, payload: &[u8]) -> Result<(), Error> {
-        self.load_functions(
-            &[b"FUNCTION", b"RESTORE", payload, b"REPLACE"],
-            "the function libraries",
-        )
-        .await
-    }
-
-    async fn load_functions(&mut self, command: &[&[u8]], what: &str) -> Result<(), Error> {
-        if !self.options.filter.is_all() || self.options.dry_run {
-            return Ok(());
-        }
-        let refused = |address: String, why: String| Error::Unsupported {
-            address,
-            what: what.to_owned(),
-            why,
-        };
-        if !self.target.can(Feature::Functions) {
-            let why =
-                "functions need Redis 7.0; use a newer server, or `onLoss: report`".to_owned();
-            let error = refused(self.address(), why);
-            if self.options.on_loss == OnLoss::Fail {
-                return Err(error);
-            }
-            self.note_loss(error.to_string());
-            self.tally.lost += 1;
-            return Ok(());
-        }
-        for lane in self.lanes.all() {
-            let address = lane.pipe.address.clone();
-            match lane.pipe.ask(command).await? {
-                Reply::Error(reply) if reply.starts_with(b"NOPERM") => {
-                    return Err(Error::from_reply(&address, "FUNCTION LOAD", &reply));
-                }
-                Reply::Error(reply) => return Err(refused(address, printable(&reply, 300))),
-                _ => {}
-            }
-        }
-        self.tally.functions += 1;
-        Ok(())
     }
 
     /// Writes out what waits in the buffers; to be called before waiting for more input.
@@ -450,65 +338,9 @@ impl Loader {
     }
 }
 
-/// What all servers of the target can take.
-#[derive(Default)]
-struct Limits {
-    target: Option<Target>,
-    largest_argument: Option<u64>,
-    may_ask_existing: bool,
-    evicted: u64,
-}
-
-impl Limits {
-    async fn learn(&mut self, client: &mut Client, server: &Server) -> Result<(), Error> {
-        if let Some(master) = server.master.clone() {
-            return Err(Error::Replica { address: client.address().to_owned(), master });
-        }
-        let largest = largest_argument(client).await?;
-        // To say how many keys were replaced is a courtesy, not worth failing for a missing right.
-        let probe = client.ask(&[b"EXISTS", b"coffer"]).await?;
-        let may_ask = !matches!(&probe, Reply::Error(reply) if !matches!(super::error::first_word(reply), "MOVED" | "ASK"));
-        let mut target = Target::from_info(&server.redis_version, server.valkey_version.as_deref());
-        target.modules = modules(client).await?;
-        let first = self.target.is_none();
-        self.may_ask_existing = may_ask && (first || self.may_ask_existing);
-        // Of servers in an upgrade, the oldest says what all of them can take.
-        let oldest = self.target.take().filter(|known| known.release <= target.release);
-        self.target = Some(oldest.unwrap_or(target));
-        self.largest_argument =
-            Some(self.largest_argument.map_or(largest, |known| known.min(largest)));
-        self.evicted += server.evicted_keys;
-        Ok(())
-    }
-}
-
-/// The modules that the server has, where the user may ask.
-async fn modules(client: &mut Client) -> Result<Modules, Error> {
-    let Reply::Array(Some(list)) = client.ask(&[b"MODULE", b"LIST"]).await? else {
-        return Ok(Modules::Unknown);
-    };
-    let name = |module: &Reply| {
-        let Reply::Array(Some(fields)) = module else { return None };
-        match fields.get(1)? {
-            Reply::Bulk(Some(name)) => std::str::from_utf8(name).ok().map(str::to_owned),
-            _ => None,
-        }
-    };
-    Ok(Modules::Known(list.iter().filter_map(name).collect()))
-}
-
 fn unreadable(entry: &Entry, source: coffer_rdb::Error) -> Error {
     let path = format!("key {} of database {}", printable(&entry.key, 80), entry.database);
     Error::Rdb { path, source }
-}
-
-/// What the server takes in one argument; its default where the user may not ask.
-async fn largest_argument(client: &mut Client) -> Result<u64, Error> {
-    let reply = client.ask(&[b"CONFIG", b"GET", b"proto-max-bulk-len"]).await?;
-    let Reply::Array(Some(pair)) = reply else { return Ok(DEFAULT_LARGEST_ARGUMENT) };
-    let Some(Reply::Bulk(Some(value))) = pair.get(1) else { return Ok(DEFAULT_LARGEST_ARGUMENT) };
-    let value = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
-    Ok(value.unwrap_or(DEFAULT_LARGEST_ARGUMENT))
 }
 
 /// What a value is called in messages; a module's by the module.

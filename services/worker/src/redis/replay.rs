@@ -5,20 +5,20 @@
 //! appends them to what is there, so a second restore doubles every list. Here each key is deleted before
 //! its first command. What no such dump holds is refused by name.
 
+mod step;
+
 use bytes::Bytes;
-use coffer_rdb::entries::{Entry, Usage};
+use coffer_rdb::entries::{Entry, Event};
 use coffer_rdb::payload;
 use coffer_rdb::resp::CommandReader;
 use coffer_rdb::strings::printable;
-use coffer_rdb::value::{self, Kind};
+use coffer_rdb::value;
 use coffer_rdb::version::Version;
 
+use self::step::{Restored, Step};
 use super::Error;
 use super::load::Loader;
 use super::seen::Seen;
-
-/// The last command of newer dumps sets this key to the number of keys, itself included.
-const MARKER_KEY: &[u8] = b"__redisdump_total_keys";
 
 /// A replay under way.
 pub struct Replay {
@@ -27,6 +27,8 @@ pub struct Replay {
     seen: Seen,
     database: u64,
     announced: Option<u64>,
+    /// Function libraries that came at once and are told one by one.
+    libraries: Vec<Bytes>,
 }
 
 impl Replay {
@@ -39,6 +41,7 @@ impl Replay {
             seen: Seen::default(),
             database: 0,
             announced: None,
+            libraries: Vec::new(),
         }
     }
 
@@ -53,14 +56,7 @@ impl Replay {
         now_ms: i64,
     ) -> Result<(), Error> {
         self.reader.feed(piece);
-        let path = self.path.clone();
-        let unreadable = |source| Error::Resp { path: path.clone(), source };
-        while let Some(command) = self.reader.next().map_err(unreadable)? {
-            let step = Step::parse(&command).ok_or_else(|| Error::Command {
-                path: self.path.clone(),
-                command: command.first().map(|name| printable(name, 40)).unwrap_or_default(),
-                at: self.reader.position(),
-            })?;
+        while let Some((command, step)) = self.next()? {
             match step {
                 Step::Select(database) => {
                     self.database = database;
@@ -73,10 +69,10 @@ impl Replay {
                 }
                 Step::Functions(payload) => loader.functions(&payload).await?,
                 Step::Library(source) => loader.function(&source).await?,
-                Step::Write { kind, what, key } => {
+                Step::Write { kind, what, key, needs } => {
                     let key = &command[key];
                     let first = self.is_new(key, loader)?;
-                    if !loader.takes(key) {
+                    if !loader.takes(key) || !loader.may_send(key, kind, first, needs)? {
                         continue;
                     }
                     if first {
@@ -97,6 +93,97 @@ impl Replay {
             }
         }
         Ok(())
+    }
+
+    /// Looks at the commands in a piece of the dump without sending any. What the target cannot hold is
+    /// noted; with `in_the_way` a key that is there is an error.
+    ///
+    /// # Errors
+    /// When it is no such dump.
+    pub async fn look_through(
+        &mut self,
+        piece: &[u8],
+        loader: &mut Loader,
+        in_the_way: bool,
+    ) -> Result<(), Error> {
+        self.reader.feed(piece);
+        while let Some((command, step)) = self.next()? {
+            match step {
+                Step::Select(database) => {
+                    self.database = database;
+                    loader.enter(database);
+                }
+                Step::Restore(restored) => {
+                    let entry = self.entry(restored)?;
+                    loader.look_at(&entry)?;
+                    if in_the_way {
+                        loader.refuse_in_the_way(&entry).await?;
+                    }
+                }
+                Step::Functions(_) | Step::Library(_) => loader.look_at_functions(),
+                Step::Write { kind, key, needs, .. } => {
+                    let first = self.is_new(&command[key], loader)?;
+                    loader.look_at_command(&command[key], kind, first, needs);
+                }
+                Step::Total(_) | Step::Expire { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a piece of the dump, for [`Self::next_event`].
+    pub fn push(&mut self, piece: &[u8]) {
+        self.reader.feed(piece);
+    }
+
+    /// The next key or function library of a dump that holds values, not typed commands; `None` when the next
+    /// piece is needed.
+    ///
+    /// # Errors
+    /// When it is no such dump.
+    pub fn next_event(&mut self) -> Result<Option<Event>, Error> {
+        if let Some(source) = self.libraries.pop() {
+            return Ok(Some(Event::Function(source)));
+        }
+        while let Some((command, step)) = self.next()? {
+            match step {
+                Step::Select(database) => self.database = database,
+                Step::Restore(restored) => {
+                    return self.entry(restored).map(|entry| Some(Event::Entry(entry)));
+                }
+                Step::Functions(payload) => {
+                    let unreadable = |source| Error::Rdb { path: self.path.clone(), source };
+                    self.libraries = payload::libraries(payload).map_err(unreadable)?;
+                    if let Some(source) = self.libraries.pop() {
+                        return Ok(Some(Event::Function(source)));
+                    }
+                }
+                Step::Library(source) => return Ok(Some(Event::Function(source))),
+                Step::Total(_) => {}
+                Step::Write { .. } | Step::Expire { .. } => {
+                    return Err(Error::Unsupported {
+                        address: self.path.clone(),
+                        what: format!("command {}", printable(&command[0], 40)),
+                        why: "it says how a value is made, and not what it is: only dumps by replication or scan \
+                              can be compared"
+                            .to_owned(),
+                    });
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn next(&mut self) -> Result<Option<(Vec<Bytes>, Step)>, Error> {
+        let path = &self.path;
+        let unreadable = |source| Error::Resp { path: path.clone(), source };
+        let Some(command) = self.reader.next().map_err(unreadable)? else { return Ok(None) };
+        let step = Step::parse(&command).ok_or_else(|| Error::Command {
+            path: self.path.clone(),
+            command: command.first().map(|name| printable(name, 40)).unwrap_or_default(),
+            at: self.reader.position(),
+        })?;
+        Ok(Some((command, step)))
     }
 
     /// Whether a key is named for the first time. Those that come whole need no such memory.
@@ -148,159 +235,9 @@ impl Replay {
     }
 }
 
-/// A command understood.
-enum Step {
-    Select(u64),
-    /// The marker: keys in the dump.
-    Total(u64),
-    /// A value as a payload.
-    Restore(Restored),
-    /// What `FUNCTION DUMP` gave.
-    Functions(Bytes),
-    /// The source of one function library.
-    Library(Bytes),
-    Write {
-        kind: Kind,
-        what: &'static str,
-        /// Which argument is the key.
-        key: usize,
-    },
-    Expire {
-        at_ms: i64,
-    },
-}
-
-/// `RESTORE` as Coffer's scan writes it.
-struct Restored {
-    key: Bytes,
-    expires_at_ms: Option<i64>,
-    usage: Option<Usage>,
-    payload: Bytes,
-}
-
-impl Restored {
-    fn parse(command: &[Bytes]) -> Option<Self> {
-        let [_, key, ttl, payload, switches @ ..] = command else { return None };
-        let ttl: i64 = number(ttl)?;
-        let (mut absolute, mut usage) = (false, None);
-        let mut switches = switches.iter();
-        while let Some(switch) = switches.next() {
-            match switch.to_ascii_uppercase().as_slice() {
-                b"REPLACE" => {}
-                b"ABSTTL" => absolute = true,
-                b"IDLETIME" => usage = Some(Usage::IdleSeconds(number(switches.next()?)?)),
-                b"FREQ" => usage = Some(Usage::Frequency(number(switches.next()?)?)),
-                _ => return None,
-            }
-        }
-        // A time from now on means nothing without knowing when that was.
-        let expires_at_ms = match ttl {
-            0 => None,
-            at if absolute => Some(at),
-            _ => return None,
-        };
-        Some(Self { key: key.clone(), expires_at_ms, usage, payload: payload.clone() })
-    }
-}
-
-fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
-    std::str::from_utf8(text).ok()?.parse().ok()
-}
-
-impl Step {
-    /// `None`: not a command of such a dump, or not of its shape.
-    fn parse(command: &[Bytes]) -> Option<Self> {
-        let name = command.first()?.to_ascii_uppercase();
-        let values = command.len().checked_sub(2);
-        let write = |kind, what, fits: bool| fits.then_some(Self::Write { kind, what, key: 1 });
-        match name.as_slice() {
-            b"SELECT" if command.len() == 2 => number(&command[1]).map(Self::Select),
-            b"SET" if command.len() == 3 && command[1] == MARKER_KEY => {
-                let total: u64 = number(&command[2])?;
-                Some(Self::Total(total.saturating_sub(1)))
-            }
-            b"RESTORE" => Restored::parse(command).map(Self::Restore),
-            b"FUNCTION" => Self::function(command),
-            b"SET" => write(Kind::String, "string", values? == 1),
-            b"RPUSH" => write(Kind::List, "list", values? >= 1),
-            b"SADD" => write(Kind::Set, "set", values? >= 1),
-            b"HSET" | b"HMSET" => {
-                write(Kind::Hash, "hash", values? >= 2 && values?.is_multiple_of(2))
-            }
-            b"HPEXPIREAT" => write(Kind::Hash, "hash", values? >= 4),
-            b"ZADD" => {
-                write(Kind::SortedSet, "sorted set", values? >= 2 && values?.is_multiple_of(2))
-            }
-            b"XADD" => write(Kind::Stream, "stream", values? >= 3),
-            b"XSETID" => write(Kind::Stream, "stream", values? >= 1),
-            b"XCLAIM" | b"XTRIM" | b"XDEL" => write(Kind::Stream, "stream", values? >= 1),
-            b"XGROUP" => {
-                let made = command.get(1)?.to_ascii_uppercase();
-                let known = matches!(made.as_slice(), b"CREATE" | b"CREATECONSUMER");
-                let stream = Self::Write { kind: Kind::Stream, what: "stream", key: 2 };
-                (known && command.len() >= 5).then_some(stream)
-            }
-            b"EXPIREAT" if command.len() == 3 => {
-                let seconds: i64 = number(&command[2])?;
-                Some(Self::Expire { at_ms: seconds.saturating_mul(1000) })
-            }
-            b"PEXPIREAT" if command.len() == 3 => {
-                Some(Self::Expire { at_ms: number(&command[2])? })
-            }
-            _ => None,
-        }
-    }
-
-    fn function(command: &[Bytes]) -> Option<Self> {
-        match command.get(1)?.to_ascii_uppercase().as_slice() {
-            b"RESTORE" => Some(Self::Functions(command.get(2)?.clone())),
-            b"LOAD" => Some(Self::Library(command.last().filter(|_| command.len() > 2)?.clone())),
-            _ => None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    fn parse(line: &str) -> Option<Step> {
-        let words: Vec<Bytes> = line.split(' ').map(|w| Bytes::from(w.to_owned())).collect();
-        Step::parse(&words)
-    }
-
-    #[test]
-    fn understands_what_such_dumps_hold_and_nothing_else() {
-        assert!(matches!(parse("SELECT 3"), Some(Step::Select(3))));
-        assert!(matches!(parse("SET __redisdump_total_keys 8"), Some(Step::Total(7))));
-        assert!(matches!(parse("rpush l a b"), Some(Step::Write { kind: Kind::List, .. })));
-        assert!(matches!(parse("EXPIREAT k 2"), Some(Step::Expire { at_ms: 2000 })));
-        assert!(matches!(parse("XGROUP CREATE s g 0 MKSTREAM"), Some(Step::Write { key: 2, .. })));
-        assert!(matches!(parse("FUNCTION RESTORE p REPLACE"), Some(Step::Functions(_))));
-        let Some(Step::Restore(restored)) = parse("RESTORE k 5 p REPLACE ABSTTL FREQ 7") else {
-            panic!()
-        };
-        assert_eq!((restored.expires_at_ms, restored.usage), (Some(5), Some(Usage::Frequency(7))));
-        for wrong in [
-            "FLUSHALL",
-            "DEL k",
-            "HSET h f",
-            "ZADD z 1",
-            "SET k v EX 3",
-            "RPUSH l",
-            "SELECT x",
-            "EVAL x 0",
-            "RESTORE k 5 payload REPLACE",
-            "RESTORE k 0",
-            "FUNCTION FLUSH",
-            "FUNCTION LOAD",
-            "XGROUP DESTROY s g",
-            "XADD s 1-1",
-            "SELECT",
-        ] {
-            assert!(parse(wrong).is_none(), "{wrong}");
-        }
-    }
+    use super::Seen;
 
     #[test]
     fn a_key_is_new_once_in_each_database() {

@@ -94,6 +94,7 @@ impl Scan {
         let right: &[u8] = if options.typed { b"TYPE" } else { b"DUMP" };
         may(&mut client, &[right, b"coffer:none"]).await?;
         let sizes = may(&mut client, &[b"MEMORY", b"USAGE", b"coffer:none"]).await.is_ok();
+        let watches = options.typed && watches(&mut client).await?;
         let pacer = Pacer::measure(&mut client, options.pace).await?;
         let functions = match server.is_at_least(7, 0) && options.filter.is_all() {
             true => Some(client.ask(functions_command(options.typed)).await?),
@@ -106,18 +107,24 @@ impl Scan {
             server.databases.keys().copied().filter(|db| options.filter.takes_database(*db));
         let work = Work {
             databases: databases.collect(),
-            walker: Walker::new(client, server, options.filter, options.typed, sizes, pacer),
+            walker: Walker::new(client, server, options.filter, options.typed, sizes, watches, pacer),
             writer,
             sorter: (options.order == Order::Canonical).then(|| Sorter::new(options.scratch)),
             functions,
-            remarks: (!sizes)
-                .then(|| {
-                    "the sizes of values could not be asked for (grant +memory|usage): \
-                they were read a few at a time"
-                        .to_owned()
-                })
-                .into_iter()
-                .collect(),
+            remarks: [
+                (!sizes).then_some(
+                    "the sizes of values could not be asked for (grant +memory|usage): they were read a few at \
+                     a time",
+                ),
+                (options.typed && !watches).then_some(
+                    "large values and streams were read in pieces without seeing whether they change meanwhile \
+                     (grant +watch +multi +exec)",
+                ),
+            ]
+            .into_iter()
+            .flatten()
+            .map(str::to_owned)
+            .collect(),
         };
         let task = AbortOnDropHandle::new(tokio::spawn(work.run()));
         Ok(Self { chunks, task: Some(task), bytes: 0, keys })
@@ -172,6 +179,19 @@ async fn may(client: &mut Client, command: &[&[u8]]) -> Result<(), Error> {
     }
 }
 
+/// Whether the user may have keys watched.
+async fn watches(client: &mut Client) -> Result<bool, Error> {
+    for command in [&[&b"WATCH"[..], b"coffer:none"][..], &[b"MULTI"], &[b"EXEC"]] {
+        if may(client, command).await.is_err() {
+            // Whatever was begun ends here; where this is refused, too, nothing was.
+            client.ask(&[b"DISCARD"]).await?;
+            client.ask(&[b"UNWATCH"]).await?;
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 struct Work {
     databases: Vec<u64>,
     walker: Walker,
@@ -207,6 +227,12 @@ impl Work {
                     }
                 }
             }
+        }
+        if walker.torn > 0 {
+            remarks.push(format!(
+                "{} large values changed each time they were read: their parts are of different moments",
+                walker.torn
+            ));
         }
         if let Some(sorter) = sorter {
             let mut sorted = sorter.finish().await?;

@@ -1,6 +1,7 @@
 //! `load: replica`: the file goes to the target as it is, and the target loads it.
 
 use coffer_api::outcome::Restored;
+use coffer_rdb::target::Target;
 use coffer_rdb::walk::Walk;
 
 use super::source::File;
@@ -57,6 +58,9 @@ impl Restore<'_> {
         }
         let words =
             "the target attached to this Job as a replica, loaded the file and was promoted";
+        let target = Target::from_info(&server.redis_version, server.valkey_version.as_deref());
+        let verified = self.verify(std::slice::from_ref(&file), target).await?;
+        let words = Some(words.to_owned()).into_iter().chain(found).collect::<Vec<_>>().join("; ");
         Ok(Restored {
             snapshot_id: file.snapshot_id(),
             path: file.path().trim_start_matches('/').to_owned(),
@@ -64,11 +68,8 @@ impl Restore<'_> {
             restored: totals,
             expired: read - server.keys,
             functions: summary.functions,
-            remark: [Some(words.to_owned()), found]
-                .into_iter()
-                .flatten()
-                .collect::<Vec<_>>()
-                .join("; "),
+            remark: self.remark(Some(words), verified),
+            verified,
             ..Restored::default()
         })
     }

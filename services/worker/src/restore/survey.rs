@@ -3,25 +3,49 @@
 
 use coffer_proto::storage::v1 as proto;
 use coffer_rdb::entries::{Entries, Event};
-use coffer_rdb::strings::printable;
+use coffer_rdb::target::{Feature, Target};
+use coffer_rdb::value::Kind;
 
 use super::source::{File, Source};
 use crate::error::Error;
-use crate::options::{self, OnConflict, OnLoss};
-use crate::redis::{self, Loader, Server};
+use crate::options::{self, OnConflict};
+use crate::redis::{self, Loader, Replay, Server};
 
-/// Whether a file may hold types that the server lacks.
+/// Whether a file may hold what the server has no place for.
 pub(super) fn is_needed(files: &[File], server: &Server) -> bool {
-    let read_by_server = u32::from(server.reads().number);
-    files.iter().filter(|file| !file.path().ends_with(".resp")).any(|file| {
-        match file.manifest().map_or(0, |manifest: &proto::Manifest| manifest.rdb_version) {
-            // Not ours, or something in it could not be walked when it was made.
-            0 => true,
-            // From 12 on, the types of the two vendors differ.
-            dumped @ 12.. => dumped != read_by_server,
-            dumped => dumped > read_by_server,
+    files.iter().any(|file| match file.manifest() {
+        // Typed commands of another program: strings, lists, sets, hashes, sorted sets.
+        None => !file.path().ends_with(".resp"),
+        Some(manifest) => {
+            // Whether it has the module that a value belongs to, only the value tells.
+            let modules = manifest.databases.iter().any(|database| {
+                database.keys.get(Kind::Module.name()).is_some_and(|keys| *keys > 0)
+            });
+            modules || is_of_another(manifest, server)
         }
     })
+}
+
+fn is_of_another(manifest: &proto::Manifest, server: &Server) -> bool {
+    if manifest.method == options::Method::Portable.name() {
+        let valkey = server.valkey_version.as_deref();
+        let target = Target::from_info(&server.redis_version, valkey);
+        let dumped = manifest.server.clone().unwrap_or_default();
+        let dumped = match dumped.software.as_str() {
+            "valkey" => Target::from_info("", Some(&dumped.version)),
+            _ => Target::from_info(&dumped.version, None),
+        };
+        let features = [Feature::Streams, Feature::Functions, Feature::FieldTtls];
+        return features.into_iter().any(|one| dumped.can(one) && !target.can(one));
+    }
+    let read_by_server = u32::from(server.reads().number);
+    match manifest.rdb_version {
+        // Something in it could not be walked when it was made.
+        0 => true,
+        // From 12 on, the types of the two vendors differ.
+        dumped @ 12.. => dumped != read_by_server,
+        dumped => dumped > read_by_server,
+    }
 }
 
 /// Looks through all files.
@@ -32,40 +56,36 @@ pub(super) async fn run(
     options: &options::Restore,
 ) -> Result<(), Error> {
     tracing::info!("something may be in the way: looking through the snapshot first");
+    let fail = options.on_conflict == OnConflict::Fail;
     for file in files {
         let path = file.path().to_owned();
+        let mut reading = source.look_through(file).await?;
         if path.ends_with(".resp") {
-            // Its commands are checked one by one when they are sent.
-            if options.on_conflict == OnConflict::Fail {
-                return Err(Error::Flag {
-                    flag: "on-conflict",
-                    value: "fail".to_owned(),
-                    problem: "a dump made by scan cannot be looked through beforehand: use replace or skip",
-                });
+            let mut replay = Replay::new(&path, super::LARGEST_COMMAND_BYTES);
+            while let Some(chunk) = reading.next().await? {
+                replay.look_through(&chunk, loader, fail).await?;
             }
+            replay.finish()?;
             continue;
         }
         let unreadable = |source| redis::Error::Rdb { path: path.clone(), source };
-        let mut reading = source.look_through(file).await?;
         let mut entries = Entries::new(super::largest_value(loader));
         while let Some(chunk) = reading.next().await? {
             entries.feed(chunk);
             while let Some(event) = entries.next().map_err(unreadable)? {
-                let Event::Entry(entry) = event else { continue };
-                if options.on_loss == OnLoss::Fail {
-                    loader.check_loss(&entry)?;
-                }
-                let fail = options.on_conflict == OnConflict::Fail;
-                if fail && loader.is_in_the_way(&entry).await? {
-                    return Err(redis::Error::InTheWay {
-                        key: printable(&entry.key, 80),
-                        database: entry.database,
+                match event {
+                    Event::Function(_) => loader.look_at_functions(),
+                    Event::Entry(entry) => {
+                        loader.look_at(&entry)?;
+                        if fail {
+                            loader.refuse_in_the_way(&entry).await?;
+                        }
                     }
-                    .into());
+                    _ => {}
                 }
             }
         }
         entries.finish().map_err(unreadable)?;
     }
-    Ok(())
+    Ok(loader.refuse_losses()?)
 }

@@ -4,10 +4,11 @@
 
 pub(crate) mod gateway;
 pub(crate) mod job;
+pub(crate) mod makes;
 pub(crate) mod sets;
 
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ use coffer_worker::redis::{
 
 pub(crate) const PASSWORD: &str = "correct horse";
 pub(crate) const WAIT: Duration = Duration::from_secs(20);
+/// Allows `DEBUG DIGEST`, since 7.0.
+const DEBUG: &[&str] = &["--enable-debug-command", "local"];
 
 /// A redis-server of its own, gone when dropped.
 pub(crate) struct TestServer {
@@ -75,16 +78,20 @@ impl TestServer {
     }
 
     fn start_on(port: u16, listen: &[&str], options: &[&str]) -> Self {
+        Self::start_program(Path::new("redis-server"), port, listen, &[DEBUG, options].concat())
+    }
+
+    fn start_program(program: &Path, port: u16, listen: &[&str], options: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let child = Command::new("redis-server")
+        let child = Command::new(program)
             .args(listen)
             .args(["--bind", "127.0.0.1", "::1", "--save", "", "--requirepass", PASSWORD])
-            .args(["--repl-diskless-sync-delay", "0", "--enable-debug-command", "local"])
+            .args(["--repl-diskless-sync-delay", "0"])
             .args(["--dir", dir.path().to_str().unwrap()])
             .args(options)
             .stdout(Stdio::null())
             .spawn()
-            .expect("redis-server is installed");
+            .expect("the server is installed, see tests/tools/servers");
         Self { child, dir, port, tls: None }
     }
 

@@ -15,7 +15,7 @@ use coffer_rdb::value::Kind;
 use tokio::time::sleep;
 
 use super::pace::Pacer;
-use super::typed;
+use super::{stream, typed};
 use crate::filter::Filter;
 use crate::redis::{Client, Error, Server};
 
@@ -64,6 +64,17 @@ impl Name {
     }
 }
 
+/// When a key expires.
+#[derive(Clone, Copy)]
+struct Expiry {
+    /// The server's answer.
+    said: i64,
+    /// What follows from it, in milliseconds since 1970, for a key that expires.
+    at_ms: i64,
+    /// Whether the clock stood still meanwhile.
+    exact: bool,
+}
+
 /// What an answer is about.
 enum Question {
     Size(usize),
@@ -80,6 +91,10 @@ pub(super) struct Walker {
     field_ttls: bool,
     /// The server may be asked for sizes.
     sizes: bool,
+    /// The user may have keys watched, so that a change shows in what is read in pieces.
+    watches: bool,
+    /// Values that changed whenever they were read in pieces.
+    pub(super) torn: u64,
     /// `PEXPIRETIME`, since 7.0; before, the time left.
     absolute: bool,
     pacer: Pacer,
@@ -96,6 +111,7 @@ impl Walker {
         filter: Filter,
         typed: bool,
         sizes: bool,
+        watches: bool,
         pacer: Pacer,
     ) -> Self {
         let absolute = server.is_at_least(7, 0);
@@ -107,6 +123,8 @@ impl Walker {
             typed,
             field_ttls,
             sizes,
+            watches,
+            torn: 0,
             absolute,
             pacer,
             pause: Duration::ZERO,
@@ -235,7 +253,33 @@ impl Walker {
             _ if self.typed => {}
             _ => resp::write_command(out, &[b"DUMP", key]),
         }
+        self.ask_expiry(out, key);
+    }
+
+    /// A time that is left says when it ends only together with the time at which that was said.
+    fn ask_expiry(&self, out: &mut BytesMut, key: &[u8]) {
+        if !self.absolute {
+            resp::write_command(out, &[b"TIME"]);
+        }
         resp::write_command(out, &[self.expiry_command(), key]);
+        if !self.absolute {
+            resp::write_command(out, &[b"TIME"]);
+        }
+    }
+
+    async fn read_expiry(&mut self, key: &Bytes) -> Result<Expiry, Error> {
+        if self.absolute {
+            let reply = self.client.answer().await?;
+            let said = self.expiry(key, &reply)?;
+            return Ok(Expiry { said, at_ms: said, exact: true });
+        }
+        let before = stream::milliseconds(&self.client.answer().await?);
+        let reply = self.client.answer().await?;
+        let after = stream::milliseconds(&self.client.answer().await?);
+        let said = self.expiry(key, &reply)?;
+        // Where the server does not tell the time, ours has to do.
+        let now_ms = after.unwrap_or_else(|| chrono::Utc::now().timestamp_millis());
+        Ok(Expiry { said, at_ms: now_ms.saturating_add(said), exact: before == after || said < 0 })
     }
 
     async fn read_value(&mut self, name: Name, values: &mut Vec<Value>) -> Result<(), Error> {
@@ -244,12 +288,11 @@ impl Walker {
             (true, None) => None,
             _ => Some(self.client.answer().await?),
         };
-        let after = self.client.answer().await?;
+        let after = self.read_expiry(&name.key).await?;
         let before = self.expiry(&name.key, &before)?;
-        let after = self.expiry(&name.key, &after)?;
         // Gone since its name was told.
         let Some(read) = read else { return Ok(()) };
-        let changed = !self.is_same(before, after);
+        let changed = !self.is_same(before, after.said) || !after.exact;
         let payload = match (read, name.kind) {
             (Reply::Error(reply), Some(_)) if self.typed && reply.starts_with(b"WRONGTYPE") => {
                 return self.again(name, &reply);
@@ -262,7 +305,7 @@ impl Walker {
             (Reply::Bulk(None), _) => return Ok(()),
             (other, _) => return Err(self.odd("DUMP", &other)),
         };
-        if after == NO_KEY || payload.is_empty() {
+        if after.said == NO_KEY || payload.is_empty() {
             return Ok(());
         }
         if changed && name.reads < MOST_READS {
@@ -285,6 +328,9 @@ impl Walker {
     async fn read_in_pieces(&mut self, name: Name) -> Result<Vec<Value>, Error> {
         let mut values = Vec::new();
         let Some(kind) = name.kind else { return Ok(values) };
+        if self.watches {
+            self.client.run(&[b"WATCH", &name.key]).await?;
+        }
         let read = typed::read_large(&mut self.client, kind, &name.key, self.field_ttls).await;
         let payload = match read {
             Err(Error::Refused { reply, .. }) if reply.starts_with("WRONGTYPE") => {
@@ -293,20 +339,38 @@ impl Walker {
             }
             read => read?,
         };
-        let expiry = self.client.run(&[self.expiry_command(), &name.key]).await?;
-        let after = self.expiry(&name.key, &expiry)?;
-        if after != NO_KEY && !payload.is_empty() {
+        let mut reads = 0;
+        let after = loop {
+            let mut out = BytesMut::new();
+            self.ask_expiry(&mut out, &name.key);
+            self.client.send(&out).await?;
+            let after = self.read_expiry(&name.key).await?;
+            reads += 1;
+            if after.exact || reads == MOST_READS {
+                break after;
+            }
+        };
+        if self.watches && self.has_changed().await? {
+            if name.reads < MOST_READS {
+                self.again(name, b"it changes")?;
+                return Ok(values);
+            }
+            self.torn += 1;
+        }
+        if after.said != NO_KEY && !payload.is_empty() {
             self.keep(name, after, payload, &mut values);
         }
         Ok(values)
     }
 
-    fn keep(&self, name: Name, after: i64, payload: Bytes, values: &mut Vec<Value>) {
-        let expires_at_ms = match after {
-            NO_EXPIRY => None,
-            at if self.absolute => Some(at),
-            left => Some(now_ms().saturating_add(left)),
-        };
+    /// Whether the key that is watched was written to, by a transaction that does nothing.
+    async fn has_changed(&mut self) -> Result<bool, Error> {
+        self.client.run(&[b"MULTI"]).await?;
+        Ok(matches!(self.client.run(&[b"EXEC"]).await?, Reply::Array(None)))
+    }
+
+    fn keep(&self, name: Name, after: Expiry, payload: Bytes, values: &mut Vec<Value>) {
+        let expires_at_ms = (after.said != NO_EXPIRY).then_some(after.at_ms);
         let (database, Name { key, kind, .. }) = (self.database, name);
         values.push(Value { database, key, expires_at_ms, payload, kind });
     }
@@ -378,9 +442,4 @@ impl Walker {
             reply: printable(format!("{reply:?}").as_bytes(), 100),
         }
     }
-}
-
-/// Only for servers that tell no absolute times.
-fn now_ms() -> i64 {
-    chrono::Utc::now().timestamp_millis()
 }

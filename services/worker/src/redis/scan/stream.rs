@@ -1,7 +1,13 @@
-//! Streams by commands: entries, last id, groups, consumers and what is pending for each, as a server
-//! writes them when it rewrites its append-only file.
+//! Streams by commands: entries, last id, groups, consumers and what is pending for each.
+//!
+//! The plain commands come first, and every server with streams takes them. What only servers since 7.0 keep
+//! (entries added, the greatest deleted id, entries read by a group) is written behind them, by commands of
+//! its own, which a restore into an older server leaves out.
+//!
+//! An entry may be pending that is no longer in the stream. Servers since 7.0 let nobody claim such a one, so
+//! another is added in its place, claimed, and taken away at the end.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use bytes::{Bytes, BytesMut};
 use coffer_rdb::resp::{self, Reply};
@@ -10,99 +16,240 @@ use super::typed::odd;
 use crate::redis::{Client, Error};
 
 /// Entries asked for at a time.
-const PAGE: &[u8] = b"1000";
+const PAGE: usize = 1000;
+/// Pending ones: few, so that the clock mostly stands still meanwhile.
+const PENDING_PAGE: usize = 100;
+/// How often is tried to read when entries were delivered while the clock stands still.
+const MOST_READS: u8 = 20;
+
+type Id = (u64, u64);
+
+struct Group {
+    name: Bytes,
+    delivered: Bytes,
+    read: Option<i64>,
+    idle: Vec<Bytes>,
+    pending: Vec<Pending>,
+}
+
+struct Pending {
+    id: Id,
+    consumer: Bytes,
+    delivered_at_ms: i64,
+    deliveries: i64,
+}
 
 /// Appends the commands that write a stream; nothing when it is gone.
 pub(super) async fn read(client: &mut Client, key: &[u8], out: &mut BytesMut) -> Result<(), Error> {
-    let info = match client.ask(&[b"XINFO", b"STREAM", key]).await? {
-        Reply::Error(reply) if reply.starts_with(b"ERR no such key") => return Ok(()),
-        Reply::Error(reply) => return Err(client.refused(&[b"XINFO"], &reply)),
-        info => info,
-    };
+    // Groups first: what is delivered and added afterwards is beyond the last id, and left out.
+    let Some(mut groups) = groups(client, key).await? else { return Ok(()) };
+    let Some(info) = info(client, &[b"XINFO", b"STREAM", key]).await? else { return Ok(()) };
     let info = fields(&info);
-    let last =
-        bulk(info.get(&b"last-generated-id"[..])).unwrap_or_else(|| Bytes::from_static(b"0-0"));
-    let mut start = Bytes::from_static(b"-");
-    let mut entries = 0_u64;
+    let last_text = bulk(info.get(&b"last-generated-id"[..])).unwrap_or_else(|| "0-0".into());
+    let last = id(&last_text);
+    for group in &mut groups {
+        group.pending.retain(|pending| pending.id <= last);
+    }
+    let mut missing: BTreeSet<Id> =
+        groups.iter().flat_map(|group| &group.pending).map(|pending| pending.id).collect();
+    let mut added = Added::default();
+    let (mut start, most) = (Bytes::from_static(b"-"), PAGE.to_string());
     loop {
-        let reply = client.run(&[b"XRANGE", key, &start, b"+", b"COUNT", PAGE]).await?;
+        let command: [&[u8]; 4] = [b"XRANGE", key, &start, &last_text];
+        let reply = client.run(&[&command[..], &[b"COUNT", most.as_bytes()]].concat()).await?;
         let Reply::Array(Some(page)) = reply else { return Err(odd(client, "XRANGE", &reply)) };
         for entry in &page {
             let Reply::Array(Some(parts)) = entry else { return Err(odd(client, "XRANGE", entry)) };
-            let [Reply::Bulk(Some(id)), Reply::Array(Some(values))] = parts.as_slice() else {
+            let [Reply::Bulk(Some(name)), Reply::Array(Some(values))] = parts.as_slice() else {
                 return Err(odd(client, "XRANGE", entry));
             };
+            added.before(out, key, &mut missing, Some(id(name)));
             resp::write_array(out, values.len() + 3);
             resp::write_bulk(out, b"XADD");
             resp::write_bulk(out, key);
-            resp::write_bulk(out, id);
+            resp::write_bulk(out, name);
             for value in values {
                 let Reply::Bulk(Some(value)) = value else {
                     return Err(odd(client, "XRANGE", value));
                 };
                 resp::write_bulk(out, value);
             }
-            entries += 1;
-            start = behind(id);
+            added.entries += 1;
+            start = behind(name);
         }
-        if page.is_empty() {
+        if page.len() < PAGE {
             break;
         }
     }
-    if entries == 0 {
+    added.before(out, key, &mut missing, None);
+    if added.all() == 0 {
         // An empty stream is made by an entry that is trimmed at once.
-        let id: &[u8] = if last == "0-0" { b"0-1" } else { &last };
-        resp::write_command(out, &[b"XADD", key, b"MAXLEN", b"0", id, b"x", b"y"]);
+        let first: &[u8] = if last == (0, 0) { b"0-1" } else { &last_text };
+        resp::write_command(out, &[b"XADD", key, b"MAXLEN", b"0", first, b"x", b"y"]);
     }
-    resp::write_command(out, &[b"XSETID", key, &last]);
-    groups(client, key, out).await
-}
-
-async fn groups(client: &mut Client, key: &[u8], out: &mut BytesMut) -> Result<(), Error> {
-    let reply = client.run(&[b"XINFO", b"GROUPS", key]).await?;
-    let Reply::Array(Some(groups)) = reply else { return Err(odd(client, "XINFO GROUPS", &reply)) };
     for group in &groups {
-        let group = fields(group);
-        let (name, delivered) =
-            (bulk(group.get(&b"name"[..])), bulk(group.get(&b"last-delivered-id"[..])));
-        let (Some(name), Some(delivered)) = (name, delivered) else {
-            return Err(odd(client, "XINFO GROUPS", &reply_of(&groups)));
-        };
-        resp::write_command(out, &[b"XGROUP", b"CREATE", key, &name, &delivered]);
-        let reply = client.run(&[b"XINFO", b"CONSUMERS", key, &name]).await?;
-        let Reply::Array(Some(consumers)) = reply else {
-            return Err(odd(client, "XINFO CONSUMERS", &reply));
-        };
-        for consumer in &consumers {
-            let consumer = fields(consumer);
-            // Those with something pending come into being by it; the command is of 6.2.
-            let idle = matches!(consumer.get(&b"pending"[..]), Some(Reply::Integer(0)));
-            if let (true, Some(consumer)) = (idle, bulk(consumer.get(&b"name"[..]))) {
-                resp::write_command(out, &[b"XGROUP", b"CREATECONSUMER", key, &name, &consumer]);
-            }
-        }
-        pending(client, key, &name, out).await?;
+        write_group(out, key, group);
+    }
+    added.take_away(out, key);
+    resp::write_command(out, &[b"XSETID", key, &last_text]);
+    // Servers that kept no figures are taken to have deleted nothing, as servers do themselves.
+    let entries = i64::try_from(added.entries).unwrap_or(i64::MAX);
+    let total = number(info.get(&b"entries-added"[..])).unwrap_or(entries);
+    let deleted = bulk(info.get(&b"max-deleted-entry-id"[..])).unwrap_or_else(|| "0-0".into());
+    if total != entries || id(&deleted) != (0, 0) || added.all() != added.entries || entries == 0 {
+        let total = total.to_string().into_bytes();
+        let more: [&[u8]; 4] = [b"ENTRIESADDED", &total, b"MAXDELETEDID", &deleted];
+        let command = [&[&b"XSETID"[..], key, &last_text], &more[..]].concat();
+        resp::write_command(out, &command);
     }
     Ok(())
 }
 
-async fn pending(
-    client: &mut Client,
-    key: &[u8],
-    group: &[u8],
-    out: &mut BytesMut,
-) -> Result<(), Error> {
-    let mut start = Bytes::from_static(b"-");
+/// The entries that were written.
+#[derive(Default)]
+struct Added {
+    /// Those of the stream.
+    entries: u64,
+    /// Before the first of them, only to be claimed.
+    head: u64,
+    /// Behind it, only to be claimed.
+    others: Vec<Id>,
+}
+
+impl Added {
+    const fn all(&self) -> u64 {
+        self.entries + self.head + self.others.len() as u64
+    }
+
+    /// Adds what is pending and has no entry before the next one.
+    fn before(
+        &mut self,
+        out: &mut BytesMut,
+        key: &[u8],
+        missing: &mut BTreeSet<Id>,
+        next: Option<Id>,
+    ) {
+        while let Some(first) = missing.first().copied()
+            && next.is_none_or(|next| first <= next)
+        {
+            missing.pop_first();
+            if next == Some(first) {
+                return;
+            }
+            resp::write_command(out, &[b"XADD", key, text(first).as_bytes(), b"x", b"x"]);
+            if self.entries == 0 {
+                self.head += 1;
+            } else {
+                self.others.push(first);
+            }
+        }
+    }
+
+    /// Trimming leaves no trace in the greatest deleted id, as it left none in the stream that was read.
+    fn take_away(&self, out: &mut BytesMut, key: &[u8]) {
+        for ids in self.others.chunks(500) {
+            let ids: Vec<String> = ids.iter().copied().map(text).collect();
+            let mut command: Vec<&[u8]> = vec![b"XDEL", key];
+            command.extend(ids.iter().map(|id| id.as_bytes()));
+            resp::write_command(out, &command);
+        }
+        if self.head > 0 {
+            let rest = self.entries.to_string();
+            resp::write_command(out, &[b"XTRIM", key, b"MAXLEN", rest.as_bytes()]);
+        }
+    }
+}
+
+fn write_group(out: &mut BytesMut, key: &[u8], group: &Group) {
+    let Group { name, delivered, read, idle, pending } = group;
+    resp::write_command(out, &[b"XGROUP", b"CREATE", key, name, delivered]);
+    for consumer in idle {
+        // Whoever asks for a history that is empty comes into being; the command for it is of 6.2.
+        let read: [&[u8]; 4] = [b"XREADGROUP", b"GROUP", name, consumer];
+        let command = [&read[..], &[b"COUNT", b"1", b"STREAMS", key, b"0"]].concat();
+        resp::write_command(out, &command);
+    }
+    let mut rest = pending.as_slice();
+    while let Some(first) = rest.first() {
+        let alike = |one: &&Pending| {
+            one.consumer == first.consumer
+                && one.delivered_at_ms == first.delivered_at_ms
+                && one.deliveries == first.deliveries
+        };
+        let count = rest.iter().take(500).take_while(alike).count();
+        let (these, others) = rest.split_at(count);
+        rest = others;
+        let ids: Vec<String> = these.iter().map(|pending| text(pending.id)).collect();
+        let (time, count) = (first.delivered_at_ms.to_string(), first.deliveries.to_string());
+        let mut command: Vec<&[u8]> = vec![b"XCLAIM", key, name, &first.consumer, b"0"];
+        command.extend(ids.iter().map(|id| id.as_bytes()));
+        command.extend([&b"TIME"[..], time.as_bytes(), b"RETRYCOUNT", count.as_bytes()]);
+        command.extend([&b"FORCE"[..], b"JUSTID"]);
+        resp::write_command(out, &command);
+    }
+    if let Some(read) = read {
+        let read = read.to_string();
+        let set: [&[u8]; 5] = [b"XGROUP", b"SETID", key, name, delivered];
+        resp::write_command(out, &[&set[..], &[b"ENTRIESREAD", read.as_bytes()]].concat());
+    }
+}
+
+/// `None` when the key is gone.
+async fn groups(client: &mut Client, key: &[u8]) -> Result<Option<Vec<Group>>, Error> {
+    let Some(reply) = info(client, &[b"XINFO", b"GROUPS", key]).await? else { return Ok(None) };
+    let Reply::Array(Some(replies)) = reply else {
+        return Err(odd(client, "XINFO GROUPS", &reply));
+    };
+    let mut groups = Vec::new();
+    for reply in &replies {
+        let known = fields(reply);
+        let (name, delivered) =
+            (bulk(known.get(&b"name"[..])), bulk(known.get(&b"last-delivered-id"[..])));
+        let (Some(name), Some(delivered)) = (name, delivered) else {
+            return Err(odd(client, "XINFO GROUPS", reply));
+        };
+        let command: [&[u8]; 4] = [b"XINFO", b"CONSUMERS", key, &name];
+        let Some(consumers) = info(client, &command).await? else { return Ok(None) };
+        let Reply::Array(Some(consumers)) = consumers else {
+            return Err(odd(client, "XINFO CONSUMERS", &consumers));
+        };
+        let pending = pending(client, key, &name).await?;
+        // Those with something pending come into being by it.
+        let named = consumers.iter().filter_map(|one| bulk(fields(one).get(&b"name"[..])));
+        let idle = named.filter(|one| pending.iter().all(|pending| pending.consumer != *one));
+        let idle = idle.collect();
+        let read = number(known.get(&b"entries-read"[..]));
+        groups.push(Group { name, delivered, read, idle, pending });
+    }
+    Ok(Some(groups))
+}
+
+/// The answer, unless there is no such key or no such group any more.
+async fn info(client: &mut Client, command: &[&[u8]]) -> Result<Option<Reply>, Error> {
+    match client.ask(command).await? {
+        Reply::Error(reply)
+            if reply.starts_with(b"ERR no such key") || reply.starts_with(b"NOGROUP") =>
+        {
+            Ok(None)
+        }
+        Reply::Error(reply) => Err(client.refused(command, &reply)),
+        reply => Ok(Some(reply)),
+    }
+}
+
+async fn pending(client: &mut Client, key: &[u8], group: &[u8]) -> Result<Vec<Pending>, Error> {
+    let mut all = Vec::new();
+    let (mut start, most) = (Bytes::from_static(b"-"), PENDING_PAGE.to_string());
     loop {
-        let reply = client.run(&[b"XPENDING", key, group, &start, b"+", PAGE]).await?;
-        let Reply::Array(Some(page)) = reply else { return Err(odd(client, "XPENDING", &reply)) };
-        let now_ms = chrono::Utc::now().timestamp_millis();
+        let command: [&[u8]; 6] = [b"XPENDING", key, group, &start, b"+", most.as_bytes()];
+        let (now_ms, page) = at_one_time(client, &command).await?;
+        let Reply::Array(Some(page)) = page else { return Err(odd(client, "XPENDING", &page)) };
         for entry in &page {
             let Reply::Array(Some(parts)) = entry else {
                 return Err(odd(client, "XPENDING", entry));
             };
             let [
-                Reply::Bulk(Some(id)),
+                Reply::Bulk(Some(name)),
                 Reply::Bulk(Some(consumer)),
                 Reply::Integer(idle),
                 Reply::Integer(deliveries),
@@ -110,40 +257,71 @@ async fn pending(
             else {
                 return Err(odd(client, "XPENDING", entry));
             };
-            let (time, deliveries) = ((now_ms - idle).to_string(), deliveries.to_string());
-            resp::write_command(
-                out,
-                &[
-                    b"XCLAIM",
-                    key,
-                    group,
-                    consumer,
-                    b"0",
-                    id,
-                    b"TIME",
-                    time.as_bytes(),
-                    b"RETRYCOUNT",
-                    deliveries.as_bytes(),
-                    b"JUSTID",
-                    b"FORCE",
-                ],
-            );
-            start = behind(id);
+            start = behind(name);
+            all.push(Pending {
+                id: id(name),
+                consumer: consumer.clone(),
+                delivered_at_ms: now_ms - idle,
+                deliveries: *deliveries,
+            });
         }
-        if page.is_empty() {
-            return Ok(());
+        if page.len() < PENDING_PAGE {
+            return Ok(all);
         }
     }
 }
 
-/// The next possible id. (`(` before an id means the same, since 6.2.)
-fn behind(id: &[u8]) -> Bytes {
-    let text = String::from_utf8_lossy(id);
+/// An answer and the server's time, in milliseconds, at which it was given: `XPENDING` says only how long ago
+/// something was. Where the server does not tell the time, ours has to do.
+async fn at_one_time(client: &mut Client, command: &[&[u8]]) -> Result<(i64, Reply), Error> {
+    let mut out = BytesMut::new();
+    resp::write_command(&mut out, &[b"TIME"]);
+    resp::write_command(&mut out, command);
+    resp::write_command(&mut out, &[b"TIME"]);
+    let mut reads = 0;
+    loop {
+        reads += 1;
+        client.send(&out).await?;
+        let (before, reply, after) =
+            (client.answer().await?, client.answer().await?, client.answer().await?);
+        if let Reply::Error(reply) = &reply {
+            return Err(client.refused(command, reply));
+        }
+        let (before, after) = (milliseconds(&before), milliseconds(&after));
+        let Some(now) = after else { return Ok((chrono::Utc::now().timestamp_millis(), reply)) };
+        if before == after || reads == MOST_READS {
+            return Ok((now, reply));
+        }
+    }
+}
+
+/// The answer to `TIME`: seconds, and microseconds of the second.
+pub(super) fn milliseconds(reply: &Reply) -> Option<i64> {
+    let Reply::Array(Some(parts)) = reply else { return None };
+    let [Reply::Bulk(Some(seconds)), Reply::Bulk(Some(micros))] = parts.as_slice() else {
+        return None;
+    };
+    let parse = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<i64>().ok();
+    Some(parse(seconds)? * 1000 + parse(micros)? / 1000)
+}
+
+/// What no server says is no id: it counts as the first.
+fn id(text: &[u8]) -> Id {
+    let text = String::from_utf8_lossy(text);
     let (ms, sequence) = text.split_once('-').unwrap_or((&text, "0"));
-    match (ms.parse::<u64>(), sequence.parse::<u64>()) {
-        (Ok(ms), Ok(u64::MAX)) => format!("{}-0", ms.saturating_add(1)).into(),
-        (Ok(ms), Ok(sequence)) => format!("{ms}-{}", sequence + 1).into(),
-        _ => Bytes::copy_from_slice(id),
+    (ms.parse().unwrap_or(0), sequence.parse().unwrap_or(0))
+}
+
+fn text((ms, sequence): Id) -> String {
+    format!("{ms}-{sequence}")
+}
+
+/// The next possible id. (`(` before an id means the same, since 6.2.)
+fn behind(name: &[u8]) -> Bytes {
+    let (ms, sequence) = id(name);
+    match sequence.checked_add(1) {
+        Some(next) => text((ms, next)).into(),
+        None => text((ms.saturating_add(1), 0)).into(),
     }
 }
 
@@ -165,8 +343,11 @@ fn bulk(reply: Option<&&Reply>) -> Option<Bytes> {
     }
 }
 
-fn reply_of(replies: &[Reply]) -> Reply {
-    Reply::Array(Some(replies.to_vec()))
+fn number(reply: Option<&&Reply>) -> Option<i64> {
+    match reply {
+        Some(Reply::Integer(number)) => Some(*number),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ use crate::redis::{Client, Error};
 const ELEMENTS: usize = 500;
 /// Elements asked for at a time of a large value.
 const PAGE: &[u8] = b"1000";
+/// What `HPEXPIRETIME` says of a field that there is not.
+const GONE: i64 = -2;
 
 /// The kind that `TYPE` names; `None` for a key that is gone.
 pub(super) fn kind_of(client: &Client, key: &[u8], answer: &Reply) -> Result<Option<Kind>, Error> {
@@ -112,9 +114,10 @@ pub(super) async fn read_large(
                     return Err(odd(client, "SSCAN", &Reply::Array(None)));
                 };
                 let page = bulks(client, page)?;
-                write_elements(&mut out, kind, key, &page);
                 if kind == Kind::Hash && field_ttls {
-                    write_field_ttls(client, &mut out, key, &page).await?;
+                    write_fields(client, &mut out, key, &page).await?;
+                } else {
+                    write_elements(&mut out, kind, key, &page);
                 }
                 if next == "0" {
                     break;
@@ -132,8 +135,9 @@ pub(super) async fn read_large(
     Ok(out.freeze())
 }
 
-/// Asks for the times to live of the fields of a page, and writes those that there are.
-async fn write_field_ttls(
+/// Writes the fields of a page with their times to live. A field whose time came since it was read is left
+/// out: without its time it would stay for ever.
+async fn write_fields(
     client: &mut Client,
     out: &mut BytesMut,
     key: &[u8],
@@ -150,19 +154,20 @@ async fn write_field_ttls(
     let Reply::Array(Some(times)) = &reply else {
         return Err(odd(client, "HPEXPIRETIME", &reply));
     };
-    for (field, time) in fields.iter().zip(times) {
+    let (mut kept, mut timed) = (Vec::with_capacity(page.len()), Vec::new());
+    for (pair, time) in page.chunks(2).zip(times) {
         match time {
-            // Without one, or gone meanwhile.
+            Reply::Integer(GONE) => continue,
             Reply::Integer(..0) => {}
-            Reply::Integer(at) => {
-                let at = at.to_string();
-                resp::write_command(
-                    out,
-                    &[b"HPEXPIREAT", key, at.as_bytes(), b"FIELDS", b"1", field],
-                );
-            }
+            Reply::Integer(at) => timed.push((at.to_string(), &pair[0])),
             other => return Err(odd(client, "HPEXPIRETIME", other)),
         }
+        kept.extend_from_slice(pair);
+    }
+    write_elements(out, Kind::Hash, key, &kept);
+    for (at, field) in timed {
+        let command: [&[u8]; 3] = [b"HPEXPIREAT", key, at.as_bytes()];
+        resp::write_command(out, &[&command[..], &[b"FIELDS", b"1", field]].concat());
     }
     Ok(())
 }

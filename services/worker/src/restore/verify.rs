@@ -1,0 +1,218 @@
+//! Reads the snapshot and the target again after a restore, and compares them key by key: what users
+//! stored, whatever either server made of it.
+//!
+//! The target may be in use by then. A key whose time came meanwhile is not missed; one that somebody wrote
+//! to is changed, and the restore cannot tell who it was.
+
+use bytes::Bytes;
+use coffer_api::outcome::Verified;
+use coffer_rdb::digest;
+use coffer_rdb::entries::{Entries, Entry, Event};
+use coffer_rdb::strings::printable;
+use coffer_rdb::target::Target;
+use coffer_rdb::travel::{self, Loss, Travel};
+use coffer_rdb::value;
+use coffer_rdb::version::Version;
+use coffer_runtime::Clock;
+
+use super::source::{File, Source};
+use crate::error::Error;
+use crate::options;
+use crate::redis::{self, ReadBack, Replay};
+
+/// Keys compared at a time.
+const MOST_KEYS: usize = 256;
+/// Their values in the snapshot, in bytes; one that is larger goes alone.
+const MOST_BYTES: usize = 4 << 20;
+/// No string of a value is larger when unpacked.
+const LARGEST_BYTES: u64 = 1 << 30;
+/// How far an expiry may be off that a server tells as the time left.
+const CLOCK_MS: i64 = 2000;
+/// Keys that are named.
+const NAMED: usize = 10;
+/// The type of hashes that every server knows: pairs of strings.
+const PAIRS: u8 = 4;
+
+/// Whether the files can be compared with anything.
+///
+/// # Errors
+/// When one of them says only how its values are made.
+pub(super) fn check(files: &[File]) -> Result<(), Error> {
+    let typed = |file: &&File| {
+        let portable = options::Method::Portable.name();
+        let made = file.manifest().map(|manifest| manifest.method == portable);
+        file.path().ends_with(".resp") && made.unwrap_or(true)
+    };
+    match files.iter().find(typed) {
+        None => Ok(()),
+        Some(_) => Err(Error::Flag {
+            flag: "verify",
+            value: "true".to_owned(),
+            problem: "the snapshot holds typed commands (of `method: portable`, or Stash's), which say how values are \
+                      made and not what they are: only dumps by replication or scan can be compared",
+        }),
+    }
+}
+
+/// A comparison under way.
+pub(super) struct Verification<'a> {
+    read_back: ReadBack,
+    target: Target,
+    options: &'a options::Restore,
+    clock: &'a Clock,
+    batch: Vec<Entry>,
+    bytes: usize,
+    found: Verified,
+    /// Keys of the snapshot that the target holds.
+    present: u64,
+    named: Vec<String>,
+}
+
+impl<'a> Verification<'a> {
+    pub(super) fn new(
+        read_back: ReadBack,
+        target: Target,
+        options: &'a options::Restore,
+        clock: &'a Clock,
+    ) -> Self {
+        let (found, batch, named) = (Verified::default(), Vec::new(), Vec::new());
+        Self { read_back, target, options, clock, batch, bytes: 0, found, present: 0, named }
+    }
+
+    /// Compares all files with the target.
+    ///
+    /// # Errors
+    /// When a key is missing or not as it should be, or either cannot be read.
+    pub(super) async fn run(mut self, source: &Source, files: &[File]) -> Result<Verified, Error> {
+        for file in files {
+            let path = file.path().to_owned();
+            let mut reading = source.look_through(file).await?;
+            if path.ends_with(".resp") {
+                let mut replay = Replay::new(&path, super::LARGEST_COMMAND_BYTES);
+                while let Some(chunk) = reading.next().await? {
+                    replay.push(&chunk);
+                    while let Some(event) = replay.next_event()? {
+                        if let Event::Entry(entry) = event {
+                            self.take(entry).await?;
+                        }
+                    }
+                }
+                replay.finish()?;
+                continue;
+            }
+            let unreadable = |source| redis::Error::Rdb { path: path.clone(), source };
+            let mut entries = Entries::new(LARGEST_BYTES);
+            while let Some(chunk) = reading.next().await? {
+                entries.feed(chunk);
+                while let Some(event) = entries.next().map_err(unreadable)? {
+                    if let Event::Entry(entry) = event {
+                        self.take(entry).await?;
+                    }
+                }
+            }
+            entries.finish().map_err(unreadable)?;
+        }
+        self.compare().await?;
+        self.found.added = self.read_back.count().await?.saturating_sub(self.present);
+        let Verified { keys, lost, changed, added } = self.found;
+        if lost + changed == 0 {
+            return Ok(self.found);
+        }
+        Err(Error::Unlike { keys, lost, changed, added, named: self.named.join(", ") })
+    }
+
+    async fn take(&mut self, entry: Entry) -> Result<(), Error> {
+        let filter = &self.options.filter;
+        let meant = filter.takes_database(entry.database)
+            && filter.takes_key(&entry.key)
+            && filter.takes_type(entry.value_type.kind);
+        if !meant {
+            return Ok(());
+        }
+        self.bytes += entry.body.len();
+        self.batch.push(entry);
+        if self.batch.len() < MOST_KEYS && self.bytes < MOST_BYTES {
+            return Ok(());
+        }
+        self.compare().await
+    }
+
+    async fn compare(&mut self) -> Result<(), Error> {
+        let batch = std::mem::take(&mut self.batch);
+        self.bytes = 0;
+        let names: Vec<(u64, Bytes)> = batch
+            .iter()
+            .map(|entry| (self.options.target_of(entry.database), entry.key.clone()))
+            .collect();
+        let now_ms = self.clock.now().timestamp_millis();
+        let there = self.read_back.fetch(&names, now_ms).await?;
+        let now_ms = self.clock.now().timestamp_millis();
+        for (want, got) in batch.into_iter().zip(there) {
+            self.present += u64::from(got.is_some());
+            // Its time came, or did before it was restored.
+            if want.expires_at_ms.is_some_and(|at| at <= now_ms) {
+                continue;
+            }
+            self.judge(want, got)?;
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self, want: Entry, got: Option<Entry>) -> Result<(), Error> {
+        let travels = travel::travel(want.value_type, &want.body, &self.target, LARGEST_BYTES)
+            .map_err(|source| unreadable(&want, source))?;
+        let want = match travels {
+            Travel::Whole(_) => want,
+            Travel::Partly(_, Loss::FieldTtls { .. }) => without_field_ttls(want)?,
+            // Reported as lost, and nothing that the target could show.
+            Travel::Partly(..) | Travel::Lost(_) => return Ok(()),
+        };
+        self.found.keys += 1;
+        let name = || format!("{} of database {}", printable(&want.key, 80), want.database);
+        let (count, what) = match got {
+            None => (&mut self.found.lost, "lost"),
+            Some(got) if !is_same(&want, &got, self.read_back.is_exact())? => {
+                (&mut self.found.changed, "changed")
+            }
+            Some(_) => return Ok(()),
+        };
+        *count += 1;
+        if self.named.len() < NAMED {
+            self.named.push(format!("{} ({what})", name()));
+        }
+        Ok(())
+    }
+}
+
+fn without_field_ttls(entry: Entry) -> Result<Entry, Error> {
+    let Some(pairs) = value::lookup(PAIRS, Version::redis(6)) else { return Ok(entry) };
+    let body = travel::reencode(entry.value_type, &entry.body, pairs, LARGEST_BYTES)
+        .map_err(|source| unreadable(&entry, source))?;
+    Ok(Entry { value_type: pairs, body, ..entry })
+}
+
+fn is_same(want: &Entry, got: &Entry, exact: bool) -> Result<bool, Error> {
+    let expiry = match (want.expires_at_ms, got.expires_at_ms) {
+        (Some(want), Some(got)) if !exact => want.abs_diff(got) <= CLOCK_MS.unsigned_abs(),
+        (want, got) => want == got,
+    };
+    if !expiry {
+        return Ok(false);
+    }
+    // Mostly the server keeps what it was given, and nothing has to be unpacked.
+    if std::ptr::eq(want.value_type, got.value_type) && want.body == got.body {
+        return Ok(true);
+    }
+    Ok(digest_of(want)? == digest_of(got)?)
+}
+
+/// Of the value alone.
+fn digest_of(entry: &Entry) -> Result<digest::Digest, Error> {
+    let value = Entry { database: 0, expires_at_ms: None, ..entry.clone() };
+    digest::of_entry(&value, LARGEST_BYTES).map_err(|source| unreadable(entry, source))
+}
+
+fn unreadable(entry: &Entry, source: coffer_rdb::Error) -> Error {
+    let path = format!("key {} of database {}", printable(&entry.key, 80), entry.database);
+    redis::Error::Rdb { path, source }.into()
+}
