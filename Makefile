@@ -1,13 +1,14 @@
 # make demo    a backup and a restore of a real Redis, start to end, in under a minute
 # make test    everything that must pass before a change lands
 # make bench   speed and memory beside the peers, as a table
+# make bench-redis   the same for each way out of Redis and in; writes target/bench/redis.json
 # make bench-storage   the same for the storage engine alone, beside restic
 # make bench-control   the orchestrator with 10,000 BackupConfigurations
 # make fuzz    hostile input for the readers of foreign formats, a minute for each
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo build test fmt bench bench-storage bench-control fuzz
+.PHONY: help demo build test fmt bench bench-redis bench-storage bench-control fuzz
 
 TEST_RUNNER := $(shell cargo nextest --version >/dev/null 2>&1 && echo "nextest run" || echo "test")
 
@@ -46,6 +47,11 @@ bench: ## Measures backup and restore beside redis-cli and restic.
 	@tests/tools/need redis-server=redis-server redis-cli=redis-tools restic=restic cc=build-essential
 	@cargo build --release --package coffer-cli --package coffer-tests --bin coffer --bin bench
 	@target/release/bench
+
+bench-redis: ## Measures each way out of Redis and in, beside what people use.
+	@tests/tools/need redis-server=redis-server redis-cli=redis-tools restic=restic cc=build-essential
+	@cargo build --release --package coffer-cli --package coffer-tests --bin coffer --bin bench-redis
+	@target/release/bench-redis
 
 bench-storage: ## Measures the storage engine beside restic, and beside what the processor allows.
 	@tests/tools/need restic=restic cc=build-essential

@@ -61,7 +61,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "cli",
-        ours: &["api", "proto", "runtime", "standalone"],
+        ours: &["api", "proto", "rdb", "runtime", "standalone", "worker"],
         never: &["object_store", "redis"],
     },
     Rule {

@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[cfg(feature = "standalone")]
 use crate::commands::up;
 use crate::commands::{
-    apply, backup, check, completion, copy, download, forget, key, migrate, pause, prune, repair,
-    restore, snapshots, stats, status, unlock,
+    apply, backup, check, completion, copy, diff, digest, download, forget, key, migrate, pause,
+    prune, repair, restore, snapshots, stats, status, unlock,
 };
 
 const AFTER_HELP: &str = "\
@@ -133,6 +133,10 @@ pub enum Verb {
     Snapshots(snapshots::Args),
     /// Write a file of a snapshot to the disk or to standard output
     Download(download::Args),
+    /// One number for all keys of a server, a snapshot or a file
+    Digest(digest::Args),
+    /// Which keys differ between two servers, snapshots or files
+    Diff(diff::Args),
     /// Let go of snapshots, by rules or by name
     Forget(Box<forget::Args>),
     /// Free the space of what no snapshot uses

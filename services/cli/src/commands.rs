@@ -5,6 +5,8 @@ pub mod backup;
 pub mod check;
 pub mod completion;
 pub mod copy;
+pub mod diff;
+pub mod digest;
 pub mod download;
 pub mod forget;
 pub mod key;
@@ -35,6 +37,8 @@ use crate::{
 pub async fn run(global: &GlobalArgs, verb: Verb) -> anyhow::Result<ExitCode> {
     let cluster = Cluster::open(global);
     match verb {
+        Verb::Digest(args) => Box::pin(digest::run(global, args)).await,
+        Verb::Diff(args) => Box::pin(diff::run(global, args)).await,
         Verb::Apply(args) => apply::run(&cluster.await?, global, args).await,
         Verb::Backup(args) => backup::run(&cluster.await?, global, args).await,
         Verb::Restore(args) => restore::run(&cluster.await?, global, args).await,

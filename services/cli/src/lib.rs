@@ -17,6 +17,7 @@ pub mod commands;
 pub mod endpoints;
 pub mod errors;
 pub mod figures;
+pub mod keyspace;
 pub mod maintenance;
 pub mod manifests;
 pub mod output;

@@ -10,6 +10,7 @@ mod doubled;
 mod grpc;
 mod hooks;
 mod invoker;
+mod keyspace;
 mod killed;
 mod maintenance;
 mod readme;

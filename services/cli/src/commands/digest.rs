@@ -1,0 +1,60 @@
+//! `coffer digest`: one number for all that users stored, the same wherever it is.
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use crate::{
+    args::GlobalArgs,
+    keyspace::{self, Lazy, ServerArgs, Source},
+    maintenance,
+};
+
+const AFTER_HELP: &str = "\
+Examples:
+  coffer digest redis://orders:6379               a server, a Sentinel, or any server of a cluster
+  coffer digest dump.rdb
+  coffer digest orders@1a2b3c4d                   a snapshot of a Repository; the latest without @
+  REDISCLI_AUTH=secret coffer digest rediss://backup@orders --redis-ca-file ca.crt
+
+The digest covers databases, keys, values and times to live, and neither encodings nor order: a server, its backup, and
+another server of any version that it was restored to have the same one. It also covers function libraries, and no key whose
+time has passed. A snapshot of typed commands (`method: portable`) has none.";
+
+/// Flags of `coffer digest`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Args {
+    /// redis:// or rediss:// url, file, or REPOSITORY[@SNAPSHOT]
+    source: String,
+    /// How to log in.
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// What is printed.
+#[derive(Debug, Serialize)]
+struct Digested {
+    source: String,
+    digest: String,
+    keys: u64,
+    functions: u64,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// When the source cannot be read.
+pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<ExitCode> {
+    let source = Source::parse(&args.source, &args.server)?;
+    let contents = keyspace::read(&Lazy::new(global), &source, false).await?;
+    let done = Digested {
+        source: source.to_string(),
+        digest: contents.sum.digest().to_string(),
+        keys: contents.keys,
+        functions: contents.functions,
+    };
+    maintenance::print(global, &done, std::slice::from_ref(&done.digest), || {
+        format!("{}  {} keys, {} function libraries\n", done.digest, done.keys, done.functions)
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
