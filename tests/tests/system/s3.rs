@@ -1,6 +1,6 @@
 //! A repository in a bucket: the whole way there and back, and what is said when the bucket or its keys are wrong.
 
-#[path = "../../../services/storage-gateway/tests/support/s3.rs"]
+#[path = "../../../services/storage-gateway/tests/gateway/support/s3.rs"]
 #[allow(
     clippy::unwrap_used,
     unreachable_pub,

@@ -1,10 +1,7 @@
 //! Every backend against a real server of its kind: what the engine relies on, a backup and a restore through the gateway,
 //! and the restic program on what was written.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
-
-mod support;
-
+use crate::support::{Gateway, PASSWORD, assert_refused, noise, restic, s3, start, stores};
 use coffer_api::backend::Backend as BackendSpec;
 use coffer_restic::conformance;
 use coffer_runtime::grant::RepositoryRef;
@@ -15,7 +12,6 @@ use object_store::ObjectStoreExt as _;
 use object_store::path::Path;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use support::{Gateway, PASSWORD, assert_refused, noise, restic, s3, start, stores};
 use tonic::Code;
 
 /// A few more than fit into a page of S3.

@@ -1,13 +1,10 @@
 //! Whatever is damaged, the deep check finds it: every kind of file, bits flipped all over it, cut anywhere, deleted.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
-
-mod support;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::{PASSWORD, Place, backup, data};
 use bytes::Bytes;
 use coffer_restic::{
     BackupOptions, Error, InitOptions, Kdf, OpenOptions, Password, Repository, Store, check,
@@ -16,7 +13,6 @@ use futures::{StreamExt, TryStreamExt, stream};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use support::{PASSWORD, Place, backup, data};
 
 fn options(lock_reads: bool) -> OpenOptions {
     OpenOptions { lock_reads, lock_wait: Duration::ZERO, ..OpenOptions::default() }
@@ -141,7 +137,7 @@ async fn a_check_whose_own_lock_is_removed_does_not_vouch_for_anything() {
         async move { repository.check(&deep()).await }
     });
     // It waits a while after it wrote its lock, to see others' locks.
-    support::until("the check's lock", || !place.files("locks").is_empty()).await;
+    crate::support::until("the check's lock", || !place.files("locks").is_empty()).await;
     for lock in place.files("locks") {
         std::fs::remove_file(lock).unwrap();
     }

@@ -1,28 +1,24 @@
 //! Stores that lie about a write, and stores that let nobody delete.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
-
-mod support;
-
 use std::sync::Arc;
 
+use crate::support::faulty::{Fault, Faulty, Lack};
+use crate::support::{PASSWORD, backup, data, everyone, options};
 use coffer_restic::{
     BackupOptions, Error, GroupBy, InitOptions, Kdf, KeepPolicy, Kind, OpenOptions, Password,
     Repository, Store, UnlockScope, check, prune,
 };
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
-use support::faulty::{Fault, Faulty};
-use support::{PASSWORD, backup, data, everyone, options};
 
 async fn open(store: Store, options: OpenOptions) -> Repository {
     Repository::open(store, &Password::new(PASSWORD), options).await.unwrap()
 }
 
-async fn fresh() -> Arc<dyn ObjectStore> {
-    let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+async fn fresh() -> Arc<InMemory> {
+    let objects = Arc::new(InMemory::new());
     let init = InitOptions { kdf: Kdf { log_n: 4, r: 8, p: 1 }, ..InitOptions::default() };
-    let store = Store::new(Arc::clone(&objects), "memory");
+    let store = Store::new(objects.clone(), "memory");
     Repository::init(store, &Password::new(PASSWORD), &init, options()).await.unwrap();
     objects
 }
@@ -30,7 +26,7 @@ async fn fresh() -> Arc<dyn ObjectStore> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lie_about_any_write_is_caught_before_the_commit() {
     let content = data(1, 3_000_000);
-    let lies = [Fault::Truncate, Fault::Flip, Fault::Forget].into_iter();
+    let lies = [Fault::Truncated, Fault::Flipped, Fault::Forgotten].into_iter();
     for (lie, again) in lies.flat_map(|lie| {
         // Once: the second attempt mends it. Every time: the backup fails.
         [(lie, false), (lie, true)]
@@ -38,10 +34,8 @@ async fn a_lie_about_any_write_is_caught_before_the_commit() {
         let mut seen = std::collections::BTreeSet::new();
         for at in 0.. {
             let objects = fresh().await;
-            let mut faulty = Faulty::new(Arc::clone(&objects), lie, at);
-            faulty.again = again;
-            let faulty = Arc::new(faulty);
-            let store = Store::new(Arc::clone(&faulty) as _, "faulty");
+            let faulty = Faulty::writing(&objects, at, lie, again);
+            let store = Store::new(Arc::new(faulty.clone()), "faulty");
             let lied_to = open(store, options()).await;
             let result = backup(&lied_to, BackupOptions::default(), &[("/a", &content)]).await;
             let Some(victim) = faulty.victim() else {
@@ -73,7 +67,7 @@ async fn a_lie_about_any_write_is_caught_before_the_commit() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_append_only_repository_grows_and_nothing_takes_from_it() {
     let objects = fresh().await;
-    let store = Store::new(Arc::clone(&objects), "memory").append_only();
+    let store = Store::new(objects.clone(), "memory").append_only();
     let repository = open(store, options()).await;
     for content in [b"first", b"again"] {
         backup(&repository, BackupOptions::default(), &[("/a", content)]).await.unwrap();
@@ -105,9 +99,8 @@ async fn an_append_only_repository_grows_and_nothing_takes_from_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_nobody_may_delete_backups_go_on_beside_their_own_old_locks() {
     let objects = fresh().await;
-    let sealed: Arc<dyn ObjectStore> =
-        Arc::new(Faulty::new(Arc::clone(&objects), Fault::NoDelete, 0));
-    let repository = open(Store::new(sealed, "sealed").append_only(), options()).await;
+    let sealed = Faulty::lacking(&objects, Lack::Delete);
+    let repository = open(Store::new(Arc::new(sealed), "sealed").append_only(), options()).await;
     for _ in 0..3 {
         backup(&repository, BackupOptions::default(), &[("/a", b"1")]).await.unwrap();
     }
@@ -121,7 +114,7 @@ async fn where_nobody_may_delete_backups_go_on_beside_their_own_old_locks() {
     owner.prune(&prune::Options::default()).await.unwrap();
 }
 
-async fn list(objects: &Arc<dyn ObjectStore>) -> Vec<String> {
+async fn list(objects: &InMemory) -> Vec<String> {
     let listed: Vec<_> = futures::TryStreamExt::try_collect(objects.list(None)).await.unwrap();
     let mut names: Vec<String> = listed
         .into_iter()

@@ -1,17 +1,13 @@
 //! Stats, keys, copies, repairs and the migration, beside the restic program on the same repositories.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
-
-mod support;
-
 use std::sync::Arc;
 
+use crate::support::{PASSWORD, Place, backup, data, everyone, latest, options, read};
 use coffer_restic::{
     BackupOptions, CopyOptions, GroupBy, Kdf, KeepPolicy, Kind, Migration, Observer, Password,
     Progress, ReadOptions, RepairOptions, Repository, SnapshotFilter, Version, check, prune,
 };
 use serde_json::Value;
-use support::{PASSWORD, Place, backup, data, everyone, latest, options, read};
 
 const CHEAP: Kdf = Kdf { log_n: 10, r: 8, p: 1 };
 
@@ -321,7 +317,7 @@ async fn a_cancelled_prune_releases_its_lock_and_harms_nothing() {
         done = repository.prune(&options) => panic!("it ended before it was cancelled: {done:?}"),
         _ = begun => {}
     }
-    support::until("the lock to go", || place.files("locks").is_empty()).await;
+    crate::support::until("the lock to go", || place.files("locks").is_empty()).await;
     place.restic_check().await;
     repository.prune(&prune::Options::default()).await.unwrap();
     place.restic_check().await;

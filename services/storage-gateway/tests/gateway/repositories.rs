@@ -1,11 +1,9 @@
 //! Who may call, and what the operations on whole repositories do.
 
-mod support;
-
+use crate::support::*;
 use chrono::{TimeDelta, Utc};
 use coffer_proto::storage::v1::*;
 use coffer_runtime::grant::{Grant, Operation, Signer};
-use support::*;
 use tonic::Code;
 
 /// The last answer of a stream, after those about progress.

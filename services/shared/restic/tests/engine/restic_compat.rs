@@ -1,16 +1,12 @@
 //! We and the restic program on the same repositories: each reads, checks, deduplicates against and
 //! is kept out by the other.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
-
-mod support;
-
+use crate::support::{Place, backup, data, everyone, latest, read};
 use coffer_restic::{
     BackupOptions, Compression, GroupBy, KeepPolicy, Kind, ReadOptions, Repository, SnapshotRef,
     UnlockScope, Version, check, prune,
 };
 use serde_json::Value;
-use support::{Place, backup, data, everyone, latest, read};
 
 fn tagged(tags: &[&str]) -> BackupOptions {
     let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
@@ -176,7 +172,7 @@ async fn restics_prune_respects_our_lock_and_we_respect_restics() {
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    support::until("restic's lock", || !place.files("locks").is_empty()).await;
+    crate::support::until("restic's lock", || !place.files("locks").is_empty()).await;
     backup(&repository, tagged(&[]), &[("/shared", b"is fine")]).await.unwrap();
     let error = repository.prune(&prune::Options::default()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Locked, "{error}");

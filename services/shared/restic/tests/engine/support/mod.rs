@@ -1,8 +1,6 @@
 //! What the integration tests share: a place for a repository, the restic program, test data.
-#![allow(dead_code, reason = "each test binary uses its own part")]
-#![allow(clippy::unwrap_used, reason = "a helper of tests")]
 
-pub(crate) mod flaky;
+pub(crate) mod faulty;
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -16,8 +14,6 @@ use coffer_restic::{
     Repository, Snapshot, SnapshotFilter, SnapshotRef, Store, Version,
 };
 use futures::TryStreamExt;
-
-pub(crate) mod faulty;
 
 pub(crate) const PASSWORD: &str = "correct horse";
 

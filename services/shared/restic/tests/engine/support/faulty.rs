@@ -1,4 +1,5 @@
-//! An object store in memory in which one operation goes wrong: the n-th.
+//! An object store in memory in which something goes wrong: the n-th operation, the n-th write, or a thing that others can
+//! do and it cannot.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,9 +11,11 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Error, Extensions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    Result,
 };
+use parking_lot::Mutex;
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,34 +30,81 @@ pub(crate) enum Fault {
     Truncated,
     /// Of what is written, a bit is wrong, and success is reported.
     Flipped,
+    /// What is written is not stored at all, and success is reported.
+    Forgotten,
     /// It is answered from what was there earlier.
     Stale,
 }
 
-/// The store. Clones are the same.
-#[derive(Clone, Debug)]
-pub(crate) struct Flaky {
-    now: Arc<InMemory>,
-    earlier: Arc<InMemory>,
-    fault: Option<(usize, Fault)>,
-    done: Arc<AtomicUsize>,
+/// What a store cannot do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lack {
+    /// There are no conditional writes.
+    Create,
+    /// Nobody may delete.
+    Delete,
 }
 
-impl std::fmt::Display for Flaky {
+/// Which operations are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Counted {
+    All,
+    /// Those of lock files apart, which are proven in another way.
+    Writes,
+}
+
+/// The store. Clones are the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Faulty {
+    now: Arc<InMemory>,
+    earlier: Arc<InMemory>,
+    lack: Option<Lack>,
+    fault: Option<(usize, Fault)>,
+    counted: Counted,
+    /// Whether the fault befalls every repetition of the write too.
+    again: bool,
+    state: Arc<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    done: AtomicUsize,
+    victim: Mutex<Option<Path>>,
+}
+
+impl std::fmt::Display for Faulty {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a store that fails")
+        f.write_str("a faulty store")
     }
 }
 
-impl Flaky {
-    /// A copy of `now` in which the `n`-th operation, from 0, goes wrong.
-    pub(crate) fn new(now: &InMemory, earlier: &InMemory, fault: Option<(usize, Fault)>) -> Self {
+impl Faulty {
+    fn over(now: Arc<InMemory>) -> Self {
         Self {
-            now: Arc::new(now.fork()),
-            earlier: Arc::new(earlier.fork()),
-            fault,
-            done: Arc::default(),
+            earlier: Arc::clone(&now),
+            now,
+            lack: None,
+            fault: None,
+            counted: Counted::All,
+            again: false,
+            state: Arc::default(),
         }
+    }
+
+    /// A copy of `now` in which the `n`-th operation, from 0, goes wrong.
+    pub(crate) fn copy(now: &InMemory, earlier: &InMemory, fault: Option<(usize, Fault)>) -> Self {
+        Self { earlier: Arc::new(earlier.fork()), fault, ..Self::over(Arc::new(now.fork())) }
+    }
+
+    /// `now`, where the `n`-th write, from 0, goes wrong, and if `again`, every repetition of it.
+    pub(crate) fn writing(now: &Arc<InMemory>, n: usize, fault: Fault, again: bool) -> Self {
+        let fault = Some((n, fault));
+        Self { fault, counted: Counted::Writes, again, ..Self::over(Arc::clone(now)) }
+    }
+
+    /// `now`, which cannot do something.
+    pub(crate) fn lacking(now: &Arc<InMemory>, lack: Lack) -> Self {
+        Self { lack: Some(lack), ..Self::over(Arc::clone(now)) }
     }
 
     /// What is in it.
@@ -62,14 +112,42 @@ impl Flaky {
         Arc::clone(&self.now)
     }
 
-    /// Operations until now.
+    /// Counted operations until now.
     pub(crate) fn operations(&self) -> usize {
-        self.done.load(Ordering::SeqCst)
+        self.state.done.load(Ordering::SeqCst)
     }
 
-    /// Counts an operation and says what is wrong with it.
+    /// The object whose write went wrong.
+    pub(crate) fn victim(&self) -> Option<String> {
+        self.state.victim.lock().as_ref().map(ToString::to_string)
+    }
+
+    /// Counts an operation that may not be a write, and says what is wrong with it.
     fn next(&self) -> Option<Fault> {
-        let number = self.done.fetch_add(1, Ordering::SeqCst);
+        if self.counted == Counted::All { self.count() } else { None }
+    }
+
+    /// The same for a write.
+    fn next_write(&self, location: &Path) -> Option<Fault> {
+        if self.counted == Counted::All {
+            return self.count();
+        }
+        if location.as_ref().starts_with("locks/") {
+            return None;
+        }
+        let mut victim = self.state.victim.lock();
+        if self.again && victim.as_ref() == Some(location) {
+            return self.fault.map(|(_, fault)| fault);
+        }
+        let fault = self.count();
+        if fault.is_some() {
+            *victim = Some(location.clone());
+        }
+        fault
+    }
+
+    fn count(&self) -> Option<Fault> {
+        let number = self.state.done.fetch_add(1, Ordering::SeqCst);
         match self.fault {
             Some((at, fault)) if at == number => Some(fault),
             Some((at, Fault::Cut)) if at < number => Some(Fault::Cut),
@@ -79,7 +157,7 @@ impl Flaky {
 }
 
 fn failed() -> Error {
-    Error::Generic { store: "flaky", source: "it was made to fail".into() }
+    Error::Generic { store: "faulty", source: "it was made to fail".into() }
 }
 
 fn damaged(payload: &PutPayload, fault: Fault) -> PutPayload {
@@ -93,14 +171,17 @@ fn damaged(payload: &PutPayload, fault: Fault) -> PutPayload {
 }
 
 #[async_trait]
-impl ObjectStore for Flaky {
+impl ObjectStore for Faulty {
     async fn put_opts(
         &self,
         location: &Path,
         payload: PutPayload,
         options: PutOptions,
     ) -> Result<PutResult> {
-        match self.next() {
+        if self.lack == Some(Lack::Create) && options.mode != PutMode::Overwrite {
+            return Err(Error::NotSupported { source: "conditional writes".into() });
+        }
+        match self.next_write(location) {
             Some(Fault::Refused | Fault::Cut) => Err(failed()),
             Some(Fault::AnswerLost) => {
                 self.now.put_opts(location, payload, options).await?;
@@ -108,6 +189,9 @@ impl ObjectStore for Flaky {
             }
             Some(fault @ (Fault::Truncated | Fault::Flipped)) => {
                 self.now.put_opts(location, damaged(&payload, fault), options).await
+            }
+            Some(Fault::Forgotten) => {
+                Ok(PutResult { e_tag: None, version: None, extensions: Extensions::default() })
             }
             Some(Fault::Stale) | None => self.now.put_opts(location, payload, options).await,
         }
@@ -125,7 +209,7 @@ impl ObjectStore for Flaky {
         match self.next() {
             Some(Fault::Refused | Fault::Cut | Fault::AnswerLost) => Err(failed()),
             Some(Fault::Stale) => self.earlier.get_opts(location, options).await,
-            Some(Fault::Truncated | Fault::Flipped) | None => {
+            Some(Fault::Truncated | Fault::Flipped | Fault::Forgotten) | None => {
                 self.now.get_opts(location, options).await
             }
         }
@@ -140,6 +224,10 @@ impl ObjectStore for Flaky {
             .and_then(move |location| {
                 let store = store.clone();
                 async move {
+                    if store.lack == Some(Lack::Delete) {
+                        let (path, source) = (location.to_string(), "deletion is denied".into());
+                        return Err(Error::PermissionDenied { path, source });
+                    }
                     match store.next() {
                         Some(Fault::Refused | Fault::Cut) => return Err(failed()),
                         Some(Fault::AnswerLost) => {
@@ -160,7 +248,9 @@ impl ObjectStore for Flaky {
                 futures::stream::once(async { Err(failed()) }).boxed()
             }
             Some(Fault::Stale) => self.earlier.list(prefix),
-            Some(Fault::Truncated | Fault::Flipped) | None => self.now.list(prefix),
+            Some(Fault::Truncated | Fault::Flipped | Fault::Forgotten) | None => {
+                self.now.list(prefix)
+            }
         }
     }
 

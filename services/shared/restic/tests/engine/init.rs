@@ -1,19 +1,15 @@
 //! Beginnings: killed half way, two at once, on stores that can create an object only once and on those that cannot.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
-
-mod support;
-
 use std::sync::Arc;
 
+use crate::support::faulty::{Fault, Faulty, Lack};
+use crate::support::{PASSWORD, Place, backup, latest, options, read};
 use coffer_restic::{
     BackupOptions, Error, InitOptions, Kdf, Kind, Password, ReadOptions, Repository, Store,
 };
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use support::faulty::{Fault, Faulty};
-use support::{PASSWORD, Place, backup, latest, options, read};
 
 fn cheap() -> InitOptions {
     InitOptions { kdf: Kdf { log_n: 4, r: 8, p: 1 }, ..InitOptions::default() }
@@ -77,18 +73,18 @@ async fn two_at_once(objects: Arc<dyn ObjectStore>) {
             Err(error) => assert!(matches!(error, Error::AlreadyInitialised { .. }), "{error}"),
         }
     }
-    let snapshots = open(&objects).await.snapshots(&support::everyone()).await.unwrap();
+    let snapshots = open(&objects).await.snapshots(&crate::support::everyone()).await.unwrap();
     assert_eq!(snapshots.len(), made);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_inits_at_once_end_with_one_key() {
     let many = (0..4).map(|n| async move {
-        let memory: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let memory = Arc::new(InMemory::new());
         if n % 2 == 0 {
             two_at_once(memory).await;
         } else {
-            two_at_once(Arc::new(Faulty::new(memory, Fault::NoCreate, 0))).await;
+            two_at_once(Arc::new(Faulty::lacking(&memory, Lack::Create))).await;
         }
     });
     futures::future::join_all(many).await;
@@ -98,7 +94,7 @@ async fn two_inits_at_once_end_with_one_key() {
 async fn a_store_that_fails_at_any_step_of_an_init_leaves_a_place_for_the_next() {
     for failing in 0.. {
         let memory = Arc::new(InMemory::new());
-        let faulty = Arc::new(Faulty::new(Arc::clone(&memory) as _, Fault::LoseAnswer, failing));
+        let faulty = Arc::new(Faulty::writing(&memory, failing, Fault::AnswerLost, false));
         let first = init(&(Arc::clone(&faulty) as Arc<dyn ObjectStore>), PASSWORD).await;
         let sound: Arc<dyn ObjectStore> = memory;
         match init(&sound, PASSWORD).await {

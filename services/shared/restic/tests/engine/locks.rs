@@ -1,18 +1,14 @@
 //! Locks between programs: who waits for whom, and whose lock is nobody's any more.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
-
-mod support;
-
 use std::io::Write;
 use std::process::Stdio;
 use std::time::Duration;
 
+use crate::support::{PASSWORD, Place, backup, options};
 use chrono::DateTime;
 use coffer_restic::{
     BackupOptions, Instance, OpenOptions, Password, Repository, UnlockScope, Version, prune,
 };
-use support::{PASSWORD, Place, backup, options};
 
 async fn open(place: &Place, options: OpenOptions) -> Repository {
     Repository::open(place.store(), &Password::new(PASSWORD), options).await.unwrap()
@@ -33,7 +29,7 @@ async fn our_prune_waits_for_restics_backup_to_end() {
         .unwrap();
     // Under its final name: what restic is still writing is no lock yet, for us neither.
     let placed = || place.files("locks").iter().any(|file| file.file_name().unwrap().len() == 64);
-    support::until("restic's lock", placed).await;
+    crate::support::until("restic's lock", placed).await;
     let pruning = tokio::spawn(async move { repository.prune(&prune::Options::default()).await });
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(b"still coming").unwrap();

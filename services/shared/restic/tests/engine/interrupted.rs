@@ -1,15 +1,13 @@
-//! Forget, prune, copy, repair and migration on a store in which one operation goes wrong, for every operation and every
+//! Backup, forget, prune, copy, repair and migration on a store in which one operation goes wrong, for every operation and every
 //! fault: whatever happens, each snapshot that is listed afterwards restores byte for byte, our deep check and (for a
 //! sample) restic's find nothing, and the same operation succeeds when it is repeated.
-
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
-
-mod support;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::faulty::{Fault, Faulty, export};
+use crate::support::{PASSWORD, Place, backup, data, everyone, read};
 use coffer_restic::{
     BackupOptions, CopyOptions, GroupBy, Id, InitOptions, Kdf, KeepPolicy, Observer, OpenOptions,
     Password, ReadOptions, RepairOptions, Repository, Store, UnlockScope, Version, check, prune,
@@ -19,8 +17,6 @@ use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use support::flaky::{Fault, Flaky, export};
-use support::{PASSWORD, Place, backup, data, everyone, read};
 
 /// Cases at a time: most of each is the wait after taking a lock.
 const CASES: usize = 48;
@@ -88,7 +84,7 @@ type Operation = fn(Repository) -> BoxFuture<'static, coffer_restic::Result<()>>
 
 /// Runs `operation` with every fault at every operation of the store.
 async fn survives(scene: &Scene, faults: &[Fault], operation: Operation, readable_before: bool) {
-    let store = Flaky::new(&scene.now, &scene.earlier, None);
+    let store = Faulty::copy(&scene.now, &scene.earlier, None);
     let repository = open(Arc::new(store.clone()), true).await.unwrap();
     let before = store.operations();
     operation(repository).await.unwrap();
@@ -97,7 +93,7 @@ async fn survives(scene: &Scene, faults: &[Fault], operation: Operation, readabl
     let cases = (before..after).flat_map(|at| faults.iter().map(move |fault| (at, *fault)));
     stream::iter(cases.enumerate())
         .for_each_concurrent(CASES, |(number, (at, fault))| async move {
-            let store = Flaky::new(&scene.now, &scene.earlier, Some((at, fault)));
+            let store = Faulty::copy(&scene.now, &scene.earlier, Some((at, fault)));
             let case = format!("{fault:?} at operation {at} of {before}..{after}");
             let repository = open(Arc::new(store.clone()), true).await.unwrap();
             let result = operation(repository).await;
@@ -108,7 +104,7 @@ async fn survives(scene: &Scene, faults: &[Fault], operation: Operation, readabl
                 confirm(scene, &store, number % SAMPLE == 0, &case).await;
             }
             // Again, on what is left.
-            let left = Flaky::new(&store.content(), &scene.earlier, None);
+            let left = Faulty::copy(&store.content(), &scene.earlier, None);
             let repository = open(Arc::new(left.clone()), true).await.unwrap();
             repository.unlock(UnlockScope::All).await.unwrap();
             operation(repository)
@@ -122,7 +118,7 @@ async fn survives(scene: &Scene, faults: &[Fault], operation: Operation, readabl
 }
 
 /// Every snapshot that is listed restores, and checks find nothing.
-async fn confirm(scene: &Scene, store: &Flaky, ask_restic: bool, case: &str) {
+async fn confirm(scene: &Scene, store: &Faulty, ask_restic: bool, case: &str) {
     let content = store.content();
     let repository = open(content.clone(), false).await.unwrap();
     repository.unlock(UnlockScope::All).await.unwrap();
@@ -132,7 +128,8 @@ async fn confirm(scene: &Scene, store: &Flaky, ask_restic: bool, case: &str) {
         let origin = snapshot.original.unwrap_or(snapshot.id);
         let restored = read(&repository, snapshot, "/dump.rdb", ReadOptions::default()).await;
         let restored = restored.unwrap_or_else(|e| panic!("{case}: {}", e.chain()));
-        assert!(restored == scene.contents[&origin], "{case}: the content differs");
+        let expected = scene.contents.get(&origin).cloned().unwrap_or_else(new_content);
+        assert!(restored == expected, "{case}: the content differs");
     }
     let deep = check::Options { read_data: true, ..check::Options::default() };
     let report = repository.check(&deep).await.unwrap();
@@ -147,6 +144,23 @@ async fn confirm(scene: &Scene, store: &Flaky, ask_restic: bool, case: &str) {
 const FAILING: [Fault; 3] = [Fault::Refused, Fault::AnswerLost, Fault::Cut];
 const LYING: [Fault; 6] =
     [Fault::Refused, Fault::AnswerLost, Fault::Cut, Fault::Truncated, Fault::Flipped, Fault::Stale];
+
+/// What a snapshot holds that was not there when it began: in part, what others hold.
+fn new_content() -> Vec<u8> {
+    [data(1, 700_000), data(99, 600_000)].concat()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn backup_survives_every_fault() {
+    let back_up: Operation = |repository| {
+        async move {
+            let files: &[(&str, &[u8])] = &[("/dump.rdb", &new_content())];
+            backup(&repository, BackupOptions::default(), files).await.map(drop)
+        }
+        .boxed()
+    };
+    survives(&scene(Version::V2, 2).await, &LYING, back_up, true).await;
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn forget_survives_every_fault() {
@@ -210,20 +224,20 @@ async fn changing_the_password_leaves_one_that_opens() {
     let scene = scene(Version::V2, 1).await;
     let new = || Password::new("another");
     let kdf = Kdf { log_n: 4, r: 8, p: 1 };
-    let change = |store: Flaky| async move {
+    let change = |store: Faulty| async move {
         let repository = open(Arc::new(store.clone()), true).await.unwrap();
         let before = store.operations();
         let result = repository.change_key(&new(), kdf, "host", "user").await;
         (before, result)
     };
-    let store = Flaky::new(&scene.now, &scene.earlier, None);
+    let store = Faulty::copy(&scene.now, &scene.earlier, None);
     let (before, result) = change(store.clone()).await;
     result.unwrap();
     let after = store.operations();
     let cases = (before..after).flat_map(|at| LYING.iter().map(move |fault| (at, *fault)));
     stream::iter(cases)
         .for_each_concurrent(CASES, |(at, fault)| {
-            let store = Flaky::new(&scene.now, &scene.earlier, Some((at, fault)));
+            let store = Faulty::copy(&scene.now, &scene.earlier, Some((at, fault)));
             async move {
                 let (_, result) = change(store.clone()).await;
                 let opens = async |password: Password| {
@@ -246,14 +260,14 @@ async fn copy_survives_every_fault_of_the_target() {
     let store = Store::new(target.clone(), "target");
     Repository::init(store, &Password::new(PASSWORD), &init, options(false)).await.unwrap();
     let source = &source;
-    let copy = |store: Flaky| async move {
+    let copy = |store: Faulty| async move {
         let from = open(source.now.clone(), false).await.unwrap();
         let to = Store::new(Arc::new(store.clone()), "target");
         let to = Repository::open(to, &Password::new(PASSWORD), options(true)).await.unwrap();
         let before = store.operations();
         (before, from.copy_to(&to, &CopyOptions::default()).await)
     };
-    let store = Flaky::new(&target, &target, None);
+    let store = Faulty::copy(&target, &target, None);
     let (before, done) = copy(store.clone()).await;
     assert_eq!(done.unwrap().copied.len(), 2);
     confirm(source, &store, true, "without a fault").await;
@@ -261,12 +275,12 @@ async fn copy_survives_every_fault_of_the_target() {
     let cases = (before..after).flat_map(|at| FAILING.iter().map(move |fault| (at, *fault)));
     stream::iter(cases.enumerate())
         .for_each_concurrent(CASES, |(number, (at, fault))| {
-            let store = Flaky::new(&target, &target, Some((at, fault)));
+            let store = Faulty::copy(&target, &target, Some((at, fault)));
             async move {
                 let case = format!("{fault:?} at operation {at} of {before}..{after}");
                 let (_, result) = copy(store.clone()).await;
                 assert!(fault != Fault::Cut || result.is_err() || at + 1 >= after, "{case}");
-                let left = Flaky::new(&store.content(), &store.content(), None);
+                let left = Faulty::copy(&store.content(), &store.content(), None);
                 open(left.content(), false).await.unwrap().unlock(UnlockScope::All).await.unwrap();
                 let (_, again) = copy(left.clone()).await;
                 let again = again.unwrap_or_else(|e| panic!("{case}, repeated: {}", e.chain()));

@@ -1,13 +1,10 @@
 //! Streams beside each other: what one may hold, whom a slow store slows, and what is left of one that is given up.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
-
-mod support;
-
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use crate::support::{PASSWORD, Place, backup, data, everyone, latest, read};
 use async_trait::async_trait;
 use bytes::Bytes;
 use coffer_restic::{
@@ -22,7 +19,6 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
-use support::{PASSWORD, Place, backup, data, everyone, latest, read};
 use tokio::sync::Semaphore;
 
 const MIB: u64 = 1024 * 1024;
@@ -138,7 +134,7 @@ impl ObjectStore for Gated {
 async fn init(objects: Arc<dyn ObjectStore>, resources: &Resources) -> Repository {
     let kdf = Kdf { log_n: 10, r: 8, p: 1 };
     let init = InitOptions { version: Version::V2, kdf };
-    let options = OpenOptions { resources: resources.clone(), ..support::options() };
+    let options = OpenOptions { resources: resources.clone(), ..crate::support::options() };
     let store = Store::new(objects, "gated");
     Repository::init(store, &Password::new(PASSWORD), &init, options).await.unwrap()
 }
@@ -174,7 +170,7 @@ async fn a_slow_store_slows_its_own_sender_and_takes_no_more_memory() {
         file.finish().await.unwrap();
         snapshot.commit().await.unwrap()
     });
-    support::until("packs at the gate", || store.waiting() >= 3).await;
+    crate::support::until("packs at the gate", || store.waiting() >= 3).await;
 
     // Meanwhile another stream of the same process goes its way.
     let other = init(Arc::new(LocalFileSystem::new_with_prefix(quick.path()).unwrap()), &resources);
@@ -202,7 +198,7 @@ async fn a_backup_that_is_dropped_stops_at_once_and_leaves_nothing() {
         // With the gate shut a write may wait for good; its packs are at the gate by then.
         tokio::select! {
             written = file.write(noise(piece)) => written.unwrap(),
-            () = support::until("packs at the gate", || store.waiting() >= 2) => break,
+            () = crate::support::until("packs at the gate", || store.waiting() >= 2) => break,
         }
         piece += 1;
     }
@@ -210,8 +206,8 @@ async fn a_backup_that_is_dropped_stops_at_once_and_leaves_nothing() {
     let error = file.write(noise(0)).await.unwrap_err();
     assert_eq!(error.kind(), coffer_restic::Kind::Cancelled, "{error}");
     drop(file);
-    support::until("the uploads to be dropped", || store.waiting() == 0).await;
-    support::until("the lock to go", || place.files("locks").is_empty()).await;
+    crate::support::until("the uploads to be dropped", || store.waiting() == 0).await;
+    crate::support::until("the lock to go", || place.files("locks").is_empty()).await;
     assert_eq!(store.written.load(Ordering::SeqCst) / MIB, 0, "no pack was written");
     assert_eq!(repository.snapshots(&everyone()).await.unwrap(), []);
     place.restic_check().await;
@@ -247,5 +243,5 @@ async fn reading_fetches_neighbours_together_and_resumes_anywhere() {
         got.truncate(if pieces == usize::MAX { got.len() } else { odd });
     }
     assert!(got == content);
-    support::until("the locks to go", || place.files("locks").is_empty()).await;
+    crate::support::until("the locks to go", || place.files("locks").is_empty()).await;
 }

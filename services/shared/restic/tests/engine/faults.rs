@@ -1,15 +1,11 @@
 //! What goes wrong, and what is said and left behind then.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
-
-mod support;
-
+use crate::support::{Place, backup, data, everyone, latest, options, read};
 use bytes::Bytes;
 use coffer_restic::{
     BackupOptions, Error, InitOptions, Kind, Password, ReadOptions, Repository, Store, UnlockScope,
     Version, check, prune,
 };
-use support::{Place, backup, data, everyone, latest, options, read};
 
 #[tokio::test]
 async fn no_repository_wrong_password_and_initialising_over() {
@@ -17,7 +13,7 @@ async fn no_repository_wrong_password_and_initialising_over() {
     let open = async |password: &str| {
         Repository::open(place.store(), &Password::new(password), options()).await
     };
-    let error = open(support::PASSWORD).await.unwrap_err();
+    let error = open(crate::support::PASSWORD).await.unwrap_err();
     assert_eq!(error.kind(), Kind::NoRepository, "{error}");
     place.init(Version::V2).await;
     let error = open("wrong").await.unwrap_err();
@@ -27,7 +23,7 @@ async fn no_repository_wrong_password_and_initialising_over() {
         let init = InitOptions::default();
         Repository::init(place.store(), &Password::new(password), &init, options()).await
     };
-    let error = init(support::PASSWORD).await.unwrap_err();
+    let error = init(crate::support::PASSWORD).await.unwrap_err();
     assert!(matches!(error, Error::AlreadyInitialised { .. }), "{error}");
     // A lost config must not be taken for an empty place while a key is there that is not ours.
     let config = std::fs::read(place.path().join("config")).unwrap();
@@ -36,7 +32,7 @@ async fn no_repository_wrong_password_and_initialising_over() {
     assert!(error.to_string().contains("the password does not open that key"), "{error}");
     assert_eq!(place.files("").len(), 1);
     std::fs::write(place.path().join("config"), &config[..20]).unwrap();
-    let error = open(support::PASSWORD).await.unwrap_err();
+    let error = open(crate::support::PASSWORD).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Corrupt, "{error}");
 }
 
@@ -51,7 +47,7 @@ async fn restic_accepts_our_key_and_refuses_a_wrong_password() {
     let file = place.path().join("new-password");
     std::fs::write(&file, "second").unwrap();
     place.run(&["key", "add", "--new-password-file", file.to_str().unwrap()]).await;
-    for password in [support::PASSWORD, "second"] {
+    for password in [crate::support::PASSWORD, "second"] {
         Repository::open(place.store(), &Password::new(password), options()).await.unwrap();
     }
 }
@@ -101,7 +97,7 @@ async fn a_cancelled_backup_leaves_no_snapshot_and_a_sound_repository() {
     let empty = repository.backup(BackupOptions::default()).await.unwrap();
     assert_eq!(empty.commit().await.unwrap_err().kind(), Kind::Invalid);
 
-    support::until("the locks to go", || place.files("locks").is_empty()).await;
+    crate::support::until("the locks to go", || place.files("locks").is_empty()).await;
     assert_eq!(latest(&repository).await, complete);
     assert_eq!(repository.snapshots(&everyone()).await.unwrap().len(), 1);
     place.restic_check().await;

@@ -1,15 +1,6 @@
 //! A real gateway over TLS, with what it needs around it: an API server's answers, a certificate authority, a signer of
 //! grants, the restic program.
 
-#![allow(
-    dead_code,
-    missing_docs,
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "support of tests: each binary uses its own part, and a test may panic anywhere"
-)]
-
 pub mod cluster;
 pub mod restic;
 pub mod s3;

@@ -1,13 +1,11 @@
 //! Backup and restore through the gateway, with restic as witness: what is committed is whole, and what is not whole is
 //! not committed.
 
-mod support;
-
+use crate::support::*;
 use coffer_proto::storage::v1::*;
 use coffer_runtime::grant::Operation;
 use coffer_runtime::grpc::CHUNK_BYTES;
 use sha2::{Digest as _, Sha256};
-use support::*;
 use tonic::Code;
 
 #[tokio::test(flavor = "multi_thread")]

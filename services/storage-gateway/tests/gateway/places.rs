@@ -1,10 +1,8 @@
 //! Directories, buckets and Secrets that are wrong, missing, or change under an open repository.
 
-mod support;
-
+use crate::support::s3::{ACCESS_KEY, SECRET_KEY};
+use crate::support::*;
 use serde_json::json;
-use support::s3::{ACCESS_KEY, SECRET_KEY};
-use support::*;
 use tonic::Code;
 
 #[tokio::test(flavor = "multi_thread")]
