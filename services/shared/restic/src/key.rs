@@ -140,6 +140,12 @@ impl KeyFile {
         }))
     }
 
+    /// Whether opening it takes less than a millisecond or so: what fuzzing can afford.
+    pub(crate) fn is_cheap(&self) -> bool {
+        let rounds = u128::from(self.n) * u128::from(self.r) * u128::from(self.p);
+        rounds <= 1024
+    }
+
     fn kdf_parameters(&self, name: &str) -> Result<Kdf> {
         let refuse = || {
             let problem = format!("has unusable parameters N={} r={} p={}", self.n, self.r, self.p);

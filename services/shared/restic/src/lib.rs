@@ -34,6 +34,8 @@ mod encode;
 mod error;
 mod fetch;
 pub mod forget;
+#[doc(hidden)]
+pub mod hostile;
 mod id;
 mod identity;
 mod index;

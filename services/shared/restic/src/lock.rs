@@ -126,6 +126,17 @@ fn decode(vault: &Vault, id: Id, json: &[u8]) -> Result<Document> {
     })
 }
 
+/// For fuzzing: reads a document, writes it and reads it again, and judges it.
+pub(crate) fn read_any(json: &[u8]) {
+    let Ok(document) = serde_json::from_slice::<Document>(json) else { return };
+    let written = serde_json::to_vec(&document).unwrap_or_default();
+    let again = serde_json::from_slice::<Document>(&written);
+    assert!(again.is_ok_and(|again| again.time == document.time && again.pid == document.pid));
+    if let Ok(identity) = Identity::new("host", "user", None) {
+        let _ = document.judge(Id::of(json), &identity, Utc::now());
+    }
+}
+
 impl Document {
     fn judge(self, id: Id, identity: &Identity, now: DateTime<Utc>) -> LockInfo {
         let Self { time, exclusive, hostname, username, pid } = self;

@@ -59,7 +59,8 @@ pub(crate) fn as_go_does<S: Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     let mut text = time.format("%Y-%m-%dT%H:%M:%S").to_string();
-    let nanos = format!("{:09}", time.timestamp_subsec_nanos());
+    // Of a leap second there are more than a second's worth; it has its own number of seconds, 60.
+    let nanos = format!("{:09}", time.timestamp_subsec_nanos() % 1_000_000_000);
     let digits = nanos.trim_end_matches('0');
     if !digits.is_empty() {
         text.push('.');

@@ -285,7 +285,7 @@ async fn append_only_on_a_server_that_lets_nobody_take_away() {
     assert_eq!(gateway.restore("subject", &first.snapshot_id).await.unwrap().data, b"first");
     let path = dir.path().to_str().unwrap().to_owned();
     blocking(move || restic::restic(&path, &["check", "--read-data"])).await;
-    assert_eq!(support::files_below(&dir.path().join("locks")), 0, "locks may go");
+    assert_eq!(crate::support::files_below(&dir.path().join("locks")), 0, "locks may go");
 }
 
 /// Backblaze's answer as documented, and an S3 server in its place. Not Backblaze's.

@@ -23,8 +23,8 @@ use tokio::time::{Instant, timeout_at};
 
 /// Repositories that suffer at the same time: most of each operation is the wait after taking a lock.
 const REPOSITORIES: usize = 6;
-/// An operation takes about half of it.
-const WINDOW: Duration = Duration::from_millis(500);
+/// Two or three operations long, on two processors that all repositories share.
+const WINDOW: Duration = Duration::from_secs(3);
 /// The gateway has begun after this long on the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// restic is asked after every so many instants of a repository. What is damaged stays so: nothing is missed in between.

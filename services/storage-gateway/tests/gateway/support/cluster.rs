@@ -45,10 +45,6 @@ impl Cluster {
         self.0.lock().unwrap().insert(path, object);
     }
 
-    pub fn delete_secret(&self, name: &str) {
-        self.0.lock().unwrap().remove(&secret_path(name));
-    }
-
     pub fn client(&self) -> kube::Client {
         let cluster = self.clone();
         let service = tower::service_fn(move |request: http::Request<Body>| {

@@ -26,7 +26,7 @@ pub(crate) enum Fault {
     AnswerLost,
     /// Nothing works from then on: the process or the network is gone.
     Cut,
-    /// Of what is written, the end is missing, and success is reported.
+    /// Of what is written, the last byte is missing, and success is reported.
     Truncated,
     /// Of what is written, a bit is wrong, and success is reported.
     Flipped,
@@ -164,7 +164,7 @@ fn damaged(payload: &PutPayload, fault: Fault) -> PutPayload {
     let mut content: Vec<u8> = payload.iter().flat_map(|bytes| bytes.to_vec()).collect();
     let middle = content.len() / 2;
     match fault {
-        Fault::Truncated => content.truncate(middle),
+        Fault::Truncated => drop(content.pop()),
         _ => content[middle] ^= 4,
     }
     Bytes::from(content).into()
