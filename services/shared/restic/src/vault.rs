@@ -3,6 +3,8 @@
 //! A document is JSON; in format version 2 it is preceded by a byte 0x02 and compressed, the config
 //! apart. Its object is named by the SHA-256 of the sealed bytes, which is checked on every read.
 
+use std::io::Read as _;
+
 use bytes::Bytes;
 
 use crate::config::Version;
@@ -13,6 +15,9 @@ use crate::store::{CONFIG, FileKind, Store};
 
 /// Marks a compressed document; plain ones begin with `{` or `[`.
 const COMPRESSED: u8 = 2;
+/// The largest document that is unpacked: restic's largest index has 8 MiB, and whoever has the repository's password must
+/// not be able to fill the memory of a gateway that serves others too.
+const LARGEST_BYTES: u64 = 256 << 20;
 
 /// A store, the key of the repository in it, and its version.
 #[derive(Debug)]
@@ -65,7 +70,32 @@ impl Vault {
 
 fn decompress(plain: Vec<u8>) -> std::io::Result<Vec<u8>> {
     match plain.split_first() {
-        Some((&COMPRESSED, packed)) => zstd::stream::decode_all(packed),
+        Some((&COMPRESSED, packed)) => {
+            let mut unpacked = Vec::new();
+            let decoder = zstd::stream::Decoder::with_buffer(packed)?;
+            decoder.take(LARGEST_BYTES + 1).read_to_end(&mut unpacked)?;
+            if unpacked.len() as u64 > LARGEST_BYTES {
+                let why = format!("it unpacks to more than {} MiB", LARGEST_BYTES >> 20);
+                return Err(std::io::Error::other(why));
+            }
+            Ok(unpacked)
+        }
         _ => Ok(plain),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_that_unpacks_without_end_is_refused() {
+        let pack = |length| {
+            let packed = zstd::stream::encode_all(std::io::repeat(b'a').take(length), 1).unwrap();
+            [&[COMPRESSED][..], &packed].concat()
+        };
+        assert_eq!(decompress(pack(1 << 20)).unwrap().len(), 1 << 20);
+        let refused = decompress(pack(LARGEST_BYTES + 1)).unwrap_err();
+        assert!(refused.to_string().contains("more than 256 MiB"), "{refused}");
     }
 }

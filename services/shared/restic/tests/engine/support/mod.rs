@@ -105,12 +105,17 @@ fn succeeded(args: &[&str], output: Output) -> Vec<u8> {
     output.stdout
 }
 
+/// Without those that are still being written: object_store renames `name#1` when it is whole.
 pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut files = Vec::new();
     for entry in entries {
         let path = entry.unwrap().path();
-        if path.is_dir() { files.extend(files_below(&path)) } else { files.push(path) }
+        if path.is_dir() {
+            files.extend(files_below(&path));
+        } else if !path.to_string_lossy().contains('#') {
+            files.push(path);
+        }
     }
     files.sort();
     files
