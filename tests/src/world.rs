@@ -347,6 +347,15 @@ spec:
         self.kubectl(&["describe", kind, name])
     }
 
+    /// Takes the admission webhook away, as an administrator may: what it would refuse must be told all the same.
+    ///
+    /// # Errors
+    /// When kubectl fails.
+    pub fn without_admission(&self) -> Result<()> {
+        let webhook = ["delete", "validatingwebhookconfiguration", "coffer-admission"];
+        self.kubectl_anywhere(&webhook).map(|_| ())
+    }
+
     /// Runs kubectl in the test's namespace.
     ///
     /// # Errors

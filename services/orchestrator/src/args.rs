@@ -1,6 +1,6 @@
 //! Flags and environment, and the configuration they become.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -13,6 +13,7 @@ use coffer_runtime::{
 };
 
 use crate::{
+    admission,
     lease::Rules,
     queue::Limits,
     settings::{Settings, TRIGGER_IMAGE},
@@ -96,6 +97,20 @@ pub struct Args {
     /// How long another orchestrator waits for one that has fallen silent
     #[arg(long, env = "COFFER_LEASE_DURATION", value_parser = humantime::parse_duration, default_value = "15s")]
     pub lease_duration: Duration,
+    /// Where to serve the admission webhook, HTTPS; none when absent
+    #[arg(long, env = "COFFER_ADMISSION_LISTEN", value_name = "HOST:PORT", requires_all = ["admission_namespace", "admission_names"])]
+    pub admission_listen: Option<SocketAddr>,
+    /// Namespace of the Secret with its certificate
+    #[arg(long, env = "COFFER_ADMISSION_NAMESPACE", value_name = "NAME")]
+    pub admission_namespace: Option<String>,
+    /// Name by which the API server reaches it; several are separated by commas
+    #[arg(
+        long = "admission-name",
+        env = "COFFER_ADMISSION_NAMES",
+        value_name = "HOST",
+        value_delimiter = ','
+    )]
+    pub admission_names: Vec<String>,
     /// Pull policy of containers that name none: Always, IfNotPresent or Never
     #[arg(long, env = "COFFER_IMAGE_PULL_POLICY", default_value = "IfNotPresent", value_parser = ["Always", "IfNotPresent", "Never"])]
     pub image_pull_policy: String,
@@ -128,6 +143,8 @@ pub struct Config {
     pub metrics_gateway: String,
     /// Signs grants.
     pub signer: Signer,
+    /// The admission webhook, where there is to be one.
+    pub admission: Option<admission::Options>,
     /// What decisions depend on.
     pub settings: Settings,
 }
@@ -156,10 +173,15 @@ impl Args {
             duration: self.lease_duration.max(SHORTEST_LEASE),
         });
         let tls = self.tls.options();
+        let admission =
+            self.admission_listen.zip(self.admission_namespace).map(|(listen, namespace)| {
+                admission::Options { listen: listen.into(), namespace, names: self.admission_names }
+            });
         Ok(Config {
             listen: self.listen.listen.into(),
             tls,
             signer,
+            admission,
             settings: Settings {
                 missing_retry: self.missing_retry,
                 start_grace: self.start_grace,

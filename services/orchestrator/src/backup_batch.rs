@@ -1,7 +1,7 @@
 //! BackupBatch: several targets with one schedule and one repository. Each member is looked at as if it were a
 //! BackupConfiguration; what is said of its target stands among the `memberConditions`.
 
-mod decide;
+pub(crate) mod decide;
 
 use coffer_api::{AppBinding, BackupBatch, names};
 use kube::ResourceExt;
@@ -41,7 +41,7 @@ pub async fn reconcile(ctx: &Context, object: &BackupBatch) -> Result<Requeue, E
 }
 
 /// What was found about each member.
-async fn read(ctx: &Context, object: &BackupBatch) -> Result<Vec<Facts>, Error> {
+pub(crate) async fn read(ctx: &Context, object: &BackupBatch) -> Result<Vec<Facts>, Error> {
     let namespace = object.namespace().unwrap_or_default();
     let reference = object.spec.repository.as_ref();
     let repository = gather::repository(ctx, &namespace, reference).await;

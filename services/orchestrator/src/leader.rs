@@ -1,5 +1,5 @@
-//! Takes the Lease, keeps it while the controllers run, and gives it back. Beside `apply.rs` the only file that writes to
-//! the cluster, and only the Lease.
+//! Takes the Lease, keeps it while the controllers run, and gives it back. Beside `apply.rs` and
+//! `admission/keep.rs` the only file that writes to the cluster, and only the Lease.
 //!
 //! Who loses it stops at once, without finishing anything: another one acts by then, and every pass can be repeated. Who
 //! waits for it is alive and not ready, so that callers reach the one that acts.

@@ -16,6 +16,7 @@
 //! the process that is not in the cluster (progress apart, which is no result), and everything may be repeated.
 //! Several may run: [`leader`] sees to it that one of them acts.
 
+pub mod admission;
 pub mod alarm;
 pub mod apply;
 pub mod args;
@@ -91,6 +92,15 @@ pub enum Error {
         #[source]
         source: grpc::Error,
     },
+    /// The admission webhook cannot listen.
+    #[error("serve the admission webhook at {address}")]
+    Admission {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
     /// Another orchestrator acts now.
     #[error("the Lease was lost: start again, and wait for it")]
     Lease,
@@ -105,6 +115,7 @@ pub struct App {
     pub grpc_addr: SocketAddr,
     server: Server,
     ctx: Arc<Context>,
+    admission: Option<admission::Admission>,
     runtime: Runtime,
     /// Held until the controllers run: callers reach the one that acts.
     latch: Latch,
@@ -115,8 +126,16 @@ pub struct App {
 /// # Errors
 /// When the address is taken, or an endpoint or certificate is unusable.
 pub async fn build(config: Config, client: kube::Client, runtime: &Runtime) -> Result<App, Error> {
-    let Config { listen, tls, catalog, storage_gateway, metrics_gateway, signer, settings } =
-        config;
+    let Config {
+        listen,
+        tls,
+        catalog,
+        storage_gateway,
+        metrics_gateway,
+        signer,
+        admission,
+        settings,
+    } = config;
     let connect = |service, endpoint: &str| {
         grpc::connect(endpoint, tls.as_ref()).map_err(|source| Error::Connect { service, source })
     };
@@ -134,6 +153,10 @@ pub async fn build(config: Config, client: kube::Client, runtime: &Runtime) -> R
         leadership: leader::Leadership::new(settings.lease.as_ref()),
         settings,
     });
+    let admission = match admission {
+        Some(options) => Some(Box::pin(admission::Admission::open(&ctx, options)).await?),
+        None => None,
+    };
     let gate = Gate::builder(runtime.clock.clone()).grants(verifier).cluster(client).build();
     let service = server::Service::new(ctx.clone(), gate, runtime.shutdown.token());
     let server = Server::bind(listen, tls.as_ref(), Limits::default())
@@ -143,7 +166,7 @@ pub async fn build(config: Config, client: kube::Client, runtime: &Runtime) -> R
         .add_service(SessionsServer::new(service.clone()))
         .add_service(ProgressServer::new(service));
     let latch = runtime.readiness.latch("the Lease is held");
-    Ok(App { grpc_addr: server.address(), server, ctx, runtime: runtime.clone(), latch })
+    Ok(App { grpc_addr: server.address(), server, ctx, admission, runtime: runtime.clone(), latch })
 }
 
 impl App {
@@ -152,7 +175,7 @@ impl App {
     /// # Errors
     /// When serving fails for good.
     pub async fn run(self) -> Result<(), Error> {
-        let Self { grpc_addr, server, ctx, runtime, latch } = self;
+        let Self { grpc_addr, server, ctx, admission, runtime, latch } = self;
         tracing::info!(address = %grpc_addr, "the orchestrator is serving");
         let reconciling = async {
             let controllers = Box::pin(controllers::run(&ctx, &runtime, latch));
@@ -168,7 +191,13 @@ impl App {
             runtime.shutdown.trigger();
             served
         };
-        let (end, served) = futures::future::join(reconciling, Box::pin(serving)).await;
+        let admitting = async {
+            if let Some(admission) = admission {
+                admission.run(&runtime).await;
+            }
+        };
+        let (end, served, ()) =
+            futures::future::join3(reconciling, Box::pin(serving), Box::pin(admitting)).await;
         match end {
             leader::End::Lost => Err(Error::Lease),
             leader::End::Done => served.map_err(Error::Serve),

@@ -2,7 +2,7 @@
 //! the batch's order; what they come to is the batch's status. So there is one way to restore, and every session can be
 //! looked at, followed and cancelled by itself.
 
-mod decide;
+pub(crate) mod decide;
 
 use coffer_api::{RestoreBatch, RestoreSession};
 use kube::ResourceExt;

@@ -11,8 +11,8 @@
 //! [`crd`]), [`routes`], [`verbs`], [`watch`], [`gc`]. The rules on JSON values are pure: [`patch`],
 //! [`apply`], [`schema`], [`openapi`], [`table`].
 //!
-//! What it does not do: admission webhooks, conversion webhooks, aggregated API servers, CEL rules,
-//! client certificates, protobuf answers, `exec` and port forwarding.
+//! What it does not do: mutating and conversion webhooks, aggregated API servers, admission policies in
+//! CEL, client certificates, protobuf answers, `exec` and port forwarding.
 
 pub mod admission;
 pub mod apply;
@@ -49,6 +49,7 @@ pub mod table;
 pub mod user;
 pub mod verbs;
 pub mod watch;
+mod webhooks;
 
 use std::future::Future;
 use std::net::SocketAddr;

@@ -200,7 +200,8 @@ impl Cluster {
         if let Some(url) = &options.storage_gateway {
             endpoints.storage_gateway.clone_from(url);
         }
-        objects::apply(&api.client(), endpoints.published(authority.certificate())).await?;
+        let published = endpoints.published(authority.certificate());
+        objects::apply(&api.client(), published, &addresses.webhook()).await?;
 
         let shutdown = Shutdown::new();
         let mut tasks = JoinSet::new();
@@ -332,6 +333,11 @@ impl Services<'_> {
             listen: addresses.orchestrator.clone(),
             tls: Some(self.tls("orchestrator")?),
             signer,
+            admission: Some(coffer_orchestrator::admission::Options {
+                listen: addresses.admission.clone(),
+                namespace: objects::NAMESPACE.to_owned(),
+                names: self.names.to_vec(),
+            }),
             catalog: endpoints.catalog.clone(),
             storage_gateway: endpoints.storage_gateway.clone(),
             metrics_gateway: endpoints.metrics_gateway.clone(),

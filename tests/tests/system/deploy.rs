@@ -14,6 +14,7 @@ use std::{
 use clap::Parser as _;
 use coffer_catalog::resolve::{Request, expand_task};
 use k8s_openapi::api::{
+    admissionregistration::v1::ValidatingWebhookConfiguration,
     apps::v1::{Deployment, StatefulSet},
     core::v1::{Namespace, Service, ServiceAccount},
     rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
@@ -33,6 +34,9 @@ fn every_object_is_what_it_says_and_stands_there_once() {
             "StatefulSet" => drop(object.is::<StatefulSet>()),
             "ClusterRole" => drop(object.is::<ClusterRole>()),
             "ClusterRoleBinding" => drop(object.is::<ClusterRoleBinding>()),
+            "ValidatingWebhookConfiguration" => {
+                drop(object.is::<ValidatingWebhookConfiguration>());
+            }
             "Role" => drop(object.is::<Role>()),
             "RoleBinding" => drop(object.is::<RoleBinding>()),
             "Function" => drop(object.is::<coffer_api::Function>()),

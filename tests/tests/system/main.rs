@@ -1,6 +1,7 @@
 //! Whole-system tests: Coffer with everything on, real Redis servers, real repositories. One program holds them all, since
 //! each has the whole system in it.
 
+mod admission;
 mod backup;
 mod bad_input;
 mod batch;

@@ -61,6 +61,9 @@ pub struct Args {
     /// Port of the Pushgateway HTTP API
     #[arg(long, value_name = "PORT", default_value_t = 0, help_heading = PORTS)]
     pushgateway_port: u16,
+    /// Port of the admission webhook
+    #[arg(long, value_name = "PORT", default_value_t = 0, help_heading = PORTS)]
+    admission_port: u16,
     /// A storage-gateway that runs elsewhere, instead of one in this process; it takes its certificate and the key of the
     /// grants from services/ below the data directory
     #[arg(long, value_name = "URL")]
@@ -120,6 +123,7 @@ impl Args {
                 storage_gateway: self.storage_gateway_port,
                 metrics_gateway: self.metrics_gateway_port,
                 pushgateway: self.pushgateway_port,
+                admission: self.admission_port,
             },
             storage_gateway: self.storage_gateway,
             worker,

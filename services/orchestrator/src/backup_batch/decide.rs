@@ -16,7 +16,7 @@ use kube::ResourceExt;
 
 use crate::{
     backup_configuration::{
-        decide::{conclude, conditions},
+        decide::{conclude, conditions, validate},
         gather::Facts,
         run,
     },
@@ -26,6 +26,7 @@ use crate::{
     },
     hook,
     plan::{Action, Lookup, Plan, Requeue},
+    policy,
     settings::Settings,
     variables,
 };
@@ -115,6 +116,20 @@ fn known(facts: &[Facts]) -> bool {
 fn together(facts: &[Facts]) -> Option<Facts> {
     let missing = facts.iter().find(|facts| !matches!(facts.target, Lookup::Found(_)));
     missing.or_else(|| facts.first()).cloned()
+}
+
+/// All that can be said without executing it, of members of whom these are the facts.
+///
+/// # Errors
+/// Names what is wrong, and with which member.
+pub(crate) fn wrong(object: &BackupBatch, facts: &[Facts]) -> Result<(), String> {
+    let batch = batch::parts(object);
+    let namespace = object.namespace().unwrap_or_default();
+    let members = batch.members.iter().zip(facts).enumerate().map(|(number, (member, facts))| {
+        let said = validate(member, facts, &namespace).map(|_| ());
+        said.map_err(|why| format!("member {number} ({}): {why}", reference(member).name))
+    });
+    policy::all(std::iter::once(whole(object, &batch)).chain(members))
 }
 
 /// What concerns more than one member.

@@ -144,7 +144,7 @@ pub(crate) fn conditions(
 }
 
 /// What can be said without executing it; notes on what is accepted but has no effect.
-fn validate(
+pub(crate) fn validate(
     object: &BackupConfiguration,
     facts: &Facts,
     namespace: &str,

@@ -135,7 +135,11 @@ pub(super) fn record(
     status
 }
 
-fn check(object: &RestoreBatch) -> Result<(), String> {
+/// What concerns the batch as a whole.
+///
+/// # Errors
+/// Says what is wrong.
+pub(crate) fn check(object: &RestoreBatch) -> Result<(), String> {
     if object.spec.members.is_empty() {
         return Err("spec.members is empty: name the targets".to_owned());
     }
@@ -171,6 +175,13 @@ fn reference(object: &RestoreBatch, at: usize) -> TargetRef {
     let target = object.spec.members.get(at).and_then(|member| member.target.as_ref());
     let target = target.map(|target| target.reference.clone()).unwrap_or_default();
     TargetRef { namespace: target.namespace_or(&namespace).to_owned(), ..target }
+}
+
+/// The members as the RestoreSessions that they become.
+pub(crate) fn members(object: &RestoreBatch) -> Vec<RestoreSession> {
+    let now = DateTime::<Utc>::UNIX_EPOCH;
+    let all = 0..object.spec.members.len();
+    all.filter_map(|at| session(object, at, now, now)).collect()
 }
 
 /// The RestoreSession of a member: what the batch has left of its time is its own.

@@ -50,6 +50,27 @@ impl Default for Facts {
     }
 }
 
+/// Reads what admission needs: whatever the spec names.
+pub(crate) async fn admission(ctx: &Context, object: &RestoreSession) -> Result<Facts, Error> {
+    let namespace = object.namespace().unwrap_or_default();
+    let reference = object.spec.repository.as_ref();
+    Ok(Facts {
+        repository: gather::repository(ctx, &namespace, reference).await,
+        namespace_labels: gather::namespace_labels(ctx, &namespace).await?,
+        target: target(ctx, object, &namespace).await,
+        ..Facts::default()
+    })
+}
+
+async fn target(ctx: &Context, object: &RestoreSession, namespace: &str) -> Lookup<AppBinding> {
+    match object.spec.target.as_ref().map(|target| &target.reference) {
+        Some(target) if target.is_app_binding() => {
+            gather::look_up(ctx, target.namespace_or(namespace), &target.name).await
+        }
+        Some(_) | None => Lookup::Missing,
+    }
+}
+
 /// Reads.
 pub async fn gather(ctx: &Context, object: &RestoreSession) -> Result<Facts, Error> {
     let namespace = object.namespace().unwrap_or_default();
@@ -60,10 +81,7 @@ pub async fn gather(ctx: &Context, object: &RestoreSession) -> Result<Facts, Err
     }
     let spec = &object.spec;
     let target = spec.target.clone().unwrap_or_default();
-    if target.reference.is_app_binding() {
-        let home = target.reference.namespace_or(&namespace);
-        facts.target = gather::look_up(ctx, home, &target.reference.name).await;
-    }
+    facts.target = self::target(ctx, object, &namespace).await;
     if matches!(stage, Stage::Started | Stage::Settled) {
         let name = names::restore_job(&object.name_any(), 0);
         facts.worker = gather::worker(ctx, &namespace, &name).await?;

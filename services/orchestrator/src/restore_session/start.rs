@@ -151,7 +151,7 @@ fn conditions(
     if facts.secret.found().is_none() {
         return Next::Missing;
     }
-    if let Err(why) = validate(object, repository, facts, &namespace) {
+    if let Err(why) = validate(object, Some(repository), facts, &namespace) {
         set(condition::VALIDATION_PASSED.is_false(why, at));
         return Next::Invalid;
     }
@@ -171,17 +171,18 @@ fn conditions(
     if facts.target.found().is_some() { Next::Start } else { Next::Missing }
 }
 
-fn validate(
+/// What can be said without executing it.
+pub(crate) fn validate(
     object: &RestoreSession,
-    repository: &Repository,
+    repository: Option<&Repository>,
     facts: &Facts,
     namespace: &str,
 ) -> Result<(), String> {
     let spec = &object.spec;
     let alias = spec.target.as_ref().map_or("", |target| target.alias.as_str());
     policy::all([
-        policy::may_use(repository, namespace, &facts.namespace_labels),
-        policy::one_backend(repository),
+        repository.map_or(Ok(()), |r| policy::may_use(r, namespace, &facts.namespace_labels)),
+        repository.map_or(Ok(()), policy::one_backend),
         policy::driver(spec.driver),
         policy::target(spec.target.as_ref().map(|target| &target.reference)),
         rules::choose(spec.rules_in_force(), alias).map(|_| ()),

@@ -4,6 +4,8 @@
 //! Between the services a certificate's DNS name under [`SERVICE_DOMAIN`] says which service shows it. An ordinary host
 //! name does not make its holder a service, so a CA may also certify workers and people.
 
+use chrono::{DateTime, Datelike as _, Utc};
+
 use crate::secret::Secret;
 use crate::tls::{Identity, TlsOptions};
 use rcgen::{
@@ -52,6 +54,27 @@ pub enum Error {
 pub struct Authority {
     certificate: String,
     key: Secret,
+    validity: Option<Validity>,
+}
+
+/// The days between which an authority and its certificates hold, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    /// From the beginning of this day, UTC.
+    pub from: DateTime<Utc>,
+    /// To the beginning of this day, UTC.
+    pub until: DateTime<Utc>,
+}
+
+impl Validity {
+    fn put(self, params: &mut CertificateParams) {
+        let day = |at: DateTime<Utc>| {
+            // Months and days fit.
+            rcgen::date_time_ymd(at.year(), at.month() as u8, at.day() as u8)
+        };
+        params.not_before = day(self.from);
+        params.not_after = day(self.until);
+    }
 }
 
 impl Authority {
@@ -60,10 +83,26 @@ impl Authority {
     /// # Errors
     /// When the system has no randomness.
     pub fn generate() -> Result<Self, Error> {
+        Self::make(None)
+    }
+
+    /// A new authority, in memory only, that ends.
+    ///
+    /// # Errors
+    /// When the system has no randomness.
+    pub fn valid(validity: Validity) -> Result<Self, Error> {
+        Self::make(Some(validity))
+    }
+
+    fn make(validity: Option<Validity>) -> Result<Self, Error> {
         let make = |source| Error::Make { subject: "a certificate authority".to_owned(), source };
         let key = KeyPair::generate().map_err(make)?;
-        let certificate = ca_params().self_signed(&key).map_err(make)?;
-        Ok(Self { certificate: certificate.pem(), key: Secret::new(key.serialize_pem()) })
+        let mut params = ca_params();
+        if let Some(validity) = validity {
+            validity.put(&mut params);
+        }
+        let certificate = params.self_signed(&key).map_err(make)?.pem();
+        Ok(Self { certificate, key: Secret::new(key.serialize_pem()), validity })
     }
 
     /// The authority kept in `dir` as `ca.crt` and `ca.key` (readable by the owner only), made if there is none.
@@ -81,6 +120,7 @@ impl Authority {
                 certificate: std::fs::read_to_string(&certificate_path)
                     .map_err(keep(&certificate_path))?,
                 key: std::fs::read_to_string(&key_path).map_err(keep(&key_path))?.into(),
+                validity: None,
             }),
             (false, false) => {
                 let authority = Self::generate()?;
@@ -145,6 +185,9 @@ impl Authority {
             vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        if let Some(validity) = self.validity {
+            validity.put(&mut params);
+        }
         let key = KeyPair::generate().map_err(make)?;
         let certificate = params.signed_by(&key, &issuer).map_err(make)?;
         Ok(Identity { certificates: certificate.pem(), key: Secret::new(key.serialize_pem()) })

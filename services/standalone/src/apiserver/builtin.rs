@@ -7,6 +7,7 @@ mod validate;
 use std::sync::Arc;
 
 use k8s_openapi::api::{
+    admissionregistration::v1::ValidatingWebhookConfiguration,
     authentication::v1::{SelfSubjectReview, TokenReview},
     authorization::v1::{
         LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectRulesReview,
@@ -129,7 +130,7 @@ const fn posted<K: Resource + Serialize + DeserializeOwned>() -> Builtin {
     }
 }
 
-static TABLE: [Builtin; 25] = [
+static TABLE: [Builtin; 26] = [
     of::<ConfigMap>().short(&["cm"]),
     of::<Endpoints>().short(&["ep"]),
     of::<Event>().short(&["ev"]),
@@ -140,6 +141,7 @@ static TABLE: [Builtin; 25] = [
     of::<ServiceAccount>().short(&["sa"]),
     of::<Service>().short(&["svc"]).all().status(),
     of::<CustomResourceDefinition>().short(&["crd", "crds"]).cluster().status().generation(),
+    of::<ValidatingWebhookConfiguration>().cluster().generation(),
     of::<Job>().all().status().generation(),
     of::<CronJob>().short(&["cj"]).all().status().generation(),
     of::<Lease>(),

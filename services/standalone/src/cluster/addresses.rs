@@ -39,6 +39,7 @@ pub(super) struct Addresses {
     pub(super) storage_gateway: Listen,
     pub(super) metrics_gateway: Listen,
     pub(super) pushgateway: Listen,
+    pub(super) admission: Listen,
 }
 
 impl Addresses {
@@ -48,8 +49,15 @@ impl Addresses {
             layout::listen(ip, port)
                 .map_err(|source| Error::Listen { address: SocketAddr::new(ip, port), source })
         };
-        let Ports { api, orchestrator, catalog, storage_gateway, metrics_gateway, pushgateway } =
-            ports;
+        let Ports {
+            api,
+            orchestrator,
+            catalog,
+            storage_gateway,
+            metrics_gateway,
+            pushgateway,
+            admission,
+        } = ports;
         Ok(Self {
             api: at(api)?,
             orchestrator: at(orchestrator)?,
@@ -57,6 +65,7 @@ impl Addresses {
             storage_gateway: at(storage_gateway)?,
             metrics_gateway: at(metrics_gateway)?,
             pushgateway: at(pushgateway)?,
+            admission: at(admission)?,
         })
     }
 
@@ -68,7 +77,13 @@ impl Addresses {
             storage_gateway: self.storage_gateway.address().port(),
             metrics_gateway: self.metrics_gateway.address().port(),
             pushgateway: self.pushgateway.address().port(),
+            admission: self.admission.address().port(),
         }
+    }
+
+    /// Where the API server asks whether an object may be written.
+    pub(super) fn webhook(&self) -> String {
+        format!("https://{}{}", self.admission.address(), coffer_orchestrator::admission::PATH)
     }
 
     pub(super) fn endpoints(&self, kubeconfig: PathBuf) -> Endpoints {

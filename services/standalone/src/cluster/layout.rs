@@ -82,6 +82,8 @@ pub struct Ports {
     pub metrics_gateway: u16,
     /// The metrics-gateway's HTTP: pushes and scrapes.
     pub pushgateway: u16,
+    /// The orchestrator's admission webhook.
+    pub admission: u16,
 }
 
 impl Ports {
@@ -95,6 +97,7 @@ impl Ports {
             storage_gateway: pick(self.storage_gateway, other.storage_gateway),
             metrics_gateway: pick(self.metrics_gateway, other.metrics_gateway),
             pushgateway: pick(self.pushgateway, other.pushgateway),
+            admission: pick(self.admission, other.admission),
         }
     }
 }

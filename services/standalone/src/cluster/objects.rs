@@ -22,6 +22,7 @@ pub(super) const ENDPOINTS: &str = "coffer-endpoints";
 
 /// What an installation applies in a cluster too, so that both run with the same rights and the same catalog.
 const RIGHTS: &str = include_str!("../../../../deploy/install/rbac.yaml");
+const ADMISSION: &str = include_str!("../../../../deploy/install/admission.yaml");
 const CATALOG: &str = include_str!("../../../../deploy/catalog/redis.yaml");
 
 /// What happens to a field that somebody else has set.
@@ -37,6 +38,7 @@ enum Foreign {
 pub(super) async fn apply(
     client: &Client,
     endpoints: BTreeMap<String, String>,
+    webhook: &str,
 ) -> Result<(), Error> {
     let mut objects = vec![namespace()];
     for crd in crds::all() {
@@ -52,7 +54,16 @@ pub(super) async fn apply(
         "metadata": {"name": ENDPOINTS, "namespace": NAMESPACE},
         "data": endpoints,
     }));
+    objects.extend(documents(ADMISSION)?.into_iter().map(|object| at_url(object, webhook)));
     put(client, &objects, Foreign::Overwrite).await
+}
+
+/// The orchestrator is no Service here.
+fn at_url(mut object: Value, url: &str) -> Value {
+    for webhook in object["webhooks"].as_array_mut().into_iter().flatten() {
+        webhook["clientConfig"] = json!({ "url": url });
+    }
+    object
 }
 
 fn namespace() -> Value {

@@ -67,6 +67,7 @@ async fn what_a_task_needs_and_does_not_find_is_named() -> Result<()> {
     let yaml = configuration("orders", "0 0 1 1 *", "");
     let with_task = |task: &str| yaml.replace("name: redis-backup-7.0.5", &format!("name: {task}"));
     world.apply(TASKS)?;
+    world.without_admission()?;
     for (task, session, texts) in [
         ("no-such-task", "bad-task", &["no-such-task"][..]),
         ("no-function", "bad-function", &["nowhere", "no-function"]),
@@ -85,6 +86,7 @@ async fn what_a_task_needs_and_does_not_find_is_named() -> Result<()> {
 #[tokio::test]
 async fn a_schedule_that_is_none() -> Result<()> {
     let (world, id) = with_snapshot().await?;
+    world.without_admission()?;
     world.apply(&configuration("broken", "every tuesday", ""))?;
     let invalid = Some(InvokerPhase::Invalid);
     world
@@ -101,6 +103,7 @@ async fn rules_that_contradict_themselves() -> Result<()> {
     let (world, id) = with_snapshot().await?;
     let yaml = restore_session("torn", "orders", "latest", "")
         .replace("snapshots: [\"latest\"]", "snapshots: [latest, 0123abcd]");
+    world.without_admission()?;
     world.apply(&yaml)?;
     assert_eq!(world.restored("torn").await?.phase, Some(RestorePhase::Invalid));
     shows(&world, "restoresession", "torn", &["2 snapshots", "a Redis is restored from one"])?;

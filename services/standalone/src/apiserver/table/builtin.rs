@@ -59,6 +59,11 @@ pub(super) fn table(
                 binding_cells(o, now)
             })
         }
+        ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration") => {
+            render(vec![name, Heading::new("Webhooks", "integer"), age], &|o| {
+                vec![named(o), json!(list(&o["webhooks"]).len()), aged(o, now)]
+            })
+        }
         ("apps", "Deployment") => {
             let headings = vec![name, text("Ready"), text("Up-to-date"), text("Available"), age];
             render(headings, &|o| {

@@ -13,6 +13,7 @@ use crate::apiserver::server::Call;
 use crate::apiserver::service::Body;
 use crate::apiserver::status::Failure;
 use crate::apiserver::store::{self, Change, Expect, Object};
+use crate::apiserver::webhooks::{self, Operation};
 use crate::apiserver::{crd, object};
 
 /// Replaces an object, or its status.
@@ -67,6 +68,7 @@ pub(super) async fn replace(
         object::set_meta(&mut new, "generation", generation + 1);
     }
     write::validate(call, Some(&live.value), &new)?;
+    webhooks::review(call, Operation::Update, Some(&live.value), &new).await?;
     if ownership == Ownership::Tracked {
         write::track(call, Some(&live.value), &mut new);
     }

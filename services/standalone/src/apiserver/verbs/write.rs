@@ -15,6 +15,7 @@ use crate::apiserver::server::Call;
 use crate::apiserver::service::Body;
 use crate::apiserver::status::Failure;
 use crate::apiserver::store::{self, Change, Expect, Object};
+use crate::apiserver::webhooks::{self, Operation};
 use crate::apiserver::{admission, apply, crd, events, schema};
 
 /// An object in its stored form, before it is stored.
@@ -264,6 +265,7 @@ pub(super) async fn insert(
         builtin::set_on_create(kind, &mut value);
     }
     validate(call, None, &value)?;
+    webhooks::review(call, Operation::Create, None, &value).await?;
     let key = kind.key(namespace, &name);
     if call.params.dry_run {
         return match call.server.store.get(&key) {
