@@ -73,6 +73,7 @@ async fn orchestrator(kubeconfig: &Path) -> Result<()> {
         storage_gateway: nowhere.clone(),
         metrics_gateway: nowhere,
         signer: Signer::generate()?,
+        admission: None,
         settings: Settings {
             limits: Limits { cluster: 1, namespace: 0, repository: 0 },
             // The first session waits for a catalog that never answers, and holds the only place.

@@ -131,6 +131,7 @@ async fn candidate(
         storage_gateway: nowhere.clone(),
         metrics_gateway: nowhere,
         signer: Signer::generate()?,
+        admission: None,
         settings: Settings {
             lease: Some(Rules {
                 namespace: NAMESPACE.to_owned(),

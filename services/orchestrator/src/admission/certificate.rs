@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Days, SecondsFormat, Utc};
 use coffer_runtime::{
     authority::{self, Authority, Validity},
-    secret,
     tls::Identity,
 };
 use k8s_openapi::{ByteString, api::core::v1::Secret};
@@ -45,8 +44,7 @@ pub(super) fn current(secret: &Secret, names: &[String], now: DateTime<Utc>) -> 
     let expires: DateTime<Utc> = text(EXPIRES)?.parse().ok()?;
     let due = expires.checked_sub_days(MARGIN)?;
     (now < due && text(NAMES)? == names.join(",")).then_some(())?;
-    let identity =
-        Identity { certificates: text(CERTIFICATE)?, key: secret::Secret::new(text(KEY)?) };
+    let identity = Identity { certificates: text(CERTIFICATE)?, key: text(KEY)?.into() };
     Some(Material { identity, authorities: text(AUTHORITIES)? })
 }
 

@@ -22,7 +22,7 @@ pub(super) async fn answer(ctx: &Context, body: &[u8]) -> Result<String, (Status
         review.try_into().map_err(|error| unclear(&error))?;
     let response = AdmissionResponse::from(&request);
     let judged = match question(&request) {
-        Some(object) => Box::pin(judged(ctx, &request, object)).await,
+        Some(object) => judged(ctx, &request, object).await,
         None => Ok(Ok(())),
     };
     let response = match judged {
@@ -60,10 +60,10 @@ async fn judged(
     let mut object = object.clone();
     object.metadata.namespace.clone_from(&request.namespace);
     match request.kind.kind.as_str() {
-        "BackupConfiguration" => judge::backup_configuration(ctx, typed(object)?).await,
-        "BackupBatch" => judge::backup_batch(ctx, typed(object)?).await,
+        "BackupConfiguration" => Box::pin(judge::backup_configuration(ctx, typed(object)?)).await,
+        "BackupBatch" => Box::pin(judge::backup_batch(ctx, typed(object)?)).await,
         "BackupBlueprint" => Ok(judge::backup_blueprint(&typed(object)?)),
-        "RestoreSession" => judge::restore_session(ctx, typed(object)?).await,
+        "RestoreSession" => Box::pin(judge::restore_session(ctx, typed(object)?)).await,
         "RestoreBatch" => judge::restore_batch(ctx, typed(object)?).await,
         _ => Ok(Ok(())),
     }

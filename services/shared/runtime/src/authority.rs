@@ -69,8 +69,8 @@ pub struct Validity {
 impl Validity {
     fn put(self, params: &mut CertificateParams) {
         let day = |at: DateTime<Utc>| {
-            // Months and days fit.
-            rcgen::date_time_ymd(at.year(), at.month() as u8, at.day() as u8)
+            let small = |n: u32| u8::try_from(n).unwrap_or(1);
+            rcgen::date_time_ymd(at.year(), small(at.month()), small(at.day()))
         };
         params.not_before = day(self.from);
         params.not_after = day(self.until);
