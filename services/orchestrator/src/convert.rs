@@ -16,7 +16,7 @@ use tonic::Status;
 
 use crate::{
     progress::{Report, Transfer},
-    sessions::{Record, Restore, View},
+    sessions::{Record, Restore, Triggered, View},
     summary,
 };
 
@@ -44,6 +44,23 @@ pub fn reference(wire: Option<proto::SessionRef>) -> Result<SessionRef, Status> 
 pub fn report(wire: proto::ReportRequest) -> Report {
     let proto::ReportRequest { session: _, stage, bytes, total_bytes, keys, total_keys } = wire;
     Report { stage, bytes, total_bytes, keys, total_keys }
+}
+
+/// What a client wants backed up.
+///
+/// # Errors
+/// When nothing is named, or too much.
+pub fn triggered(wire: &proto::TriggerBackupRequest) -> Result<Triggered, Status> {
+    match (wire.backup_configuration.as_str(), wire.backup_batch.as_str()) {
+        ("", "") => {
+            Err(Status::invalid_argument("backup_configuration or backup_batch is required"))
+        }
+        (name, "") => Ok(Triggered::Configuration(name.to_owned())),
+        ("", name) => Ok(Triggered::Batch(name.to_owned())),
+        _ => {
+            Err(Status::invalid_argument("name a backup_configuration or a backup_batch, not both"))
+        }
+    }
 }
 
 /// What a client wants restored.
@@ -88,19 +105,23 @@ pub fn session(view: View) -> proto::Session {
     match record {
         Record::Backup(session) => {
             let status = session.status.clone().unwrap_or_default();
-            let target = status.targets.first();
-            let stats = target.and_then(|target| target.stats.first());
-            let short = stats.and_then(|s| s.snapshots.first()).map(|s| s.name.clone());
+            let targets = &status.targets;
+            let names: Vec<&str> = targets.iter().map(|t| t.reference.name.as_str()).collect();
+            let made = targets.iter().flat_map(|t| &t.stats).flat_map(|host| &host.snapshots);
+            let short: Vec<&str> = made.map(|snapshot| snapshot.name.as_str()).collect();
+            // A batch has an outcome for each member, and what is known here is that of the first.
+            let outcome = outcome.filter(|_| targets.len() == 1);
+            let result = result.filter(|_| targets.len() == 1);
             let conditions =
-                status.conditions.iter().chain(target.iter().flat_map(|t| &t.conditions));
+                status.conditions.iter().chain(targets.iter().flat_map(|t| &t.conditions));
             proto::Session {
                 r#ref: Some(to_ref(proto::SessionKind::Backup, reference)),
                 phase: status.phase.map_or("", |phase| phase.as_str()).to_owned(),
                 message: backup_message(&status),
                 invoker: session.spec.invoker.name.clone(),
-                target: target.map(|target| target.reference.name.clone()).unwrap_or_default(),
+                target: names.join(", "),
                 repository,
-                snapshot_id: snapshot_id(outcome.as_ref()).or(short).unwrap_or_default(),
+                snapshot_id: snapshot_id(outcome.as_ref()).unwrap_or_else(|| short.join(", ")),
                 created: created(&session.metadata),
                 finished: finished(&status.conditions, status.session_duration.is_some()),
                 transfer,

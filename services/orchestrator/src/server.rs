@@ -85,13 +85,12 @@ impl Sessions for Service {
     ) -> Result<Response<TriggerBackupResponse>, Status> {
         let wanted = request.get_ref().clone();
         required("namespace", &wanted.namespace)?;
-        required("backup_configuration", &wanted.backup_configuration)?;
         self.allow(&request, "backupsessions", "create", &wanted.namespace, None).await?;
-        let TriggerBackupRequest { namespace, backup_configuration, request_id } = wanted;
-        let view =
-            sessions::trigger_backup(&self.ctx, &namespace, &backup_configuration, &request_id)
-                .await
-                .map_err(|error| to_status(&error))?;
+        let invoker = convert::triggered(&wanted)?;
+        let TriggerBackupRequest { namespace, request_id, .. } = wanted;
+        let view = sessions::trigger_backup(&self.ctx, &namespace, &invoker, &request_id)
+            .await
+            .map_err(|error| to_status(&error))?;
         Ok(Response::new(TriggerBackupResponse { session: Some(convert::session(view)) }))
     }
 

@@ -6,8 +6,12 @@ mod trigger;
 use std::collections::BTreeMap;
 
 use coffer_api::{
-    BackupConfiguration, BackupSession, RestoreSession, backup_session::SessionPhase, names,
-    outcome::Outcome, restore_session::RestorePhase,
+    BackupBatch, BackupConfiguration, BackupSession, RestoreSession,
+    backup_session::{Invoker, SessionPhase},
+    names,
+    outcome::Outcome,
+    restore_session::RestorePhase,
+    target::RepositoryRef,
 };
 use coffer_runtime::{
     fault::{Class, Fault},
@@ -17,6 +21,7 @@ use kube::{Api, ResourceExt, api::ListParams};
 
 use crate::{
     apply::{self, Kept},
+    backup_session::batch,
     context::{self, Context},
     executor, gather,
     progress::Transfer,
@@ -24,7 +29,7 @@ use crate::{
 
 pub use {
     follow::follow,
-    trigger::{Restore, trigger_backup, trigger_restore},
+    trigger::{Invoker as Triggered, Restore, trigger_backup, trigger_restore},
 };
 
 /// A request cannot be met.
@@ -160,18 +165,22 @@ pub async fn list(
         records.extend(all.map(|session| Record::Restore(Box::new(session))));
     }
     records.sort_by_key(|record| std::cmp::Reverse((record.created(), record.reference().name)));
-    let repositories: BTreeMap<(Option<String>, String), String> =
-        all::<BackupConfiguration>(ctx, namespace)
-            .await?
-            .into_iter()
-            .map(|config| ((config.namespace(), config.name_any()), repository_of(&config)))
-            .collect();
+    let configs = all::<BackupConfiguration>(ctx, namespace).await?.into_iter().map(|config| {
+        let repository = named(config.spec.repository.as_ref());
+        (("BackupConfiguration", config.namespace(), config.name_any()), repository)
+    });
+    let batches = all::<BackupBatch>(ctx, namespace).await?.into_iter().map(|batch| {
+        let repository = named(batch.spec.repository.as_ref());
+        ((batch::KIND, batch.namespace(), batch.name_any()), repository)
+    });
+    let repositories: BTreeMap<_, String> = configs.chain(batches).collect();
     let view = |record: Record| View {
         repository: match &record {
-            Record::Backup(session) => repositories
-                .get(&(session.namespace(), session.spec.invoker.name.clone()))
-                .cloned()
-                .unwrap_or_default(),
+            Record::Backup(session) => {
+                let Invoker { kind, name, .. } = &session.spec.invoker;
+                let at = (kind.as_str(), session.namespace(), name.clone());
+                repositories.get(&at).cloned().unwrap_or_default()
+            }
             Record::Restore(_) => String::new(),
         },
         transfer: ctx.progress.get(&record.reference()),
@@ -221,9 +230,7 @@ async fn view(ctx: &Context, record: Record) -> Result<View, Error> {
         Record::Backup(session) => {
             let targets = session.status.iter().flat_map(|status| &status.targets);
             let settled = targets.clone().any(|target| !target.stats.is_empty());
-            let config: Option<BackupConfiguration> =
-                gather::get(ctx, &reference.namespace, &session.spec.invoker.name).await?;
-            let repository = config.as_ref().map(repository_of).unwrap_or_default();
+            let repository = repository(ctx, &reference.namespace, &session.spec.invoker).await?;
             (names::backup_job(&reference.name, 0), settled, repository)
         }
         Record::Restore(session) => {
@@ -250,8 +257,19 @@ async fn all<K: Kept>(ctx: &Context, namespace: &str) -> Result<Vec<K>, Error> {
     Ok(found.map_err(context::Error::cluster(format!("list {}s", K::kind(&()))))?.items)
 }
 
-fn repository_of(config: &BackupConfiguration) -> String {
-    config.spec.repository.as_ref().map(|r| r.name.clone()).unwrap_or_default()
+async fn repository(ctx: &Context, namespace: &str, invoker: &Invoker) -> Result<String, Error> {
+    let reference = if invoker.kind == batch::KIND {
+        let found: Option<BackupBatch> = gather::get(ctx, namespace, &invoker.name).await?;
+        found.and_then(|batch| batch.spec.repository)
+    } else {
+        let found: Option<BackupConfiguration> = gather::get(ctx, namespace, &invoker.name).await?;
+        found.and_then(|config| config.spec.repository)
+    };
+    Ok(named(reference.as_ref()))
+}
+
+fn named(repository: Option<&RepositoryRef>) -> String {
+    repository.map(|repository| repository.name.clone()).unwrap_or_default()
 }
 
 fn not_found(kind: &'static str, namespace: &str, name: &str) -> Error {

@@ -8,6 +8,7 @@ use coffer_api::{
     restore_session::RestorePhase,
 };
 use coffer_tests::{
+    coffer::Output,
     listener::Listener,
     redis_server::{Options, RedisServer},
     wait,
@@ -102,6 +103,22 @@ async fn comes_back(world: &World, carts: &RedisServer) -> Result<()> {
     .await
 }
 
+/// A batch is triggered by name, and nobody takes it for a BackupConfiguration.
+fn by_hand(world: &World) -> Result<()> {
+    let flags = ["-n", "demo", "-q", "-o", "json"];
+    let said = world
+        .coffer
+        .run(&[&["backup", "shop", "--batch"], &flags[..]].concat(), Output::Captured)?;
+    let said: serde_json::Value = serde_json::from_str(&said)?;
+    assert_eq!(said["phase"], "Succeeded", "{said:#}");
+    assert_eq!(said["target"], "orders, carts", "{said:#}");
+    assert_eq!(said["repository"], "repo", "{said:#}");
+    let said = world.coffer.run(&[&["backup", "shop"], &flags[..]].concat(), Output::Captured);
+    let said = format!("{:#}", said.expect_err("there is no such BackupConfiguration"));
+    assert!(said.contains("is a BackupBatch") && said.contains("--batch"), "{said}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn one_session_backs_up_several_servers() -> Result<()> {
     let world = World::start(COFFER).await?;
@@ -139,6 +156,7 @@ async fn one_session_backs_up_several_servers() -> Result<()> {
     }
 
     comes_back(&world, &carts).await?;
+    by_hand(&world)?;
 
     // One after the other, each with its hooks, and hooks around all. The second server is gone: the first one is backed
     // up all the same, and the session fails.

@@ -63,6 +63,7 @@ async fn a_client_triggers_a_backup_and_watches_it() -> Result<()> {
     let request = TriggerBackupRequest {
         namespace: NAMESPACE.into(),
         backup_configuration: "orders".into(),
+        backup_batch: String::new(),
         request_id: "once".into(),
     };
     let first = sessions
@@ -133,6 +134,7 @@ async fn nobody_comes_in_without_a_token_and_nobody_goes_further_than_his_rights
     let trigger = TriggerBackupRequest {
         namespace: NAMESPACE.into(),
         backup_configuration: "orders".into(),
+        backup_batch: String::new(),
         request_id: String::new(),
     };
     let orchestrator = channel(&world, "orchestrator").await?;

@@ -15,6 +15,7 @@ Examples:
   coffer backup orders                      back up now, and watch
   coffer backup orders -n demo --no-wait    only start it
   coffer backup orders -q -o json           for scripts: nothing but the outcome
+  coffer backup shop --batch                all members of a BackupBatch
 
 Ends with 0 only when the backup succeeded. Ctrl-C stops watching; the backup goes on.";
 
@@ -22,8 +23,11 @@ Ends with 0 only when the backup succeeded. Ctrl-C stops watching; the backup go
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
-    /// BackupConfiguration
-    backup_configuration: String,
+    /// BackupConfiguration, or with --batch a BackupBatch
+    name: String,
+    /// The name is that of a BackupBatch
+    #[arg(long)]
+    batch: bool,
     #[command(flatten)]
     wait: WaitArgs,
 }
@@ -33,12 +37,15 @@ pub struct Args {
 /// # Errors
 /// When the backup cannot be started or watched, or did not succeed.
 pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::Result<ExitCode> {
-    let Args { backup_configuration, wait } = args;
+    let Args { name, batch, wait } = args;
     let mut client = cluster.sessions().await?;
-    let subject = format!("start a backup of {}/{backup_configuration}", cluster.namespace);
+    let subject = format!("start a backup of {}/{name}", cluster.namespace);
+    let (backup_configuration, backup_batch) =
+        if batch { (String::new(), name) } else { (name, String::new()) };
     let request = TriggerBackupRequest {
         namespace: cluster.namespace.clone(),
         backup_configuration,
+        backup_batch,
         request_id: session::request_id(),
     };
     let response = client.trigger_backup(request).await.with_context(|| subject.clone())?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use coffer_api::{
-    BackupConfiguration, RestoreSession, names,
+    BackupBatch, BackupConfiguration, RestoreSession, names,
     restore_session::RestoreSessionSpec,
     target::{APP_BINDING, Param, RepositoryRef, RestoreTarget, Rule, TargetRef, TaskRef},
 };
@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use super::{Error, Record, View, not_found, view};
 use crate::{
     apply::{self, Created},
-    backup_session::draft,
+    backup_session::{batch, draft},
     context::Context,
     gather,
 };
@@ -23,23 +23,72 @@ const REQUEST_ID: &str = "coffer.appscode.com/request-id";
 /// Sessions that one invoker can be given within a second.
 const SAME_SECOND: i64 = 10;
 
+/// What is to be backed up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Invoker {
+    /// The target of the BackupConfiguration of this name.
+    Configuration(String),
+    /// All members of the BackupBatch of this name.
+    Batch(String),
+}
+
+impl Invoker {
+    const fn kind(&self) -> &'static str {
+        match self {
+            Self::Configuration(_) => "BackupConfiguration",
+            Self::Batch(_) => batch::KIND,
+        }
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Self::Configuration(name) | Self::Batch(name) => name,
+        }
+    }
+
+    /// The invoker as drafts of sessions need it.
+    async fn read(&self, ctx: &Context, namespace: &str) -> Result<BackupConfiguration, Error> {
+        let name = self.name();
+        let missing = || not_found(self.kind(), namespace, name);
+        let found: Option<BackupBatch> = match self {
+            Self::Configuration(name) => {
+                let found: Option<BackupConfiguration> = gather::get(ctx, namespace, name).await?;
+                return match found {
+                    Some(config) => Ok(config),
+                    None => Err(match gather::get::<BackupBatch>(ctx, namespace, name).await? {
+                        Some(_) => Error::Invalid(format!(
+                            "{namespace}/{name} is a BackupBatch: say so (--batch, backup_batch in gRPC)"
+                        )),
+                        None => missing(),
+                    }),
+                };
+            }
+            Self::Batch(name) => gather::get(ctx, namespace, name).await?,
+        };
+        let first = batch::parts(&found.ok_or_else(missing)?).members.into_iter().next();
+        first.ok_or_else(|| {
+            Error::Invalid(format!(
+                "BackupBatch {namespace}/{name} has no members: there is nothing to back up"
+            ))
+        })
+    }
+}
+
 /// Makes a backup now.
 ///
 /// # Errors
-/// When the BackupConfiguration is not found, or the session cannot be made.
+/// When the invoker is not found, or the session cannot be made.
 pub async fn trigger_backup(
     ctx: &Context,
     namespace: &str,
-    name: &str,
+    invoker: &Invoker,
     request_id: &str,
 ) -> Result<View, Error> {
-    let config: BackupConfiguration = gather::get(ctx, namespace, name)
-        .await?
-        .ok_or_else(|| not_found("BackupConfiguration", namespace, name))?;
+    let config = invoker.read(ctx, namespace).await?;
+    let (kind, name) = (invoker.kind(), invoker.name());
     let attempts = draft::attempts(&config);
     if !request_id.is_empty() {
-        let mut session =
-            draft::named("BackupConfiguration", &config, derived(name, request_id), attempts);
+        let mut session = draft::named(kind, &config, derived(name, request_id), attempts);
         session.annotations_mut().insert(REQUEST_ID.to_owned(), request_id.to_owned());
         let (session, _) = apply::create_backup_session(ctx, &session).await?;
         return view(ctx, Record::Backup(Box::new(session))).await;
@@ -47,15 +96,14 @@ pub async fn trigger_backup(
     let now = ctx.clock.now();
     for later in 0..SAME_SECOND {
         let at = now + chrono::TimeDelta::seconds(later);
-        let session =
-            draft::named("BackupConfiguration", &config, names::session(name, at), attempts);
+        let session = draft::named(kind, &config, names::session(name, at), attempts);
         let (session, created) = apply::create_backup_session(ctx, &session).await?;
         if created == Created::New {
             return view(ctx, Record::Backup(Box::new(session))).await;
         }
     }
     Err(Error::Conflict(format!(
-        "BackupConfiguration {namespace}/{name} was triggered too often within a second: try again"
+        "{kind} {namespace}/{name} was triggered too often within a second: try again"
     )))
 }
 
