@@ -1,125 +1,31 @@
 //! What is in a keyspace, wherever it is: a server, a snapshot, a file. For `coffer digest` and `coffer diff`.
 //!
-//! A server is read by replication, else by scan; a snapshot as it is downloaded. One value is in memory at a time. Keys
-//! whose time has passed count nowhere: a server may hold them for a while, and shows them to nobody.
+//! A server is read by replication, else by scan; a snapshot as it is downloaded. One value is in memory at a time.
 mod source;
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use anyhow::Context;
-use bytes::Bytes;
 use coffer_proto::storage::v1::{DownloadRequest, RestoreHeader, restore_response::Message};
-use coffer_rdb::{
-    digest::{self, Digest, Keyspace},
-    entries::{Entries, Entry, Event},
-};
 use coffer_runtime::fault::{Class, class_of};
 use coffer_worker::{
     filter::Filter,
+    keyspace::{Keys, Reader},
     options::{Order, Pace, Prefer},
-    redis::{self, Node, Replay, Replication, Scan, ScanOptions},
+    redis::{self, Node, Replication, Scan, ScanOptions},
 };
 use tokio::io::AsyncReadExt;
 
+pub use coffer_worker::keyspace::Contents;
 pub use source::{ServerArgs, Source};
 
 use crate::{client::Cluster, maintenance};
 
-/// No value may be larger.
-const LARGEST_BYTES: u64 = 1 << 30;
 /// How long a server may take to answer.
 const WAIT: Duration = Duration::from_secs(60);
 const CHUNK_BYTES: usize = 1 << 20;
 /// The document in a snapshot that names its files.
 const MANIFEST: &str = "/manifest.json";
-
-/// Digests by database and key.
-pub type Keys = BTreeMap<(u64, Bytes), Digest>;
-
-/// What was read.
-#[derive(Default)]
-pub struct Contents {
-    /// The digest, in the making.
-    pub sum: Keyspace,
-    /// Keys.
-    pub keys: u64,
-    /// Function libraries.
-    pub functions: u64,
-    /// The digest of each key, when it is wanted: some 150 bytes a key.
-    pub each: Option<Keys>,
-    now_ms: i64,
-}
-
-impl Contents {
-    fn event(&mut self, event: Event) -> anyhow::Result<()> {
-        match event {
-            Event::Entry(entry) if entry.expires_at_ms.is_some_and(|at| at <= self.now_ms) => {}
-            Event::Entry(entry) => self.entry(&entry)?,
-            Event::Function(code) => {
-                self.functions += 1;
-                self.sum.add_function(&code);
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn entry(&mut self, entry: &Entry) -> anyhow::Result<()> {
-        let digest = digest::of_entry(entry, LARGEST_BYTES).with_context(|| {
-            let key = coffer_rdb::strings::printable(&entry.key, 80);
-            format!("read key {key} of database {}", entry.database)
-        })?;
-        self.keys += 1;
-        self.sum.add(&digest);
-        if let Some(each) = &mut self.each {
-            // A copy: a slice would keep alive all that it was cut from.
-            each.insert((entry.database, Bytes::copy_from_slice(&entry.key)), digest);
-        }
-        Ok(())
-    }
-}
-
-/// Reads a file of either kind piece by piece.
-enum Reader {
-    Rdb(Box<Entries>),
-    Resp(Box<Replay>),
-}
-
-impl Reader {
-    fn of(path: &str) -> Self {
-        if path.ends_with(".resp") {
-            Self::Resp(Box::new(Replay::new(path, LARGEST_BYTES)))
-        } else {
-            Self::Rdb(Box::new(Entries::new(LARGEST_BYTES)))
-        }
-    }
-
-    fn feed(&mut self, chunk: Bytes, contents: &mut Contents) -> anyhow::Result<()> {
-        match self {
-            Self::Rdb(entries) => {
-                entries.feed(chunk);
-                while let Some(event) = entries.next()? {
-                    contents.event(event)?;
-                }
-            }
-            Self::Resp(replay) => {
-                replay.push(&chunk);
-                while let Some(event) = replay.next_event()? {
-                    contents.event(event)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn finish(self) -> anyhow::Result<()> {
-        match self {
-            Self::Rdb(entries) => entries.finish()?,
-            Self::Resp(replay) => drop(replay.finish()?),
-        }
-        Ok(())
-    }
-}
 
 /// Reads all of a source; `each` says whether the digest of every key is kept.
 ///
@@ -128,7 +34,7 @@ impl Reader {
 pub async fn read(cluster: &Lazy<'_>, source: &Source, each: bool) -> anyhow::Result<Contents> {
     let mut contents = Contents {
         each: each.then(Keys::default),
-        now_ms: chrono::Utc::now().timestamp_millis(),
+        as_of_ms: Some(chrono::Utc::now().timestamp_millis()),
         ..Contents::default()
     };
     let reading = async {

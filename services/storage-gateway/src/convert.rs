@@ -77,6 +77,7 @@ fn manifest_in(manifest: proto::Manifest) -> Result<Manifest, backup::Error> {
         functions,
         reason,
         shards,
+        digest,
     } = manifest;
     let time = |time: Option<Timestamp>, name: &str| {
         time.as_ref()
@@ -109,6 +110,7 @@ fn manifest_in(manifest: proto::Manifest) -> Result<Manifest, backup::Error> {
         functions,
         reason,
         shards: shards.collect(),
+        digest,
     })
 }
 
@@ -137,6 +139,7 @@ fn manifest_out(manifest: Manifest) -> proto::Manifest {
         functions,
         reason,
         shards,
+        digest,
     } = manifest;
     let files = files.into_iter().map(|file| {
         let FileSum { path, bytes, sha256 } = file;
@@ -164,6 +167,7 @@ fn manifest_out(manifest: Manifest) -> proto::Manifest {
         functions,
         reason,
         shards: shards.collect(),
+        digest,
     }
 }
 

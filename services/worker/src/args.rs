@@ -66,6 +66,9 @@ pub struct BackupArgs {
     /// For a scan: gentle (other clients do not notice) or full
     #[arg(long, default_value = "")]
     pub pace: String,
+    /// Whether to work out the digest of all keys meanwhile, which `coffer digest` compares: true or false
+    #[arg(long, default_value = "")]
+    pub digest: String,
     /// Which keys.
     #[command(flatten)]
     pub filter: FilterArgs,

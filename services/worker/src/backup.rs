@@ -25,6 +25,7 @@ use crate::args::BackupArgs;
 use crate::convert;
 use crate::error::Error;
 use crate::gateway::{self, Gateway};
+use crate::keyspace::Contents;
 use crate::options::{self, Method};
 use crate::progress::{Progress, Stage};
 use crate::redis::{self, Topology};
@@ -185,7 +186,9 @@ impl Backup<'_> {
             state.total_bytes = dumps.iter().map(|dump| dump.announced().unwrap_or(0)).sum();
             state.total_keys = origins.iter().map(|origin| origin.server.keys).sum();
         });
-        let parts = part::drain_all(dumps, origins, &mut upload, &self.progress).await?;
+        // Of commands it cannot be told what they make.
+        let digest = options.digest && method != Method::Portable;
+        let parts = part::drain_all(dumps, origins, &mut upload, &self.progress, digest).await?;
         if let (Some(slots), Some(first)) = (&slots, parts.first()) {
             redis::is_unchanged(slots, &first.origin.redis, self.wait).await?;
         }
@@ -196,11 +199,16 @@ impl Backup<'_> {
 
         self.progress.stage(Stage::Commit);
         let times = (started, self.clock.now());
+        if options.digest && !digest {
+            let why = "there is no digest: `method: portable` writes commands, which say how values are made";
+            warnings.push(why.to_owned());
+        }
         let reason = reasons.join("; ");
         let mut done = backed_up(method, &reason, found.as_deref(), &parts);
         let manifest = self.manifest(method, reason, &parts, slots.is_some(), times);
         done.keys = convert::totals(&manifest).into_iter().collect();
         done.counted = manifest.counted;
+        done.digest.clone_from(&manifest.digest);
         let stored = upload.finish(manifest).await?;
         done.snapshot_id = stored.snapshot_id;
         done.data_added = stored.data_added;
@@ -253,8 +261,18 @@ impl Backup<'_> {
             functions: parts.iter().map(|part| part.summary.functions).max().unwrap_or(0),
             reason,
             shards,
+            digest: digest(parts).unwrap_or_default(),
         }
     }
+}
+
+/// Of all parts together, when each has one.
+fn digest(parts: &[Part]) -> Option<String> {
+    let mut all = Contents::default();
+    for part in parts {
+        all.merge(part.contents.as_ref()?);
+    }
+    (!parts.is_empty()).then(|| all.digest().to_string())
 }
 
 /// The data files of the snapshot.

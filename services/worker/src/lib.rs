@@ -23,6 +23,7 @@ mod error;
 pub mod filter;
 mod gateway;
 pub mod glob;
+pub mod keyspace;
 pub mod options;
 mod outcome;
 mod process;

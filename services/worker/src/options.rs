@@ -81,6 +81,8 @@ pub struct Backup {
     pub prefer: Prefer,
     /// How fast, for a scan.
     pub pace: Pace,
+    /// Whether the digest of all keys is worked out meanwhile.
+    pub digest: bool,
     /// Which keys.
     pub filter: Filter,
     /// Name of the master that a Sentinel is to be asked for; empty for its only one.
@@ -121,6 +123,7 @@ impl Backup {
             order: choice("order", &args.order, &order)?,
             prefer: choice("prefer", &args.prefer, &prefer)?,
             pace: choice("pace", &args.pace, &pace)?,
+            digest: switch("digest", &args.digest)?,
             filter,
             sentinel_master: args.addon.sentinel_master.clone(),
         };

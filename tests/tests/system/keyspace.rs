@@ -6,7 +6,7 @@ use anyhow::Result;
 use coffer_api::backup_session::SessionPhase;
 use coffer_tests::{
     dataset,
-    world::{NAMESPACE, World},
+    world::{NAMESPACE, World, configuration},
 };
 use serde_json::Value;
 
@@ -35,6 +35,10 @@ async fn a_server_its_snapshot_and_its_file_have_one_digest() -> Result<()> {
     dataset::load(&world.redis.client()?, &dataset::Spec::small()).await?;
     world.redis.command::<()>(&["SET", "counter", "1"]).await?;
     world.apply_basics()?;
+    let asks = "name: redis-backup-7.0.5, params: [{name: digest, value: \"true\"}]";
+    world.apply(
+        &configuration("orders", "0 0 1 1 *", "").replace("name: redis-backup-7.0.5", asks),
+    )?;
     let status = world.back_up("orders-1", "orders").await?;
     assert_eq!(status.phase, Some(SessionPhase::Succeeded), "{status:#?}");
     world.redis.command::<()>(&["SAVE"]).await?;
@@ -44,6 +48,11 @@ async fn a_server_its_snapshot_and_its_file_have_one_digest() -> Result<()> {
 
     let expected = digest(&world, &server)?;
     assert_eq!(digest(&world, "repo")?, expected);
+    let manifest = world.restic().dump("latest", "/manifest.json")?;
+    let manifest: Value = serde_json::from_slice(&manifest)?;
+    assert_eq!(manifest["digest"].to_string(), expected);
+    let described = world.describe("backupsession", "orders-1")?;
+    assert!(described.contains(expected.trim_matches('"')), "{described}");
     assert_eq!(digest(&world, &file)?, expected);
     let same = coffer(&world, &["diff", "repo@latest", &server])?;
     assert_eq!(same.status.code(), Some(0), "{}", String::from_utf8_lossy(&same.stderr));

@@ -37,7 +37,7 @@ struct Digested {
     source: String,
     digest: String,
     keys: u64,
-    functions: u64,
+    functions: usize,
 }
 
 /// Runs the verb.
@@ -49,9 +49,9 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<ExitCode> {
     let contents = keyspace::read(&Lazy::new(global), &source, false).await?;
     let done = Digested {
         source: source.to_string(),
-        digest: contents.sum.digest().to_string(),
+        digest: contents.digest().to_string(),
         keys: contents.keys,
-        functions: contents.functions,
+        functions: contents.libraries.len(),
     };
     maintenance::print(global, &done, std::slice::from_ref(&done.digest), || {
         format!("{}  {} keys, {} function libraries\n", done.digest, done.keys, done.functions)

@@ -172,10 +172,12 @@ fn settle(
     let mut notice = notice(&host, &stats);
     if let HostEnd::Outcome(outcome) = end {
         // How it was done and why so is not the same every time, and nowhere else to be seen.
-        if let Ended::BackedUp(BackedUp { reason, .. }) = &outcome.result
-            && !reason.is_empty()
-        {
-            notice.message.push_str(&format!(", {reason}"));
+        if let Ended::BackedUp(BackedUp { reason, digest, .. }) = &outcome.result {
+            for (before, said) in [(", ", reason), (", digest ", digest)] {
+                if !said.is_empty() {
+                    notice.message.push_str(&format!("{before}{said}"));
+                }
+            }
         }
         for warning in &outcome.warnings {
             notice.message.push_str(&format!("; note: {warning}"));

@@ -54,6 +54,9 @@ pub struct Manifest {
     /// Of a Redis Cluster: which file holds which slots, and from where it came.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shards: Vec<Shard>,
+    /// Digest of all that users stored, hex, when it was asked for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub digest: String,
 }
 
 /// A master of a Redis Cluster as it was dumped.

@@ -63,6 +63,9 @@ pub struct BackedUp {
     pub counted: bool,
     /// Version of the server.
     pub server_version: String,
+    /// Digest of all that users stored, when it was asked for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub digest: String,
     /// Whether this backup created the repository.
     pub repository_created: bool,
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use coffer_api::session::Redis;
 use coffer_rdb::walk::Summary;
+use coffer_runtime::fault;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -13,6 +14,7 @@ use tokio::task::JoinSet;
 use super::Ended;
 use crate::error::Error;
 use crate::gateway::{Closed, Pieces, Upload};
+use crate::keyspace::{Contents, Counting};
 use crate::options::{self, Method};
 use crate::progress::{Progress, State};
 use crate::redis::{self, Node, Replication, Scan, ScanOptions, Server};
@@ -56,6 +58,8 @@ pub(crate) struct Part {
     pub(crate) rdb_version: u16,
     pub(crate) replication_id: String,
     pub(crate) offset: i64,
+    /// What is in it, when that was asked for and could be had.
+    pub(crate) contents: Option<Contents>,
     /// What a user should know of it.
     pub(crate) remarks: Vec<String>,
 }
@@ -149,12 +153,14 @@ pub(super) async fn drain_all(
     origins: Vec<Origin>,
     upload: &mut Upload,
     progress: &Progress,
+    digest: bool,
 ) -> Result<Vec<Part>, Ended> {
     let mut draining = JoinSet::new();
     for (index, (dump, origin)) in dumps.into_iter().zip(origins).enumerate() {
         let Ok(pieces) = upload.pieces(index) else { return Err(upload.ended().await.into()) };
         let meter = progress.meter();
-        draining.spawn(async move { (index, drain(dump, origin, pieces, meter).await) });
+        let counting = digest.then(|| Counting::start(&origin.path));
+        draining.spawn(async move { (index, drain(dump, origin, pieces, meter, counting).await) });
     }
     let mut parts = Vec::new();
     while let Some(drained) = draining.join_next().await {
@@ -192,11 +198,15 @@ async fn drain(
     origin: Origin,
     pieces: Pieces,
     meter: watch::Sender<State>,
+    counting: Option<Counting>,
 ) -> Result<Part, Stopped> {
     let (mut sum, mut bytes, mut told) = (Sha256::new(), 0_u64, (0_u64, 0_u64));
     while let Some(chunk) = dump.next().await? {
         sum.update(&chunk);
         bytes += chunk.len() as u64;
+        if let Some(counting) = &counting {
+            counting.push(&chunk).await;
+        }
         pieces.send(chunk).await?;
         let now = dump.so_far();
         meter.send_modify(|state| {
@@ -214,6 +224,7 @@ async fn drain(
         rdb_version: 0,
         replication_id: String::new(),
         offset: 0,
+        contents: None,
         remarks: vec![],
     };
     match dump {
@@ -241,6 +252,16 @@ async fn drain(
                 ));
             }
         }
+    }
+    // The dump is whole, whatever the digest comes to.
+    match counting {
+        None => {}
+        Some(counting) => match counting.finish().await {
+            Ok(contents) => part.contents = Some(contents),
+            Err(error) => {
+                part.remarks.push(format!("there is no digest: {}", fault::chain(&error)))
+            }
+        },
     }
     Ok(part)
 }
