@@ -41,7 +41,8 @@ pub fn may_use(
     };
     match allowed.from {
         FromNamespaces::All => Ok(()),
-        FromNamespaces::Same if namespace == home => Ok(()),
+        // A selector opens a Repository to others. Its own namespace could change the policy as well.
+        FromNamespaces::Same | FromNamespaces::Selector if namespace == home => Ok(()),
         FromNamespaces::Same => refuse("its usagePolicy allows its own namespace only"),
         FromNamespaces::Selector => match &allowed.selector {
             Some(selector) if selects(selector, labels) => Ok(()),
@@ -253,9 +254,9 @@ mod tests {
             (allowed(json!({})), true, false),
             (allowed(json!({"from": "Same"})), true, false),
             (allowed(json!({"from": "All"})), true, true),
-            (allowed(json!({"from": "Selector"})), false, false),
+            (allowed(json!({"from": "Selector"})), true, false),
             (allowed(json!({"from": "Selector", "selector": shop})), true, true),
-            (allowed(json!({"from": "Selector", "selector": others})), false, false),
+            (allowed(json!({"from": "Selector", "selector": others})), true, false),
             (allowed(json!({"from": "Selector", "selector": exists})), true, true),
             (allowed(json!({"from": "Selector", "selector": {}})), true, true),
         ] {
