@@ -165,6 +165,7 @@ async fn a_failure_is_told_once_nothing_more_is_tried() -> Result<()> {
 #[tokio::test]
 async fn what_cannot_be_run_is_refused_or_named() -> Result<()> {
     let (world, listener) = world().await?;
+    world.without_admission()?;
     let exec = "  hooks: {preBackup: {exec: {command: [\"true\"]}}}";
     world.apply(&configuration("orders", "0 0 1 1 *", exec))?;
     let invalid = |config: &BackupConfiguration| {

@@ -56,6 +56,7 @@ async fn each_owner_is_asked() -> Result<()> {
     let configure = |more: &str| world.apply(&far(&configuration("orders", "0 0 1 1 *", more)));
 
     // The Repository's owner has allowed nobody.
+    world.without_admission()?;
     configure("")?;
     let refused = |c: &BackupConfiguration| {
         c.status.as_ref().is_some_and(|s| s.phase == Some(InvokerPhase::Invalid))
