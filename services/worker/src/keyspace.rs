@@ -1,0 +1,182 @@
+//! What is in a dump: the digest of all that users stored, counted key by key as the bytes pass by. One value is in memory
+//! at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use coffer_rdb::digest::{self, Digest, Keyspace};
+use coffer_rdb::entries::{Entries, Entry, Event};
+use coffer_rdb::strings::printable;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::redis::{Error, Replay};
+
+/// No value may be larger.
+const LARGEST_BYTES: u64 = 1 << 30;
+/// Chunks that wait for a digest in the making.
+const QUEUE: usize = 4;
+
+/// Digests by database and key.
+pub type Keys = BTreeMap<(u64, Bytes), Digest>;
+
+/// What was read.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// Of the keys.
+    sum: Keyspace,
+    /// Keys.
+    pub keys: u64,
+    /// Sources of the function libraries: those of a cluster are in each of its servers, and count once.
+    pub libraries: BTreeSet<Bytes>,
+    /// The digest of each key, when it is wanted: some 150 bytes a key.
+    pub each: Option<Keys>,
+    /// Keys whose time had passed by then, in milliseconds since 1970, count nowhere: a server may hold them for a while,
+    /// and shows them to nobody. All count when absent.
+    pub as_of_ms: Option<i64>,
+}
+
+impl Contents {
+    /// The digest of all that was read.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let mut sum = self.sum.clone();
+        self.libraries.iter().for_each(|library| sum.add_function(library));
+        sum.digest()
+    }
+
+    /// Adds what another part holds.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.sum.merge(&other.sum);
+        self.keys += other.keys;
+        self.libraries.extend(other.libraries.iter().cloned());
+    }
+
+    fn event(&mut self, path: &str, event: Event) -> Result<(), Error> {
+        match event {
+            Event::Entry(entry) if self.is_over(&entry) => {}
+            Event::Entry(entry) => {
+                let digest = digest::of_entry(&entry, LARGEST_BYTES).map_err(|source| {
+                    let key = printable(&entry.key, 80);
+                    let path = format!("key {key} of database {} in {path}", entry.database);
+                    Error::Rdb { path, source }
+                })?;
+                self.keys += 1;
+                self.sum.add(&digest);
+                if let Some(each) = &mut self.each {
+                    // A copy: a slice would keep alive all that it was cut from.
+                    each.insert((entry.database, Bytes::copy_from_slice(&entry.key)), digest);
+                }
+            }
+            Event::Function(code) => {
+                self.libraries.insert(Bytes::copy_from_slice(&code));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn is_over(&self, entry: &Entry) -> bool {
+        entry.expires_at_ms.zip(self.as_of_ms).is_some_and(|(at, now)| at <= now)
+    }
+}
+
+/// Reads a dump of either kind piece by piece.
+pub struct Reader {
+    path: String,
+    kind: Kind,
+}
+
+enum Kind {
+    Rdb(Box<Entries>),
+    Resp(Box<Replay>),
+}
+
+impl Reader {
+    /// Begins in front of the first byte. A name that ends in `.resp` is that of commands.
+    #[must_use]
+    pub fn of(path: &str) -> Self {
+        let kind = if path.ends_with(".resp") {
+            Kind::Resp(Box::new(Replay::new(path, LARGEST_BYTES)))
+        } else {
+            Kind::Rdb(Box::new(Entries::new(LARGEST_BYTES)))
+        };
+        Self { path: path.to_owned(), kind }
+    }
+
+    /// Counts what is whole by now.
+    ///
+    /// # Errors
+    /// When it is no such dump, or holds what nothing here can read.
+    pub fn feed(&mut self, chunk: Bytes, contents: &mut Contents) -> Result<(), Error> {
+        let path = &self.path;
+        match &mut self.kind {
+            Kind::Rdb(entries) => {
+                entries.feed(chunk);
+                let next = |entries: &mut Entries| {
+                    entries.next().map_err(|source| Error::Rdb { path: path.clone(), source })
+                };
+                while let Some(event) = next(entries)? {
+                    contents.event(path, event)?;
+                }
+            }
+            Kind::Resp(replay) => {
+                replay.push(&chunk);
+                while let Some(event) = replay.next_event()? {
+                    contents.event(path, event)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Confirms that the dump came to its end.
+    ///
+    /// # Errors
+    /// When it did not.
+    pub fn finish(self) -> Result<(), Error> {
+        let Self { path, kind } = self;
+        match kind {
+            Kind::Rdb(entries) => entries.finish().map_err(|source| Error::Rdb { path, source }),
+            Kind::Resp(replay) => replay.finish().map(drop),
+        }
+    }
+}
+
+/// A digest in the making, by a thread of its own, beside the dump's way to the gateway.
+pub(crate) struct Counting {
+    chunks: mpsc::Sender<Bytes>,
+    counted: AbortOnDropHandle<Result<Contents, Error>>,
+}
+
+impl Counting {
+    pub(crate) fn start(path: &str) -> Self {
+        let mut reader = Reader::of(path);
+        let (chunks, mut waiting) = mpsc::channel::<Bytes>(QUEUE);
+        let count = move || {
+            let mut contents = Contents::default();
+            while let Some(chunk) = waiting.blocking_recv() {
+                reader.feed(chunk, &mut contents)?;
+            }
+            reader.finish()?;
+            Ok(contents)
+        };
+        Self { chunks, counted: AbortOnDropHandle::new(tokio::task::spawn_blocking(count)) }
+    }
+
+    /// Hands over the next piece. What cannot be counted is told at the end.
+    pub(crate) async fn push(&self, chunk: &Bytes) {
+        let _ = self.chunks.send(chunk.clone()).await;
+    }
+
+    /// What was counted.
+    pub(crate) async fn finish(self) -> Result<Contents, Error> {
+        let Self { chunks, counted } = self;
+        drop(chunks);
+        let gone = || Error::Scratch {
+            act: "digest",
+            source: std::io::Error::other("the digest ended without a result"),
+        };
+        counted.await.map_err(|_| gone())?
+    }
+}
