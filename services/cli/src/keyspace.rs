@@ -32,11 +32,9 @@ const MANIFEST: &str = "/manifest.json";
 /// # Errors
 /// When it cannot be read to its end, or holds values that nothing here can read.
 pub async fn read(cluster: &Lazy<'_>, source: &Source, each: bool) -> anyhow::Result<Contents> {
-    let mut contents = Contents {
-        each: each.then(Keys::default),
-        as_of_ms: Some(chrono::Utc::now().timestamp_millis()),
-        ..Contents::default()
-    };
+    let mut contents = Contents::default();
+    contents.each = each.then(Keys::default);
+    contents.as_of_ms = Some(chrono::Utc::now().timestamp_millis());
     let reading = async {
         match source {
             Source::File(path) => file(path, &mut contents).await,
@@ -74,7 +72,7 @@ async fn file(path: &Path, contents: &mut Contents) -> anyhow::Result<()> {
     loop {
         let mut chunk = bytes::BytesMut::with_capacity(CHUNK_BYTES);
         if file.read_buf(&mut chunk).await? == 0 {
-            return reader.finish();
+            return Ok(reader.finish()?);
         }
         reader.feed(chunk.freeze(), contents)?;
     }
