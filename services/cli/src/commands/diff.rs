@@ -19,14 +19,15 @@ Examples:
   coffer diff orders@1a2b3c4d orders@5e6f7a8b
   coffer diff old.rdb redis://other:6380 -o json
 
-The first is compared with the second: - is a key that only the first has, + one that only the second has, ~ one that differs
-in value or time to live. Exits with 3 when there is any. Function libraries are compared in all.";
+The first is compared with the second: - is a key that only the first has, + one that only the
+second has, ~ one that differs in value or time to live. Exits with 3 when there is any.
+Function libraries are compared as a whole.";
 
 /// Flags of `coffer diff`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
-    /// redis:// or rediss:// url, file, or REPOSITORY[@SNAPSHOT]
+    /// redis:// or rediss:// url, file, or REPOSITORY@SNAPSHOT; the latest without @
     first: String,
     /// The same
     second: String,

@@ -16,15 +16,16 @@ Examples:
   coffer digest orders@1a2b3c4d                   a snapshot of a Repository; the latest without @
   REDISCLI_AUTH=secret coffer digest rediss://backup@orders --redis-ca-file ca.crt
 
-The digest covers databases, keys, values and times to live, and neither encodings nor order: a server, its backup, and
-another server of any version that it was restored to have the same one. It also covers function libraries, and no key whose
-time has passed. A snapshot of typed commands (`method: portable`) has none.";
+The digest covers databases, keys, values and times to live, and neither encodings nor order: a
+server, its backup, and another server of any version that it was restored to have the same one.
+It also covers function libraries, and no key whose time has passed. A snapshot of typed commands
+(`method: portable`) has none.";
 
 /// Flags of `coffer digest`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
-    /// redis:// or rediss:// url, file, or REPOSITORY[@SNAPSHOT]
+    /// redis:// or rediss:// url, file, or REPOSITORY@SNAPSHOT; the latest without @
     source: String,
     /// How to log in.
     #[command(flatten)]
