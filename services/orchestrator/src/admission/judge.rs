@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Longest that the catalog may think.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// Whether an object is admitted, or why it cannot be told.
 pub(super) type Judgement = Result<Result<(), String>, Error>;
