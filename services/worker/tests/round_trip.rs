@@ -179,6 +179,37 @@ async fn a_target_killed_in_mid_load_is_an_error() {
 }
 
 #[tokio::test]
+async fn a_key_that_is_there_after_all_is_replaced() {
+    let source = TestServer::start(&[]);
+    let mut from = source.client().await;
+    let target = TestServer::start(&[]);
+    let mut client = target.client().await;
+    // As a scan may name it: twice, the second time as it is by then. Its answer comes when another database is entered.
+    let mut stream = bytes::BytesMut::new();
+    for (database, key, value) in
+        [("2", "key", "first"), ("2", "key", "second"), ("3", "other", "x"), ("2", "more", "y")]
+    {
+        line(&mut from, &format!("SET {key} {value}")).await;
+        let Reply::Bulk(Some(payload)) = line(&mut from, &format!("DUMP {key}")).await else {
+            panic!("no payload")
+        };
+        coffer_rdb::resp::write_command(&mut stream, &[b"SELECT", database.as_bytes()]);
+        let restore: &[&[u8]] = &[b"RESTORE", key.as_bytes(), b"0", &payload, b"REPLACE"];
+        coffer_rdb::resp::write_command(&mut stream, restore);
+    }
+    let mut loader = loader(&target.redis()).await.unwrap();
+    let mut replay = Replay::new("/dumpfile.resp", 1 << 20);
+    replay.feed(&stream, &mut loader, LONG_AGO).await.unwrap();
+    replay.finish().unwrap();
+    loader.finish(LONG_AGO).await.unwrap();
+    line(&mut client, "SELECT 2").await;
+    let value = |text: &'static str| Reply::Bulk(Some(bytes::Bytes::from_static(text.as_bytes())));
+    assert_eq!(line(&mut client, "GET key").await, value("second"));
+    assert_eq!(line(&mut client, "GET more").await, value("y"));
+    assert_eq!(line(&mut client, "DBSIZE").await, Reply::Integer(2));
+}
+
+#[tokio::test]
 async fn a_stash_dump_is_replayed_and_a_repeat_does_no_harm() {
     let target = TestServer::start(&[]);
     let mut client = target.client().await;

@@ -70,22 +70,40 @@ impl Tally {
     }
 }
 
-/// A key that a server of a cluster sent elsewhere.
-pub(super) struct Redirect {
+/// A key that is to be sent once more.
+pub(super) struct Again {
     pub(super) entry: Entry,
-    pub(super) address: (String, u16),
-    /// For this once (`ASK`), or from now on (`MOVED`).
-    pub(super) ask: bool,
+    pub(super) to: To,
     /// How often it was sent on.
     pub(super) hops: u8,
 }
 
-impl Redirect {
-    /// `MOVED 3999 127.0.0.1:6381`
-    fn parse(reply: &[u8], from: &str, entry: &Entry, hops: u8) -> Option<Self> {
+/// Where to.
+pub(super) enum To {
+    /// To the same server, where one of its name is after all: to replace that.
+    Replace,
+    /// To another server of the cluster, for this once (`ASK`) or from now on (`MOVED`).
+    Elsewhere { address: (String, u16), ask: bool },
+}
+
+/// A key that is kept until it is answered, since it may have to be sent once more.
+pub(super) struct Kept {
+    pub(super) entry: Entry,
+    pub(super) hops: u8,
+    /// Whether one that is there is to be replaced.
+    pub(super) replaces: bool,
+}
+
+impl Kept {
+    /// `BUSYKEY …`, or `MOVED 3999 127.0.0.1:6381`.
+    fn again(self, reply: &[u8], from: &str) -> Option<Again> {
+        let Self { entry, hops, replaces } = self;
         let text = std::str::from_utf8(reply).ok()?;
         let mut words = text.split_ascii_whitespace();
         let ask = match words.next()? {
+            "BUSYKEY" if replaces => {
+                return Some(Again { entry, to: To::Replace, hops: hops + 1 });
+            }
             "MOVED" => false,
             "ASK" => true,
             _ => return None,
@@ -94,7 +112,7 @@ impl Redirect {
         // A server that does not know its own address means the one that was asked.
         let host = if host.is_empty() { from.rsplit_once(':')?.0 } else { host };
         let address = (host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?);
-        Some(Self { entry: entry.clone(), address, ask, hops: hops + 1 })
+        Some(Again { entry, to: To::Elsewhere { address, ask }, hops: hops + 1 })
     }
 }
 
@@ -115,8 +133,8 @@ pub(super) enum Expect {
         what: Cow<'static, str>,
         /// Whether one that is there may stay.
         skip: bool,
-        /// In a cluster: the key, to be sent elsewhere, and how often it was.
-        again: Option<Box<(Entry, u8)>>,
+        /// The key, where it may have to be sent once more.
+        kept: Option<Box<Kept>>,
     },
     /// A key that is counted already gets more.
     More { key: Bytes, database: u64, what: Cow<'static, str> },
@@ -135,7 +153,7 @@ pub(super) struct Answers {
     address: String,
     idle: Duration,
     written: Arc<AtomicU64>,
-    redirect: mpsc::UnboundedSender<Redirect>,
+    again: mpsc::UnboundedSender<Again>,
 }
 
 impl Answers {
@@ -146,11 +164,11 @@ impl Answers {
         address: String,
         idle: Duration,
         written: Arc<AtomicU64>,
-        redirect: mpsc::UnboundedSender<Redirect>,
+        again: mpsc::UnboundedSender<Again>,
     ) -> Self {
         let mut replies = ReplyReader::new(LARGEST_REPLY_BYTES);
         replies.buffer().extend_from_slice(&rest);
-        Self { socket, replies, sent, address, idle, written, redirect }
+        Self { socket, replies, sent, address, idle, written, again }
     }
 
     /// Reads until every command is answered, or one is refused.
@@ -164,16 +182,13 @@ impl Answers {
                     // Nobody waits any more when the load was given up.
                     let _ = waiting.send(reply);
                 }
-                (Expect::Key { key, database, what, skip, again, .. }, Reply::Error(reply)) => {
+                (Expect::Key { key, database, what, skip, kept, .. }, Reply::Error(reply)) => {
                     if skip && first_word(&reply) == "BUSYKEY" {
                         tally.skipped += 1;
                     } else {
-                        let redirect = again.and_then(|again| {
-                            Redirect::parse(&reply, &self.address, &again.0, again.1)
-                        });
-                        match redirect {
+                        match kept.and_then(|kept| kept.again(&reply, &self.address)) {
                             // Nobody takes it any more when the load was given up.
-                            Some(redirect) => drop(self.redirect.send(redirect)),
+                            Some(again) => drop(self.again.send(again)),
                             None => return Err(self.key_refused(&key, database, what, &reply)),
                         }
                     }

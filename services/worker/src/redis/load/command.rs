@@ -6,8 +6,6 @@ use coffer_rdb::payload::{self, FOOTER_LEN};
 use coffer_rdb::resp;
 use coffer_rdb::target::{Feature, Target};
 
-use crate::options::OnConflict;
-
 pub(super) struct Restore<'a> {
     entry: &'a Entry,
     ttl: String,
@@ -19,12 +17,7 @@ pub(super) struct Restore<'a> {
 
 impl<'a> Restore<'a> {
     /// `now_ms` counts only where the server takes no absolute times.
-    pub(super) fn new(
-        entry: &'a Entry,
-        target: &Target,
-        now_ms: i64,
-        conflict: OnConflict,
-    ) -> Self {
+    pub(super) fn new(entry: &'a Entry, target: &Target, now_ms: i64, replace: bool) -> Self {
         let absolute_times = target.can(Feature::AbsoluteRestore);
         let ttl = match entry.expires_at_ms {
             None => 0,
@@ -41,7 +34,7 @@ impl<'a> Restore<'a> {
             absolute: absolute_times && ttl != 0,
             usage,
             footer: payload::footer(entry.value_type.code, &entry.body, target.reads.number),
-            replace: conflict == OnConflict::Replace,
+            replace,
         }
     }
 

@@ -9,7 +9,7 @@ use coffer_rdb::resp::Reply;
 use coffer_rdb::strings::printable;
 use tokio::sync::mpsc;
 
-use super::answers::Redirect;
+use super::answers::{Again, To};
 use super::pipe::Pipe;
 use crate::redis::error::first_word;
 use crate::redis::topology::{Slots, slot_of};
@@ -31,9 +31,9 @@ pub(super) struct Lanes {
     lanes: Vec<Lane>,
     routes: Option<Routes>,
     written: Arc<AtomicU64>,
-    redirect: mpsc::UnboundedSender<Redirect>,
-    /// Keys that a server sent elsewhere.
-    pub(super) redirected: mpsc::UnboundedReceiver<Redirect>,
+    again: mpsc::UnboundedSender<Again>,
+    /// Keys that are to be sent once more.
+    pub(super) returned: mpsc::UnboundedReceiver<Again>,
 }
 
 /// Where the slots of a cluster are, as far as is known.
@@ -50,9 +50,9 @@ struct Routes {
 impl Lanes {
     /// One server.
     pub(super) fn one(client: Client, written: Arc<AtomicU64>) -> Self {
-        let (redirect, redirected) = mpsc::unbounded_channel();
-        let lane = Lane::new(client, written.clone(), redirect.clone());
-        Self { lanes: vec![lane], routes: None, written, redirect, redirected }
+        let (again, returned) = mpsc::unbounded_channel();
+        let lane = Lane::new(client, written.clone(), again.clone());
+        Self { lanes: vec![lane], routes: None, written, again, returned }
     }
 
     /// The masters of a cluster, in the order of [`Slots::masters`].
@@ -63,7 +63,7 @@ impl Lanes {
         wait: Duration,
         written: Arc<AtomicU64>,
     ) -> Self {
-        let (redirect, redirected) = mpsc::unbounded_channel();
+        let (again, returned) = mpsc::unbounded_channel();
         let (mut table, mut addresses) = (vec![0; SLOTS], Vec::new());
         for (index, (address, ranges)) in slots.masters().into_iter().enumerate() {
             for (first, last) in ranges {
@@ -71,10 +71,10 @@ impl Lanes {
             }
             addresses.push(address);
         }
-        let lane = |client| Lane::new(client, written.clone(), redirect.clone());
+        let lane = |client| Lane::new(client, written.clone(), again.clone());
         let lanes = clients.into_iter().map(lane).collect();
         let routes = Some(Routes { redis, wait, table, addresses });
-        Self { lanes, routes, written, redirect, redirected }
+        Self { lanes, routes, written, again, returned }
     }
 
     pub(super) const fn is_cluster(&self) -> bool {
@@ -103,35 +103,41 @@ impl Lanes {
         self.lanes
     }
 
-    /// The connection to where a server said that a key is; after `MOVED` its slot's from now on.
-    pub(super) async fn follow(&mut self, redirect: &Redirect) -> Result<&mut Lane, Error> {
+    /// The connection for a key that is sent once more; after `MOVED` its slot's from now on.
+    pub(super) async fn follow(&mut self, again: &Again) -> Result<&mut Lane, Error> {
+        let Again { entry, to, .. } = again;
+        let (address, ask) = match to {
+            To::Replace => {
+                let lane = self.of(&entry.key);
+                // Others may have gone elsewhere meanwhile.
+                lane.select(entry.database).await?;
+                return Ok(lane);
+            }
+            To::Elsewhere { address, ask } => (address, *ask),
+        };
         let Some(routes) = &mut self.routes else { return Ok(&mut self.lanes[0]) };
-        let known = routes.addresses.iter().position(|known| *known == redirect.address);
+        let known = routes.addresses.iter().position(|known| known == address);
         let index = match known {
             Some(index) => index,
             None => {
-                let (host, port) = redirect.address.clone();
+                let (host, port) = address.clone();
                 let redis = Redis { host, port, ..routes.redis.clone() };
                 let client = connect(&redis, routes.wait).await?;
-                self.lanes.push(Lane::new(client, self.written.clone(), self.redirect.clone()));
-                routes.addresses.push(redirect.address.clone());
+                self.lanes.push(Lane::new(client, self.written.clone(), self.again.clone()));
+                routes.addresses.push(address.clone());
                 self.lanes.len() - 1
             }
         };
-        if !redirect.ask {
-            routes.table[usize::from(slot_of(&redirect.entry.key))] = index;
+        if !ask {
+            routes.table[usize::from(slot_of(&entry.key))] = index;
         }
         Ok(&mut self.lanes[index])
     }
 }
 
 impl Lane {
-    fn new(
-        client: Client,
-        written: Arc<AtomicU64>,
-        redirect: mpsc::UnboundedSender<Redirect>,
-    ) -> Self {
-        Self { pipe: Pipe::new(client, written, redirect), database: None, holds_keys: false }
+    fn new(client: Client, written: Arc<AtomicU64>, again: mpsc::UnboundedSender<Again>) -> Self {
+        Self { pipe: Pipe::new(client, written, again), database: None, holds_keys: false }
     }
 
     /// Goes to a database. Waits for the answer, or what follows would go into the one before.

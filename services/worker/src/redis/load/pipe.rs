@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::LOADING;
-use super::answers::{Answers, Expect, Redirect, Sent, Tally};
+use super::answers::{Again, Answers, Expect, Sent, Tally};
 use crate::redis::client::Socket;
 use crate::redis::{Client, Error};
 
@@ -46,13 +46,13 @@ impl Pipe {
     pub(super) fn new(
         client: Client,
         written: Arc<AtomicU64>,
-        redirect: mpsc::UnboundedSender<Redirect>,
+        again: mpsc::UnboundedSender<Again>,
     ) -> Self {
         let (socket, rest, address, idle) = client.into_parts();
         let (read, socket) = tokio::io::split(socket);
         let window = Arc::new(Semaphore::new(WINDOW_BYTES));
         let (in_flight, sent) = mpsc::channel(WINDOW_COMMANDS);
-        let answers = Answers::new(read, rest, sent, address.clone(), idle, written, redirect);
+        let answers = Answers::new(read, rest, sent, address.clone(), idle, written, again);
         let closing = window.clone();
         let answers = AbortOnDropHandle::new(tokio::spawn(async move {
             let tally = answers.read_all().await;

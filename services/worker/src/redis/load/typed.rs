@@ -81,7 +81,7 @@ impl Loader {
         let database = self.options.target_of(self.database);
         let (name, what) = (key.clone(), Cow::Borrowed(what));
         let expect = match kind {
-            Some(kind) => Expect::Key { key: name, database, kind, what, skip: false, again: None },
+            Some(kind) => Expect::Key { key: name, database, kind, what, skip: false, kept: None },
             None => Expect::More { key: name, database, what },
         };
         let lane = self.lanes.of(key);
@@ -123,7 +123,7 @@ impl Loader {
                 (true, _) => Expect::Nothing,
                 (false, true) => {
                     first = false;
-                    Expect::Key { key: name, database, kind, what, skip: false, again: None }
+                    Expect::Key { key: name, database, kind, what, skip: false, kept: None }
                 }
                 (false, false) => Expect::More { key: name, database, what },
             };
