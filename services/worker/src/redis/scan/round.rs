@@ -1,8 +1,9 @@
 //! The rounds of a scan: which keys are next, what is asked about them, what came of it.
 //!
 //! A round is one write and the answers to it. It asks for the values of some keys, for the sizes of those
-//! of the next round, and for more names when they get few; so every round can be cut to what fits into
-//! memory, and a value known to be large goes alone.
+//! of later rounds, and for more names when they get few; so every round can be cut to what fits into
+//! memory, and a value known to be large goes alone. Two rounds are on their way: the server goes on with
+//! the second while we take the first apart, and serves its other clients between them.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use coffer_rdb::target::{Feature, Target};
 use coffer_rdb::value::Kind;
 use tokio::time::sleep;
 
-use super::pace::Pacer;
+use super::pace::{self, Pacer};
 use super::{stream, typed};
 use crate::filter::Filter;
 use crate::redis::{Client, Error, Server};
@@ -23,6 +24,8 @@ use crate::redis::{Client, Error, Server};
 const ROUND_BYTES: u64 = 1024 * 1024;
 /// Where sizes are not known, so many values at a time.
 const BLIND_KEYS: usize = 4;
+/// Rounds on their way.
+const IN_FLIGHT: usize = 2;
 /// Names that one `SCAN` is to look at.
 const SCAN_COUNT: &[u8] = b"100";
 /// A key whose time to live changes again and again while it is read is taken as it is after so many times.
@@ -51,11 +54,20 @@ struct Name {
     bytes: Option<u64>,
     /// What `TYPE` says, where that is needed. A key without one is gone.
     kind: Option<Kind>,
+    /// `TYPE` has been answered.
     asked: bool,
+    /// `TYPE` and `MEMORY USAGE` have been asked.
+    asks_type: bool,
+    asks_size: bool,
     reads: u8,
 }
 
 impl Name {
+    fn new(key: Bytes, reads: u8) -> Self {
+        let (asked, asks_type, asks_size) = (false, false, false);
+        Self { key, bytes: None, kind: None, asked, asks_type, asks_size, reads }
+    }
+
     /// A value of typed commands that is not read by one command.
     fn takes_several(&self, field_ttls: bool) -> bool {
         self.kind == Some(Kind::Stream)
@@ -77,9 +89,26 @@ struct Expiry {
 
 /// What an answer is about.
 enum Question {
-    Size(usize),
-    Type(usize),
+    /// Of the name with this number.
+    Size(u64),
+    Type(u64),
     Names,
+}
+
+/// A round that is asked and not answered.
+struct Sent {
+    round: Vec<Name>,
+    questions: Vec<Question>,
+    begun: Instant,
+}
+
+/// What came of beginning a round.
+enum Begun {
+    Sent,
+    /// A value that is to be read by itself.
+    Alone(Name),
+    /// There is nothing to ask for now.
+    Nothing,
 }
 
 pub(super) struct Walker {
@@ -100,8 +129,12 @@ pub(super) struct Walker {
     pacer: Pacer,
     pause: Duration,
     database: u64,
+    /// Where `SCAN` goes on; none while it is asked, and at its end.
     cursor: Option<Bytes>,
     names: VecDeque<Name>,
+    /// Number of the first of the names.
+    first: u64,
+    sent: VecDeque<Sent>,
 }
 
 impl Walker {
@@ -131,6 +164,8 @@ impl Walker {
             database: 0,
             cursor: None,
             names: VecDeque::new(),
+            first: 0,
+            sent: VecDeque::new(),
         }
     }
 
@@ -148,63 +183,119 @@ impl Walker {
 
     /// The values of the next round, possibly none; `None` at the end of the database.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<Value>>, Error> {
+        while self.sent.len() < IN_FLIGHT {
+            match self.begin_round().await? {
+                Begun::Sent => {}
+                Begun::Alone(name) => return self.read_in_pieces(name).await.map(Some),
+                Begun::Nothing => break,
+            }
+        }
+        match self.sent.pop_front() {
+            Some(sent) => self.end_round(sent).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Asks, if there is anything to ask about.
+    async fn begin_round(&mut self) -> Result<Begun, Error> {
         let mut round = self.choose();
+        if self.typed && round.first().is_some_and(|name| name.takes_several(self.field_ttls)) {
+            // It talks to and fro, so nothing else may be on its way.
+            if !self.sent.is_empty() {
+                round.into_iter().rev().for_each(|name| self.put_back(name));
+                return Ok(Begun::Nothing);
+            }
+            if let Some(name) = round.pop() {
+                return Ok(Begun::Alone(name));
+            }
+        }
         let mut questions = Vec::new();
         let mut out = BytesMut::new();
+        resp::write_command(&mut out, &[b"TIME"]);
+        let nothing = out.len();
         for name in &round {
             self.ask_value(&mut out, name);
         }
-        for (index, name) in self.names.iter().enumerate().take(self.pacer.keys() * 2) {
-            if self.typed && !name.asked {
+        // As many as the rounds on their way and the next one need.
+        let ahead = self.pacer.keys() * (IN_FLIGHT + 1);
+        for (number, name) in (self.first..).zip(&mut self.names).take(ahead) {
+            if self.typed && !name.asks_type {
                 resp::write_command(&mut out, &[b"TYPE", &name.key]);
-                questions.push(Question::Type(index));
+                questions.push(Question::Type(number));
+                name.asks_type = true;
             }
-            if self.sizes && name.bytes.is_none() {
+            if self.sizes && !name.asks_size {
                 resp::write_command(&mut out, &[b"MEMORY", b"USAGE", &name.key]);
-                questions.push(Question::Size(index));
+                questions.push(Question::Size(number));
+                name.asks_size = true;
             }
         }
-        if self.names.len() < self.pacer.keys() * 2
-            && let Some(cursor) = &self.cursor
+        if self.names.len() < ahead
+            && let Some(cursor) = self.cursor.take()
         {
-            resp::write_command(&mut out, &[b"SCAN", cursor, b"COUNT", SCAN_COUNT]);
+            resp::write_command(&mut out, &[b"SCAN", &cursor, b"COUNT", SCAN_COUNT]);
             questions.push(Question::Names);
         }
-        if out.is_empty() {
-            return Ok(None);
+        if out.len() == nothing {
+            return Ok(Begun::Nothing);
         }
+        resp::write_command(&mut out, &[b"TIME"]);
         if !self.pause.is_zero() {
             sleep(self.pause).await;
         }
         let begun = Instant::now();
-        // The questions about others wait for the next round.
-        let alone =
-            self.typed && round.first().is_some_and(|name| name.takes_several(self.field_ttls));
-        if alone && let Some(name) = round.pop() {
-            return self.read_in_pieces(name).await.map(Some);
-        }
         self.client.send(&out).await?;
+        self.sent.push_back(Sent { round, questions, begun });
+        Ok(Begun::Sent)
+    }
+
+    /// Takes the answers.
+    async fn end_round(&mut self, sent: Sent) -> Result<Vec<Value>, Error> {
+        let Sent { round, questions, begun } = sent;
         let small = round.iter().all(|name| name.bytes.is_none_or(|bytes| bytes < 4096));
         let mut values = Vec::with_capacity(round.len());
+        let begins = pace::time(&self.client.answer().await?);
         for name in round {
             self.read_value(name, &mut values).await?;
         }
         for question in questions {
             let reply = self.client.answer().await?;
             match question {
-                Question::Size(index) => self.learn_size(index, &reply)?,
-                Question::Type(index) => {
-                    if let Some(name) = self.names.get_mut(index) {
-                        name.kind = typed::kind_of(&self.client, &name.key, &reply)?;
-                        name.asked = true;
+                Question::Size(number) => self.learn_size(number, &reply)?,
+                Question::Type(number) => {
+                    if let Some(name) = self.name(number) {
+                        let key = name.key.clone();
+                        let kind = typed::kind_of(&self.client, &key, &reply)?;
+                        if let Some(name) = self.name(number) {
+                            name.kind = kind;
+                            name.asked = true;
+                        }
                     }
                 }
                 Question::Names => self.learn_names(reply)?,
             }
         }
+        let ends = pace::time(&self.client.answer().await?);
+        let busy = self.pacer.busy([begins, ends], begun.elapsed());
         // Large values take their time, and say nothing about how many small ones would.
-        self.pause = if small { self.pacer.learn(begun.elapsed()) } else { Duration::ZERO };
-        Ok(Some(values))
+        self.pause = if small { self.pacer.learn(busy) } else { Duration::ZERO };
+        Ok(values)
+    }
+
+    /// A name that waits, by its number.
+    fn name(&mut self, number: u64) -> Option<&mut Name> {
+        self.names.get_mut(usize::try_from(number.checked_sub(self.first)?).ok()?)
+    }
+
+    fn take_name(&mut self) -> Option<Name> {
+        let name = self.names.pop_front()?;
+        self.first += 1;
+        Some(name)
+    }
+
+    fn put_back(&mut self, name: Name) {
+        self.first -= 1;
+        self.names.push_front(name);
     }
 
     /// The keys whose values are asked for next.
@@ -212,24 +303,24 @@ impl Walker {
         let most = if self.sizes { self.pacer.keys() } else { BLIND_KEYS };
         let (mut chosen, mut sum) = (Vec::with_capacity(most), 0);
         while chosen.len() < most
-            && let Some(name) = self.names.pop_front()
+            && let Some(name) = self.take_name()
         {
             let bytes = match (self.sizes, name.bytes) {
                 (false, _) => 0,
                 (true, Some(bytes)) => bytes,
                 (true, None) => {
-                    self.names.push_front(name);
+                    self.put_back(name);
                     break;
                 }
             };
             if self.typed && !name.asked {
-                self.names.push_front(name);
+                self.put_back(name);
                 break;
             }
             // A value that is read in pieces has a round of its own.
             let alone = self.typed && name.takes_several(self.field_ttls);
             if !chosen.is_empty() && (alone || sum + bytes > ROUND_BYTES) {
-                self.names.push_front(name);
+                self.put_back(name);
                 break;
             }
             sum += bytes;
@@ -321,7 +412,7 @@ impl Walker {
             return Err(self.refused("a command that reads", &name.key, why));
         }
         let Name { key, reads, .. } = name;
-        self.names.push_back(Name { key, bytes: None, kind: None, asked: false, reads: reads + 1 });
+        self.names.push_back(Name::new(key, reads + 1));
         Ok(())
     }
 
@@ -387,7 +478,7 @@ impl Walker {
         }
     }
 
-    fn learn_size(&mut self, index: usize, reply: &Reply) -> Result<(), Error> {
+    fn learn_size(&mut self, number: u64, reply: &Reply) -> Result<(), Error> {
         let bytes = match reply {
             Reply::Integer(bytes) => u64::try_from(*bytes).unwrap_or(0),
             // It is gone: DUMP will say the same.
@@ -397,7 +488,7 @@ impl Walker {
             }
             other => return Err(self.odd("MEMORY USAGE", other)),
         };
-        if let Some(name) = self.names.get_mut(index) {
+        if let Some(name) = self.name(number) {
             name.bytes = Some(bytes);
         }
         Ok(())
@@ -418,8 +509,7 @@ impl Walker {
         for name in names {
             let Reply::Bulk(Some(key)) = name else { return Err(self.odd("SCAN", &name)) };
             if self.filter.takes_key(&key) {
-                let (bytes, kind) = (None, None);
-                self.names.push_back(Name { key, bytes, kind, asked: false, reads: 0 });
+                self.names.push_back(Name::new(key, 0));
             }
         }
         Ok(())

@@ -12,6 +12,7 @@ use std::collections::{BTreeSet, HashMap};
 use bytes::{Bytes, BytesMut};
 use coffer_rdb::resp::{self, Reply};
 
+use super::pace;
 use super::typed::odd;
 use crate::redis::{Client, Error};
 
@@ -297,12 +298,7 @@ async fn at_one_time(client: &mut Client, command: &[&[u8]]) -> Result<(i64, Rep
 
 /// The answer to `TIME`: seconds, and microseconds of the second.
 pub(super) fn milliseconds(reply: &Reply) -> Option<i64> {
-    let Reply::Array(Some(parts)) = reply else { return None };
-    let [Reply::Bulk(Some(seconds)), Reply::Bulk(Some(micros))] = parts.as_slice() else {
-        return None;
-    };
-    let parse = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<i64>().ok();
-    Some(parse(seconds)? * 1000 + parse(micros)? / 1000)
+    i64::try_from(pace::time(reply)?.as_millis()).ok()
 }
 
 /// What no server says is no id: it counts as the first.
