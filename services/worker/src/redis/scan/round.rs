@@ -26,8 +26,8 @@ const ROUND_BYTES: u64 = 1024 * 1024;
 const BLIND_KEYS: usize = 4;
 /// Rounds on their way.
 const IN_FLIGHT: usize = 2;
-/// Names that one `SCAN` is to look at.
-const SCAN_COUNT: &[u8] = b"100";
+/// Names that one `SCAN` is to look at, at least: as many as a round takes, or it would be the longest part of one.
+const FEWEST_NAMES: usize = 10;
 /// A key whose time to live changes again and again while it is read is taken as it is after so many times.
 const MOST_READS: u8 = 8;
 /// Typed values of more than this are read in pieces.
@@ -233,7 +233,8 @@ impl Walker {
         if self.names.len() < ahead
             && let Some(cursor) = self.cursor.take()
         {
-            resp::write_command(&mut out, &[b"SCAN", &cursor, b"COUNT", SCAN_COUNT]);
+            let count = self.pacer.keys().max(FEWEST_NAMES).to_string();
+            resp::write_command(&mut out, &[b"SCAN", &cursor, b"COUNT", count.as_bytes()]);
             questions.push(Question::Names);
         }
         if out.len() == nothing {
