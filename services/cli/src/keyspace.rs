@@ -66,9 +66,17 @@ impl<'a> Lazy<'a> {
     }
 }
 
+/// A reader of a file whose keys may come twice, if it is that of a scan.
+fn reader(path: &str, contents: &mut Contents) -> Reader {
+    if path.ends_with(".resp") {
+        contents.each.get_or_insert_default();
+    }
+    Reader::of(path)
+}
+
 async fn file(path: &Path, contents: &mut Contents) -> anyhow::Result<()> {
     let mut file = tokio::fs::File::open(path).await?;
-    let mut reader = Reader::of(&path.to_string_lossy());
+    let mut reader = reader(&path.to_string_lossy(), contents);
     loop {
         let mut chunk = bytes::BytesMut::with_capacity(CHUNK_BYTES);
         if file.read_buf(&mut chunk).await? == 0 {
@@ -95,7 +103,8 @@ async fn server(redis: &coffer_api::session::Redis, contents: &mut Contents) -> 
                 let client = redis::connect(&redis, WAIT).await?;
                 let options = ScanOptions {
                     filter: Filter::default(),
-                    order: Order::Server,
+                    // Each key once.
+                    order: Order::Canonical,
                     pace: Pace::Gentle,
                     typed: false,
                     scratch: std::env::temp_dir(),
@@ -141,7 +150,7 @@ async fn snapshots(
     // What `latest` is must not change between two files.
     request.snapshot = header.snapshot.map(|snapshot| snapshot.id).unwrap_or_default();
     for path in paths {
-        let mut reader = Reader::of(&path);
+        let mut reader = reader(&path, contents);
         let request = DownloadRequest { path, ..request.clone() };
         let mut answers = cluster.repositories().await?.download(request).await?.into_inner();
         let mut ended = false;

@@ -26,7 +26,7 @@ use crate::convert;
 use crate::error::Error;
 use crate::gateway::{self, Gateway};
 use crate::keyspace::Contents;
-use crate::options::{self, Method};
+use crate::options::{self, Method, Order};
 use crate::progress::{Progress, Stage};
 use crate::redis::{self, Topology};
 
@@ -186,8 +186,8 @@ impl Backup<'_> {
             state.total_bytes = dumps.iter().map(|dump| dump.announced().unwrap_or(0)).sum();
             state.total_keys = origins.iter().map(|origin| origin.server.keys).sum();
         });
-        // Of commands it cannot be told what they make.
-        let digest = options.digest && method != Method::Portable;
+        let no_digest = no_digest(method, options.order);
+        let digest = options.digest && no_digest.is_none();
         let parts = part::drain_all(dumps, origins, &mut upload, &self.progress, digest).await?;
         if let (Some(slots), Some(first)) = (&slots, parts.first()) {
             redis::is_unchanged(slots, &first.origin.redis, self.wait).await?;
@@ -199,9 +199,8 @@ impl Backup<'_> {
 
         self.progress.stage(Stage::Commit);
         let times = (started, self.clock.now());
-        if options.digest && !digest {
-            let why = "there is no digest: `method: portable` writes commands, which say how values are made";
-            warnings.push(why.to_owned());
+        if let Some(why) = no_digest.filter(|_| options.digest) {
+            warnings.push(format!("there is no digest: {why}"));
         }
         let reason = reasons.join("; ");
         let mut done = backed_up(method, &reason, found.as_deref(), &parts);
@@ -263,6 +262,19 @@ impl Backup<'_> {
             shards,
             digest: digest(parts).unwrap_or_default(),
         }
+    }
+}
+
+/// Why the digest of a dump cannot be had on its way.
+const fn no_digest(method: Method, order: Order) -> Option<&'static str> {
+    match (method, order) {
+        (Method::Portable, _) => Some(
+            "`method: portable` writes commands, which say how values are made and not what they are",
+        ),
+        (Method::Scan, Order::Server) => Some(
+            "a scan in the server's order may name a key twice; set `order: canonical`, or ask `coffer digest` for it",
+        ),
+        _ => None,
     }
 }
 

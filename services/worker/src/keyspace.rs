@@ -1,5 +1,8 @@
 //! What is in a dump: the digest of all that users stored, counted key by key as the bytes pass by. One value is in memory
 //! at a time.
+//!
+//! A scan in the server's order may name a key twice, and what it says last counts: such a dump is read with the digest of
+//! [each](Contents::each) key at hand.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,13 +26,11 @@ pub type Keys = BTreeMap<(u64, Bytes), Digest>;
 /// What was read.
 #[derive(Debug, Default)]
 pub struct Contents {
-    /// Of the keys.
+    /// Of the keys, where they are not kept one by one.
     sum: Keyspace,
-    /// Keys.
-    pub keys: u64,
     /// Sources of the function libraries: those of a cluster are in each of its servers, and count once.
     pub libraries: BTreeSet<Bytes>,
-    /// The digest of each key, when it is wanted: some 150 bytes a key.
+    /// The digest of each key, when it is wanted, or when a key may come twice: some 150 bytes a key.
     pub each: Option<Keys>,
     /// Keys whose time had passed by then, in milliseconds since 1970, count nowhere: a server may hold them for a while,
     /// and shows them to nobody. All count when absent.
@@ -41,31 +42,42 @@ impl Contents {
     #[must_use]
     pub fn digest(&self) -> Digest {
         let mut sum = self.sum.clone();
+        self.each.iter().flatten().for_each(|(_, digest)| sum.add(digest));
         self.libraries.iter().for_each(|library| sum.add_function(library));
         sum.digest()
+    }
+
+    /// Keys.
+    #[must_use]
+    pub fn keys(&self) -> u64 {
+        self.sum.len() + self.each.as_ref().map_or(0, |each| each.len() as u64)
     }
 
     /// Adds what another part holds.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.sum.merge(&other.sum);
-        self.keys += other.keys;
         self.libraries.extend(other.libraries.iter().cloned());
     }
 
     fn event(&mut self, path: &str, event: Event) -> Result<(), Error> {
         match event {
-            Event::Entry(entry) if self.is_over(&entry) => {}
+            Event::Entry(entry) if self.is_over(&entry) => {
+                if let Some(each) = &mut self.each {
+                    each.remove(&(entry.database, entry.key));
+                }
+            }
             Event::Entry(entry) => {
                 let digest = digest::of_entry(&entry, LARGEST_BYTES).map_err(|source| {
                     let key = printable(&entry.key, 80);
                     let path = format!("key {key} of database {} in {path}", entry.database);
                     Error::Rdb { path, source }
                 })?;
-                self.keys += 1;
-                self.sum.add(&digest);
-                if let Some(each) = &mut self.each {
+                match &mut self.each {
                     // A copy: a slice would keep alive all that it was cut from.
-                    each.insert((entry.database, Bytes::copy_from_slice(&entry.key)), digest);
+                    Some(each) => drop(
+                        each.insert((entry.database, Bytes::copy_from_slice(&entry.key)), digest),
+                    ),
+                    None => self.sum.add(&digest),
                 }
             }
             Event::Function(code) => {
@@ -178,5 +190,45 @@ impl Counting {
             source: std::io::Error::other("the digest ended without a result"),
         };
         counted.await.map_err(|_| gone())?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coffer_rdb::{value, version::Version};
+
+    fn contents(keys: &[(&'static str, &'static str)], each: bool) -> Contents {
+        let mut contents = Contents {
+            each: each.then(Keys::default),
+            as_of_ms: Some(1000),
+            ..Contents::default()
+        };
+        for (key, text) in keys {
+            let mut body = vec![u8::try_from(text.len()).unwrap()];
+            body.extend_from_slice(text.as_bytes());
+            let entry = Entry {
+                database: 0,
+                key: Bytes::from_static(key.as_bytes()),
+                expires_at_ms: (*text == "over").then_some(1000),
+                usage: None,
+                value_type: value::lookup(0, Version::redis(10)).unwrap(),
+                body: body.into(),
+            };
+            contents.event("dump", Event::Entry(entry)).unwrap();
+        }
+        contents
+    }
+
+    #[test]
+    fn what_is_said_last_of_a_key_counts() {
+        let once = contents(&[("a", "new"), ("b", "x")], false);
+        for order in [false, true] {
+            assert_eq!(contents(&[("b", "x"), ("a", "new")], order).digest(), once.digest());
+        }
+        let twice = contents(&[("a", "old"), ("b", "x"), ("a", "new")], true);
+        assert_eq!((twice.digest(), twice.keys()), (once.digest(), 2));
+        let gone = contents(&[("b", "x"), ("c", "old"), ("a", "new"), ("c", "over")], true);
+        assert_eq!((gone.digest(), gone.keys()), (once.digest(), 2));
     }
 }

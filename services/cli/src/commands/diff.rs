@@ -71,7 +71,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<ExitCode> {
     let first = Box::pin(keyspace::read(&cluster, &first, true)).await?;
     let second = Box::pin(keyspace::read(&cluster, &second, true)).await?;
     let same = first.digest() == second.digest();
-    let keys = first.keys;
+    let keys = first.keys();
     let done = Compared { same, keys, differences: differences(first, second) };
     let names: Vec<String> = done.differences.iter().map(|one| one.key.clone()).collect();
     maintenance::print(global, &done, &names, || text(&done))?;

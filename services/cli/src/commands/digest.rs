@@ -51,7 +51,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<ExitCode> {
     let done = Digested {
         source: source.to_string(),
         digest: contents.digest().to_string(),
-        keys: contents.keys,
+        keys: contents.keys(),
         functions: contents.libraries.len(),
     };
     maintenance::print(global, &done, std::slice::from_ref(&done.digest), || {

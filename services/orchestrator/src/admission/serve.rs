@@ -28,8 +28,8 @@ const LARGEST_BYTES: usize = 8 << 20;
 const CONNECTIONS: usize = 64;
 /// How long a handshake and a request's headers may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long an idle connection is kept.
-const IDLE: Duration = Duration::from_secs(300);
+/// How long a connection is kept: what is being answered by then is answered.
+const KEPT: Duration = Duration::from_secs(300);
 
 /// Answers until `stop`.
 pub(super) async fn run(
@@ -60,8 +60,8 @@ pub(super) async fn run(
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { break };
         let ctx = ctx.clone();
         connections.spawn(async move {
-            let served = tokio::time::timeout(IDLE, connection(ctx, stream, config)).await;
-            drop((served, permit));
+            connection(ctx, stream, config).await;
+            drop(permit);
         });
     }
     connections.shutdown().await;
@@ -84,7 +84,15 @@ async fn connection(ctx: Arc<Context>, stream: TcpStream, config: Arc<ServerConf
         let ctx = ctx.clone();
         async move { Ok::<_, Infallible>(Box::pin(answer(&ctx, request)).await) }
     });
-    if let Err(error) = builder.serve_connection(TokioIo::new(stream), answer).await {
+    let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), answer));
+    let served = match tokio::time::timeout(KEPT, serving.as_mut()).await {
+        Ok(served) => served,
+        Err(_) => {
+            serving.as_mut().graceful_shutdown();
+            tokio::time::timeout(PATIENCE, serving).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = served {
         tracing::debug!(%error, "a connection ended");
     }
 }
