@@ -21,7 +21,9 @@ pub use source::{ServerArgs, Source};
 
 use crate::{client::Cluster, maintenance};
 
-/// How long a server may take to answer.
+/// How long a server may take to be there: somebody sits before it.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long it may take to begin its dump.
 const WAIT: Duration = Duration::from_secs(60);
 const CHUNK_BYTES: usize = 1 << 20;
 /// The document in a snapshot that names its files.
@@ -87,7 +89,7 @@ async fn file(path: &Path, contents: &mut Contents) -> anyhow::Result<()> {
 }
 
 async fn server(redis: &coffer_api::session::Redis, contents: &mut Contents) -> anyhow::Result<()> {
-    let nodes = redis::find(redis, WAIT, "", Prefer::Any).await?.nodes;
+    let nodes = redis::find(redis, PATIENCE, "", Prefer::Any).await?.nodes;
     for Node { redis, client, server, .. } in nodes {
         match Replication::start(client, &server, WAIT).await {
             Ok(mut replication) => {

@@ -57,7 +57,8 @@ pub(super) async fn run(
         };
         // Without a certificate there is nothing to say yet.
         let Some(config) = certificate.borrow_and_update().clone() else { continue };
-        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { break };
+        let room = stop.run_until_cancelled(Arc::clone(&permits).acquire_owned()).await;
+        let Some(Ok(permit)) = room else { break };
         let ctx = ctx.clone();
         connections.spawn(async move {
             connection(ctx, stream, config).await;
