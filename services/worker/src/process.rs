@@ -8,13 +8,19 @@ use coffer_api::outcome::{Failed, Outcome, Result as Ended};
 
 use crate::Args;
 
+/// The variable by which the orchestrator passes the setting on.
+const NICE: &str = "NICE_ADJUSTMENT";
+
 /// Runs the worker with these arguments, the first of which is its name.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     match Args::try_parse_from(&args) {
-        Ok(args) => coffer_runtime::process::run(args, async |args, runtime| {
-            Ok(crate::run(args, &runtime).await)
-        }),
+        Ok(args) => {
+            give_way();
+            coffer_runtime::process::run(args, async |args, runtime| {
+                Ok(crate::run(args, &runtime).await)
+            })
+        }
         Err(error) => {
             let _ = error.print();
             // Help and version are asked for by people, not by Jobs.
@@ -26,6 +32,17 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             }
             u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
         }
+    }
+}
+
+/// What `runtimeSettings.container.nice` asks for. A backup is not worth less for being done at another priority.
+fn give_way() {
+    let Ok(text) = std::env::var(NICE) else { return };
+    let done = text.parse().map_err(|_| format!("{text:?} is no number")).and_then(|adjustment| {
+        coffer_runtime::process::give_way(adjustment).map_err(|error| error.to_string())
+    });
+    if let Err(error) = done {
+        eprintln!("warning: {NICE}: {error}; going on at the usual priority");
     }
 }
 

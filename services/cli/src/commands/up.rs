@@ -77,6 +77,9 @@ pub struct Args {
     /// How long a Job may wait for a program that stands for its image
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
     start_grace: Duration,
+    /// How far this and its Jobs give way to the machine's other programs, a Redis among them (nice value, 0 to 19)
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(i32).range(0..=19))]
+    nice: i32,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -100,6 +103,10 @@ fn image(text: &str) -> Result<(String, PathBuf), String> {
 
 /// Runs until Ctrl-C or SIGTERM.
 pub fn run(args: Args) -> ExitCode {
+    if let Err(error) = coffer_runtime::process::give_way(args.nice) {
+        eprintln!("error: --nice {}: {error}", args.nice);
+        return ExitCode::FAILURE;
+    }
     coffer_runtime::process::run(args, async |args, runtime| {
         let this = std::env::current_exe().context("find this program, which is the worker too")?;
         let worker = Program { path: this, args: vec![WORKER.to_owned()] };

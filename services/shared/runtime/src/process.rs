@@ -98,6 +98,16 @@ fn watch_signals(runtime: Runtime) -> std::io::Result<impl Future<Output = ()>> 
     })
 }
 
+/// Has the processes and threads that this one starts from now on, and itself, give way to others on the machine: adds
+/// to its nice value. To be called before there are threads, which would keep theirs.
+///
+/// # Errors
+/// When the system refuses, as it does for a negative adjustment without the right to it.
+pub fn give_way(adjustment: i32) -> std::io::Result<()> {
+    rustix::process::nice(adjustment)?;
+    Ok(())
+}
+
 /// Installs the process's crypto provider, for programs that do not use [`run`] (the CLI, the standalone server, tests
 /// that use the Kubernetes client or an object store over TLS). Does nothing when there is one.
 pub fn install_crypto_provider() {

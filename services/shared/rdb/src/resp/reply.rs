@@ -9,6 +9,9 @@ const DEEPEST: usize = 16;
 /// More elements than this are not expected of any reply.
 const MOST_ELEMENTS: u64 = 1024 * 1024;
 
+/// Room for what is read at a time.
+const READ_BYTES: usize = 16 * 1024;
+
 /// A reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
@@ -41,8 +44,10 @@ impl ReplyReader {
         Self { frames: Frames::default(), largest, bulk: None, open: Vec::new() }
     }
 
-    /// Where input is to be appended.
-    pub const fn buffer(&mut self) -> &mut BytesMut {
+    /// Where input is to be appended. It has room for 16 KiB: a buffer that is left to grow by itself does so by a few
+    /// bytes at a time, and each time takes a read from the socket.
+    pub fn buffer(&mut self) -> &mut BytesMut {
+        self.frames.buffer.reserve(READ_BYTES);
         &mut self.frames.buffer
     }
 

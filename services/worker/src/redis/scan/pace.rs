@@ -1,10 +1,11 @@
 //! How many keys to ask for at a time, so that the server's other clients do not notice.
 //!
 //! A server has one thread for commands, and what a connection sends in one go it answers before it turns
-//! to the next connection. So the time that a round of ours takes is what others wait at worst. The server
-//! tells it (`TIME` before and behind the round); what we measure ourselves, less the way, would count our
-//! own work and waiting for a processor. The next round is made larger or smaller by it; when the server
-//! gets slower for whatever reason, the rounds get smaller, and at their smallest pauses are made.
+//! to the next connection. So the time that a round of ours takes is what others wait at worst, and twice that where the
+//! next round already waits, too. The server tells it (`TIME` before and behind the round); what we measure ourselves,
+//! less the way, would count our own work and waiting for a processor. From it follows what a key costs, on the average
+//! of the last rounds, and from that the size of the next; when the server gets slower for whatever reason, the rounds
+//! get smaller, and at their smallest pauses are made.
 
 use std::time::{Duration, Instant};
 
@@ -13,15 +14,19 @@ use coffer_rdb::resp::Reply;
 use crate::options::Pace;
 use crate::redis::{Client, Error};
 
-/// A round of the gentle pace takes the server so long: well below the millisecond that other clients'
-/// slowest requests may take, also when two rounds meet.
-const GENTLE: Duration = Duration::from_micros(250);
+/// A round of the gentle pace takes the server so long: well below the millisecond that other clients' slowest requests
+/// take.
+const GENTLE: Duration = Duration::from_micros(400);
 /// A round of the full pace: long enough that the way to the server does not count.
 const FULL: Duration = Duration::from_millis(8);
 /// Keys in a round.
-const FEWEST: usize = 4;
-const MOST: usize = 1024;
-const FIRST: usize = 32;
+const FEWEST: u32 = 4;
+const MOST: u32 = 1024;
+const FIRST: u32 = 32;
+/// Rounds over which a key's cost is averaged, about.
+const MEMORY: u32 = 16;
+/// A round that took longer than so many times what was expected was held up by something else.
+const OUTLIER: u32 = 4;
 /// The way is measured so often.
 const PROBES: usize = 5;
 /// No pause is longer.
@@ -30,10 +35,13 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// Decides on the next round.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pacer {
+    pace: Pace,
+    /// What a round is to take the server.
     target: Duration,
     /// From here to the server and back.
     way: Duration,
-    keys: usize,
+    /// What a key takes the server.
+    cost: Duration,
 }
 
 impl Pacer {
@@ -48,17 +56,27 @@ impl Pacer {
         Ok(Self::new(pace, way))
     }
 
-    const fn new(pace: Pace, way: Duration) -> Self {
+    fn new(pace: Pace, way: Duration) -> Self {
         let target = match pace {
             Pace::Gentle => GENTLE,
             Pace::Full => FULL,
         };
-        Self { target, way, keys: FIRST }
+        Self { pace, target, way, cost: target / FIRST }
     }
 
     /// Keys in the next round.
-    pub(super) const fn keys(&self) -> usize {
-        self.keys
+    pub(super) fn keys(&self) -> usize {
+        let keys = self.target.as_nanos() / self.cost.as_nanos().max(1);
+        u32::try_from(keys).unwrap_or(MOST).clamp(FEWEST, MOST) as usize
+    }
+
+    /// Rounds on their way. With two the server goes on while we take an answer apart, but whoever comes meanwhile may
+    /// have to wait for both.
+    pub(super) const fn in_flight(&self) -> usize {
+        match self.pace {
+            Pace::Gentle => 1,
+            Pace::Full => 2,
+        }
     }
 
     /// How long the server was busy, by its own clock or, where it does not tell, by ours.
@@ -70,15 +88,15 @@ impl Pacer {
         by_its_clock.unwrap_or_else(|| took.saturating_sub(self.way))
     }
 
-    /// Learns from a round of as many small keys as were allowed; gives the pause before the next.
-    pub(super) fn learn(&mut self, busy: Duration) -> Duration {
-        if busy <= self.target {
-            self.keys = (self.keys + self.keys / 8 + 1).min(MOST);
+    /// Learns from a round of so many small keys; gives the pause before the next.
+    pub(super) fn learn(&mut self, keys: usize, busy: Duration) -> Duration {
+        let Some(cost) = u32::try_from(keys).ok().and_then(|keys| busy.checked_div(keys)) else {
             return Duration::ZERO;
-        }
-        let smallest = self.keys == FEWEST;
-        self.keys = (self.keys - self.keys / 4).max(FEWEST);
-        if smallest && self.target == GENTLE { busy.min(LONGEST_PAUSE) } else { Duration::ZERO }
+        };
+        let cost = cost.clamp(self.target / MOST, self.cost * OUTLIER);
+        self.cost = (self.cost * (MEMORY - 1) + cost) / MEMORY;
+        let smallest = self.keys() == FEWEST as usize && busy > self.target;
+        if smallest && self.pace == Pace::Gentle { busy.min(LONGEST_PAUSE) } else { Duration::ZERO }
     }
 }
 
@@ -101,24 +119,32 @@ mod tests {
     fn rounds_follow_the_servers_speed() {
         let way = Duration::from_micros(100);
         let mut pacer = Pacer::new(Pace::Gentle, way);
-        // 3 µs a key: rounds settle where they take the target.
         let per_key = |keys: usize, micros: u64| Duration::from_micros(keys as u64 * micros);
+        let round = |pacer: &mut Pacer, micros| {
+            let keys = pacer.keys();
+            pacer.learn(keys, per_key(keys, micros))
+        };
+        // 3 µs a key: rounds settle where they take the target.
         for _ in 0..200 {
-            pacer.learn(per_key(pacer.keys(), 3));
+            round(&mut pacer, 3);
         }
-        assert!((50..=100).contains(&pacer.keys()), "{}", pacer.keys());
+        let (settled, meant) = (pacer.keys(), (GENTLE.as_micros() / 3) as usize);
+        assert!(settled.abs_diff(meant) <= meant / 20, "{settled}");
+        // One that was held up is no reason to go slower for long.
+        pacer.learn(settled, Duration::from_millis(20));
+        assert!(pacer.keys() > settled * 3 / 4, "{}", pacer.keys());
         // The server becomes a thousand times slower: small rounds, and pauses.
         let mut pause = Duration::ZERO;
-        for _ in 0..50 {
-            pause = pacer.learn(per_key(pacer.keys(), 3000));
+        for _ in 0..200 {
+            pause = round(&mut pacer, 3000);
         }
-        assert_eq!(pacer.keys(), FEWEST);
+        assert_eq!(pacer.keys(), FEWEST as usize);
         assert_eq!(pause, Duration::from_millis(12));
         let mut full = Pacer::new(Pace::Full, way);
         for _ in 0..200 {
-            assert_eq!(full.learn(per_key(full.keys(), 3)), Duration::ZERO);
+            assert_eq!(round(&mut full, 3), Duration::ZERO);
         }
-        assert_eq!(full.keys(), MOST);
+        assert_eq!(full.keys(), MOST as usize);
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! A round is one write and the answers to it. It asks for the values of some keys, for the sizes of those
 //! of later rounds, and for more names when they get few; so every round can be cut to what fits into
-//! memory, and a value known to be large goes alone. Two rounds are on their way: the server goes on with
-//! the second while we take the first apart, and serves its other clients between them.
+//! memory, and a value known to be large goes alone. Two rounds may be on their way: the server goes on with
+//! the second while we take the first apart.
 
 mod answers;
 mod names;
@@ -27,9 +27,7 @@ use crate::redis::{Client, Error, Server};
 const ROUND_BYTES: u64 = 1024 * 1024;
 /// Where sizes are not known, so many values at a time.
 const BLIND_KEYS: usize = 4;
-/// Rounds on their way.
-const IN_FLIGHT: usize = 2;
-/// Names that one `SCAN` is to look at, at least: as many as a round takes, or it would be the longest part of one.
+/// Names that one `SCAN` is to look at, at least.
 const FEWEST_NAMES: usize = 10;
 
 /// A key as it was read.
@@ -137,7 +135,7 @@ impl Walker {
 
     /// The values of the next round, possibly none; `None` at the end of the database.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<Value>>, Error> {
-        while self.sent.len() < IN_FLIGHT {
+        while self.sent.len() < self.pacer.in_flight() {
             match self.begin_round().await? {
                 Begun::Sent => {}
                 Begun::Alone(name) => return self.read_in_pieces(name).await.map(Some),
@@ -170,8 +168,8 @@ impl Walker {
         for name in &round {
             self.ask_value(&mut out, name);
         }
-        // As many as the rounds on their way and the next one need.
-        let ahead = self.pacer.keys() * (IN_FLIGHT + 1);
+        // Those that are on their way when the names are asked for, when their sizes are, and the next.
+        let ahead = self.pacer.keys() * (2 * self.pacer.in_flight() + 1);
         for (number, name) in self.names.numbered().take(ahead) {
             if self.typed && !name.asks_type {
                 resp::write_command(&mut out, &[b"TYPE", &name.key]);
@@ -187,7 +185,8 @@ impl Walker {
         if self.names.len() < ahead
             && let Some(cursor) = self.cursor.take()
         {
-            let count = self.pacer.keys().max(FEWEST_NAMES).to_string();
+            // Until it is answered, as many rounds as are on their way go without it.
+            let count = (self.pacer.keys() * self.pacer.in_flight()).max(FEWEST_NAMES).to_string();
             resp::write_command(&mut out, &[b"SCAN", &cursor, b"COUNT", count.as_bytes()]);
             questions.push(Question::Names);
         }
@@ -229,7 +228,7 @@ impl Walker {
         let ends = pace::time(&self.client.answer().await?);
         let busy = self.pacer.busy([begins, ends], begun.elapsed());
         // Large values take their time, and say nothing about how many small ones would.
-        self.pause = if small { self.pacer.learn(busy) } else { Duration::ZERO };
+        self.pause = if small { self.pacer.learn(values.len(), busy) } else { Duration::ZERO };
         Ok(values)
     }
 
