@@ -7,6 +7,7 @@ mod support;
 use coffer_runtime::Runtime;
 use support::gateway::{Fault, Services};
 use support::job::{BACKUP, RESTORE, backed_up, failed, restored, run, run_with, session};
+use support::makes::Make;
 use support::{TestServer, fill, line, noise};
 
 #[tokio::test]
@@ -262,7 +263,7 @@ async fn bad_arguments_and_sessions_are_refused_by_name() {
     }
     let failure = failed(run(&backup, RESTORE).await);
     assert!(failure.error.contains("the session is a BackupSession"), "{}", failure.error);
-    let cluster = TestServer::start_for_cluster();
+    let cluster = Make::MACHINE.start_for_cluster();
     let backup = session("BackupSession", cluster.redis(), "http://127.0.0.1:1");
     let short = &["--wait-timeout=1"];
     let failure = failed(run_with(&backup, BACKUP, short, &Runtime::new()).await);

@@ -10,6 +10,7 @@ use coffer_api::session::{Redis, RedisTls, Sensitive};
 use coffer_runtime::fault::{Class, Fault as _, chain};
 use coffer_worker::options::Prefer;
 use coffer_worker::redis::{Error, Server, connect, find};
+use support::makes::Make;
 use support::{Certificates, PASSWORD, TestServer, WAIT, dump, fill, free_port, line, load};
 
 /// Expects a failure to connect, well before the wait is over; gives class and chain.
@@ -150,7 +151,7 @@ async fn a_server_that_loads_its_data_is_waited_for() {
 
 #[tokio::test]
 async fn a_cluster_that_is_not_in_order_is_refused() {
-    let server = TestServer::start_for_cluster();
+    let server = Make::MACHINE.start_for_cluster();
     let wait = Duration::from_secs(1);
     server.client().await;
     let error = find(&server.redis(), wait, "", Prefer::ToWrite).await.map(drop).unwrap_err();

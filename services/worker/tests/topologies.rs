@@ -7,12 +7,19 @@ mod support;
 use coffer_runtime::Runtime;
 use support::gateway::Services;
 use support::job::{BACKUP, RESTORE, backed_up, failed, restored, run, run_with, session};
+use support::line;
+use support::makes::Make;
 use support::sets::{Cluster, Watched, until};
-use support::{TestServer, line};
 
 #[tokio::test]
 async fn a_cluster_becomes_one_snapshot_and_goes_into_any_number_of_shards() {
-    let (cluster, services) = (Cluster::start().await, Services::default());
+    for make in Make::of_sets() {
+        into_any_number_of_shards(make).await;
+    }
+}
+
+async fn into_any_number_of_shards(make: Make) {
+    let (cluster, services) = (Cluster::start(make).await, Services::default());
     let endpoint = services.serve().await;
     for server in &cluster.servers {
         let mut client = server.client().await;
@@ -37,7 +44,7 @@ async fn a_cluster_becomes_one_snapshot_and_goes_into_any_number_of_shards() {
             assert_eq!(slots.map(|range| range.last - range.first + 1).sum::<u32>(), 16_384);
         });
 
-        let alone = TestServer::start(&[]);
+        let alone = make.start(&[]);
         let restore = session("RestoreSession", alone.redis(), &endpoint);
         let done = restored(run(&restore, RESTORE).await);
         assert_eq!(done.restored.values().sum::<u64>(), keys);
@@ -58,9 +65,15 @@ async fn a_cluster_becomes_one_snapshot_and_goes_into_any_number_of_shards() {
 
 #[tokio::test]
 async fn a_slot_on_its_way_is_followed_by_a_restore_and_refused_by_a_backup() {
-    let (cluster, services) = (Cluster::start().await, Services::default());
+    for make in Make::of_sets() {
+        while_a_slot_is_on_its_way(make).await;
+    }
+}
+
+async fn while_a_slot_is_on_its_way(make: Make) {
+    let (cluster, services) = (Cluster::start(make).await, Services::default());
     let endpoint = services.serve().await;
-    let alone = TestServer::start(&[]);
+    let alone = make.start(&[]);
     let mut client = alone.client().await;
     // foo is in slot 12182, which the third master holds.
     for index in 0..100 {
@@ -91,7 +104,13 @@ async fn a_slot_on_its_way_is_followed_by_a_restore_and_refused_by_a_backup() {
 
 #[tokio::test]
 async fn through_a_sentinel_a_replica_is_read_and_the_master_is_found_again() {
-    let (mut watched, services) = (Watched::start().await, Services::default());
+    for make in Make::of_sets() {
+        through_a_sentinel(make).await;
+    }
+}
+
+async fn through_a_sentinel(make: Make) {
+    let (mut watched, services) = (Watched::start(make).await, Services::default());
     let endpoint = services.serve().await;
     line(&mut watched.master.client().await, "SET k v").await;
     until(&watched.replica.redis(), &["GET", "k"], "v").await;

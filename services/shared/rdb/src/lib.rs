@@ -8,7 +8,7 @@
 //! ```text
 //!   replication stream ─▶ walk::Walk ───────▶ where the file ends, keys by database and type, checksum
 //!   a stored dump.rdb ──▶ entries::Entries ─▶ key, expiry, type, body ─┬▶ travel ─▶ payload ─▶ RESTORE
-//!   a stored .resp ─────▶ resp::CommandReader ▶ resp::dump             ├▶ travel ─▶ write ──▶ a file
+//!   a stored .resp ─────▶ resp::CommandReader ─▶ commands              ├▶ travel ─▶ write ──▶ a file
 //!                                                                      ├▶ commands ─▶ typed commands
 //!                                                                      └▶ digest ──▶ what users stored
 //!      both RDB readers share: file::Parser (opcodes) ▶ skip::Skipper ▶ grammar (what each type looks like)

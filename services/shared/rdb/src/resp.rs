@@ -1,7 +1,6 @@
-//! RESP2, the protocol of clients and of Stash's `/dumpfile.resp`: written here, read in the two modules.
+//! RESP2, the protocol of clients and of Stash's `/dumpfile.resp`: written here, read in two modules.
 
 mod command;
-pub mod dump;
 mod frame;
 mod reply;
 

@@ -101,7 +101,8 @@ impl Server {
             used_memory: number("used_memory"),
             keys: databases.values().copied().fold(0, u64::saturating_add),
             databases,
-            is_sentinel: text("redis_mode") == "sentinel",
+            // The first is Redis's name for it, the other Valkey's.
+            is_sentinel: ["redis_mode", "server_mode"].iter().any(|name| text(name) == "sentinel"),
             link_is_up: text("master_link_status") == "up",
             replicas,
             maxmemory: number("maxmemory"),
@@ -175,5 +176,8 @@ mod tests {
         assert_eq!(valkey.master.as_deref(), Some("m:1"));
         assert!(valkey.cluster);
         assert_eq!(valkey.reads(), Version::valkey(80));
+        for sentinel in ["redis_mode:sentinel", "server_mode:sentinel"] {
+            assert!(Server::parse(sentinel).is_sentinel);
+        }
     }
 }

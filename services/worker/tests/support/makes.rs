@@ -37,6 +37,13 @@ impl Make {
         Self::VALKEY_9,
     ];
 
+    /// What clusters and Sentinels are tried with: the machine's, and the newest of both, where they exist.
+    pub(crate) fn of_sets() -> impl Iterator<Item = Self> {
+        [Self::MACHINE, Self::REDIS_8, Self::VALKEY_9]
+            .into_iter()
+            .filter(|make| Self::AVAILABLE || *make == Self::MACHINE)
+    }
+
     /// Whether those servers exist for this machine; `tests/tools/servers` says so too.
     pub(crate) const AVAILABLE: bool = cfg!(all(target_os = "linux", target_arch = "x86_64"));
 
@@ -49,7 +56,7 @@ impl Make {
         self.target().can(feature)
     }
 
-    fn program(self) -> PathBuf {
+    pub(crate) fn program(self) -> PathBuf {
         if self == Self::MACHINE {
             return PathBuf::from("redis-server");
         }
@@ -58,7 +65,16 @@ impl Make {
     }
 
     pub(crate) fn start(self, options: &[&str]) -> TestServer {
-        let port = free_port();
+        self.start_on(free_port(), options)
+    }
+
+    /// Starts one for a cluster, whose other port is 10,000 higher.
+    pub(crate) fn start_for_cluster(self) -> TestServer {
+        let port = std::iter::repeat_with(free_port).find(|port| *port < 55_000).unwrap();
+        self.start_on(port, &["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"])
+    }
+
+    fn start_on(self, port: u16, options: &[&str]) -> TestServer {
         let debug: &[&str] = if self.can(Feature::Functions) { super::DEBUG } else { &[] };
         let options = [debug, options].concat();
         TestServer::start_program(&self.program(), port, &["--port", &port.to_string()], &options)

@@ -42,13 +42,6 @@ impl TestServer {
         Self::start_on(port, &["--port", &port.to_string()], options)
     }
 
-    /// Starts one for a cluster, whose other port is 10,000 higher.
-    pub(crate) fn start_for_cluster() -> Self {
-        let port = std::iter::repeat_with(free_port).find(|port| *port < 55_000).unwrap();
-        let options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
-        Self::start_on(port, &["--port", &port.to_string()], &options)
-    }
-
     /// Starts one that speaks only TLS, with these files.
     pub(crate) fn start_tls(certificates: &Certificates, options: &[&str]) -> Self {
         let port = free_port();

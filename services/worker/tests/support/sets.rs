@@ -7,6 +7,7 @@ use coffer_api::session::Redis;
 use coffer_rdb::resp::Reply;
 use coffer_worker::redis::{Client, Error, connect};
 
+use super::makes::Make;
 use super::{PASSWORD, TestServer, WAIT, free_port, line};
 
 /// A cluster of three masters.
@@ -16,8 +17,8 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Starts one and waits until all of its servers agree.
-    pub(crate) async fn start() -> Self {
-        let servers: Vec<TestServer> = (0..3).map(|_| TestServer::start_for_cluster()).collect();
+    pub(crate) async fn start(make: Make) -> Self {
+        let servers: Vec<TestServer> = (0..3).map(|_| make.start_for_cluster()).collect();
         let mut addresses = Vec::new();
         for server in &servers {
             server.client().await;
@@ -67,13 +68,12 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    pub(crate) async fn start() -> Self {
+    pub(crate) async fn start(make: Make) -> Self {
         let auth = ["--masterauth", PASSWORD];
-        let master = TestServer::start(&auth);
+        let master = make.start(&auth);
         master.client().await;
         let replicaof = format!("127.0.0.1 {}", master.port);
-        let replica =
-            TestServer::start(&[&auth[..], &["--replicaof", replicaof.as_str()]].concat());
+        let replica = make.start(&[&auth[..], &["--replicaof", replicaof.as_str()]].concat());
         until(&replica.redis(), &["INFO", "replication"], "master_link_status:up").await;
         until(&master.redis(), &["INFO", "replication"], "state=online").await;
         let dir = tempfile::tempdir().unwrap();
@@ -89,7 +89,7 @@ impl Watched {
                 master.port
             );
             std::fs::write(&path, config).unwrap();
-            let child = Command::new("redis-server")
+            let child = Command::new(make.program())
                 .arg(&path)
                 .arg("--sentinel")
                 .stdout(Stdio::null())
