@@ -41,6 +41,6 @@ pub async fn reconcile(ctx: &Context, object: &AppBinding) -> Result<Requeue, Er
 pub async fn gone(ctx: &Context, namespace: &str, name: &str) -> Result<(), Error> {
     let mut object = AppBinding::new(name, AppBindingSpec::default());
     object.metadata.namespace = Some(namespace.to_owned());
-    let facts = gather::gather(ctx, &object).await?;
+    let facts = gather::left(ctx, &object).await?;
     apply::actions(ctx, &object, &decide::decide(&object, &facts)).await
 }

@@ -11,7 +11,7 @@ use coffer_runtime::{Clock, fault, grant::KeyError, grant::Signer};
 use kube::runtime::reflector::Store;
 use tonic::transport::Channel;
 
-use crate::{leader::Leadership, progress::Board, settings::Settings, turns::Turns};
+use crate::{index::Index, leader::Leadership, progress::Board, settings::Settings, turns::Turns};
 
 /// Shared by all controllers and gRPC services.
 pub struct Context {
@@ -33,6 +33,8 @@ pub struct Context {
     pub progress: Board,
     /// All BackupConfigurations, once they are watched: to find those that share a repository.
     pub configs: OnceLock<Store<BackupConfiguration>>,
+    /// By what they are found.
+    pub index: Index,
     /// Who may have a Job.
     pub turns: Turns,
     /// Whether this process may write.

@@ -8,17 +8,21 @@ use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use coffer_api::{
     AppBinding, BackupBatch, BackupBlueprint, BackupConfiguration, BackupSession, Repository,
-    RestoreSession, names, target::RepositoryRef,
+    RestoreSession, names,
+    target::{RepositoryRef, TargetRef},
 };
 use coffer_runtime::{Runtime, readiness::Latch};
-use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
-use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture};
+use k8s_openapi::{
+    api::{batch::v1::Job, core::v1::Pod},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{
     Api, Resource, ResourceExt,
     runtime::{
-        Config, Controller,
+        Config, Controller, WatchStreamExt as _,
         controller::{self, Action},
-        reflector::{ObjectRef, Store},
+        reflector::{self, ObjectRef, Store},
         watcher,
     },
 };
@@ -28,6 +32,7 @@ use crate::{
     alarm::Alarm,
     auto_backup, backup_batch, backup_configuration, backup_session,
     context::{Context, Error},
+    index::{self, Key},
     job::SESSION,
     news,
     plan::Requeue,
@@ -57,31 +62,21 @@ pub async fn run(ctx: &Arc<Context>, runtime: &Runtime, latch: Latch) {
     // Called once for many changes that come together, and when the cache of the others has them.
     let repositories = kind_controller::<Repository>(ctx)
         .with_config(Config::default().concurrency(PASSES).debounce(SETTLE));
-    let configs = kind_controller::<BackupConfiguration>(ctx);
-    let config_store = configs.store();
+    let configs = configs_controller(ctx);
     // Set once: a process leads once.
-    let _ = ctx.configs.set(config_store.clone());
+    let _ = ctx.configs.set(configs.store());
     let restores = kind_controller::<RestoreSession>(ctx);
     let restore_store = restores.store();
 
     let restores = restores.reconcile_on(ctx.turns.woken(Kind::Restore));
     let configs = configs
         .watches_stream(news::of(Api::<Repository>::all(ctx.client.clone())), {
-            let store = config_store.clone();
-            move |repository: Repository| configs_of(&store, &repository)
+            let ctx = ctx.clone();
+            move |repository: Repository| configs_by(&ctx, &Key::Repository(name_of(&repository)))
         })
         .watches_stream(news::of(Api::<AppBinding>::all(ctx.client.clone())), {
-            let store = config_store.clone();
-            move |binding: AppBinding| {
-                let at = (binding.namespace(), binding.name_any());
-                select(&store, |config: &BackupConfiguration| {
-                    config.spec.target.as_ref().is_some_and(|target| {
-                        let own = config.namespace().unwrap_or_default();
-                        Some(target.reference.namespace_or(&own)) == at.0.as_deref()
-                            && target.reference.name == at.1
-                    })
-                })
-            }
+            let ctx = ctx.clone();
+            move |binding: AppBinding| configs_by(&ctx, &Key::Target(name_of(&binding)))
         });
     let batches = kind_controller::<BackupBatch>(ctx);
     let batch_store = batches.store();
@@ -90,19 +85,19 @@ pub async fn run(ctx: &Arc<Context>, runtime: &Runtime, latch: Latch) {
             let store = batch_store.clone();
             move |repository: Repository| {
                 select(&store, |batch: &BackupBatch| {
-                    uses(batch.spec.repository.as_ref(), batch.namespace(), &repository)
+                    uses(batch.spec.repository.as_ref(), batch.meta(), &repository)
                 })
             }
         })
         .watches_stream(
             news::of(Api::<AppBinding>::all(ctx.client.clone())),
             move |binding: AppBinding| {
-                let at = (binding.namespace(), binding.name_any());
                 select(&batch_store, |batch: &BackupBatch| {
-                    let own = batch.namespace().unwrap_or_default();
-                    let targets = batch.spec.members.iter().filter_map(|m| m.target.as_ref());
-                    targets.map(|target| &target.reference).any(|target| {
-                        Some(target.namespace_or(&own)) == at.0.as_deref() && target.name == at.1
+                    let mut members = batch.spec.members.iter();
+                    members.any(|member| {
+                        member.target.as_ref().is_some_and(|target| {
+                            points_to(&target.reference, batch.meta(), &binding)
+                        })
                     })
                 })
             },
@@ -115,12 +110,9 @@ pub async fn run(ctx: &Arc<Context>, runtime: &Runtime, latch: Latch) {
         .watches_stream(news::of(Api::<AppBinding>::all(ctx.client.clone())), {
             let store = restore_store.clone();
             move |binding: AppBinding| {
-                let at = (binding.namespace(), binding.name_any());
                 select(&store, |session: &RestoreSession| {
                     session.spec.target.as_ref().is_some_and(|target| {
-                        let own = session.namespace().unwrap_or_default();
-                        Some(target.reference.namespace_or(&own)) == at.0.as_deref()
-                            && target.reference.name == at.1
+                        points_to(&target.reference, session.meta(), &binding)
                     })
                 })
             }
@@ -296,6 +288,18 @@ where
         .with_config(Config::default().concurrency(PASSES))
 }
 
+/// The index hears of a change before the controller is woken.
+fn configs_controller(ctx: &Arc<Context>) -> Controller<BackupConfiguration> {
+    let (reader, writer) = reflector::store();
+    let events = watcher::watcher(Api::all(ctx.client.clone()), watcher::Config::default());
+    let events = events.inspect_ok({
+        let ctx = ctx.clone();
+        move |event| ctx.index.learn(event)
+    });
+    let changed = reflector::reflector(writer, events).applied_objects();
+    Controller::for_stream(changed, reader).with_config(Config::default().concurrency(PASSES))
+}
+
 fn alarm<K: Resource<DynamicType = ()> + 'static>(ctx: &Context) -> Alarm<ObjectRef<K>> {
     Alarm::new(ctx.clock.clone())
 }
@@ -403,22 +407,34 @@ where
     found.map(|object| ObjectRef::from_obj(object.as_ref())).collect()
 }
 
-fn configs_of(
-    store: &Store<BackupConfiguration>,
-    repository: &Repository,
-) -> Vec<ObjectRef<BackupConfiguration>> {
-    select(store, |config| uses(config.spec.repository.as_ref(), config.namespace(), repository))
+fn configs_by(ctx: &Context, key: &Key) -> Vec<ObjectRef<BackupConfiguration>> {
+    let found = ctx.index.find(key).into_iter();
+    found.map(|(namespace, name)| ObjectRef::new(&name).within(&namespace)).collect()
+}
+
+fn name_of<K: Resource>(object: &K) -> index::Name {
+    (object.namespace().unwrap_or_default(), object.name_any())
 }
 
 fn restores_of(
     store: &Store<RestoreSession>,
     repository: &Repository,
 ) -> Vec<ObjectRef<RestoreSession>> {
-    select(store, |session| uses(session.spec.repository.as_ref(), session.namespace(), repository))
+    select(store, |session| uses(session.spec.repository.as_ref(), session.meta(), repository))
 }
 
-fn uses(reference: Option<&RepositoryRef>, own: Option<String>, repository: &Repository) -> bool {
-    repository_ref(reference, own).is_some_and(|found| found == ObjectRef::from_obj(repository))
+fn uses(reference: Option<&RepositoryRef>, user: &ObjectMeta, repository: &Repository) -> bool {
+    let own = user.namespace.as_deref().unwrap_or_default();
+    reference.is_some_and(|reference| {
+        Some(reference.name.as_str()) == repository.metadata.name.as_deref()
+            && Some(reference.namespace_or(own)) == repository.metadata.namespace.as_deref()
+    })
+}
+
+fn points_to(reference: &TargetRef, user: &ObjectMeta, binding: &AppBinding) -> bool {
+    let own = user.namespace.as_deref().unwrap_or_default();
+    Some(reference.name.as_str()) == binding.metadata.name.as_deref()
+        && Some(reference.namespace_or(own)) == binding.metadata.namespace.as_deref()
 }
 
 fn repository_ref(

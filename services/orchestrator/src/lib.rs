@@ -32,6 +32,7 @@ pub mod convert;
 pub mod executor;
 pub mod gather;
 pub mod hook;
+pub mod index;
 pub mod interim;
 pub mod job;
 pub mod leader;
@@ -149,6 +150,7 @@ pub async fn build(config: Config, client: kube::Client, runtime: &Runtime) -> R
         clock: runtime.clock.clone(),
         progress: progress::Board::default(),
         configs: std::sync::OnceLock::new(),
+        index: index::Index::default(),
         turns: turns::Turns::new(settings.limits),
         leadership: leader::Leadership::new(settings.lease.as_ref()),
         settings,

@@ -3,7 +3,10 @@
 use coffer_api::{AppBinding, BackupBlueprint, BackupConfiguration};
 use kube::{Api, api::ListParams};
 
-use crate::context::{Context, Error};
+use crate::{
+    context::{Context, Error},
+    index::Key,
+};
 
 use super::decide::{BINDING, mark, wanted};
 
@@ -28,13 +31,37 @@ pub async fn gather(ctx: &Context, object: &AppBinding) -> Result<Facts, Error> 
         let found = blueprints.get_opt(&name).await.map_err(Error::cluster(act))?;
         facts.blueprints.push((name, found));
     }
+    if has_made(ctx, object).await {
+        facts.made = made(ctx, object).await?;
+    }
+    Ok(facts)
+}
+
+/// Reads what was made for an AppBinding that is gone.
+///
+/// # Errors
+/// When the cluster does not answer.
+pub async fn left(ctx: &Context, object: &AppBinding) -> Result<Facts, Error> {
+    Ok(Facts { made: made(ctx, object).await?, ..Facts::default() })
+}
+
+/// Whether anything may have been made. Most AppBindings name no blueprint, and to list all BackupConfigurations for each of
+/// ten thousand is to look at a hundred million. What the cache does not have yet is found at the next pass.
+async fn has_made(ctx: &Context, object: &AppBinding) -> bool {
+    if !wanted(object).is_empty() {
+        return true;
+    }
+    let Some(store) = ctx.configs.get() else { return true };
+    store.wait_until_ready().await.is_err()
+        || !ctx.index.find(&Key::MadeFor(mark(object))).is_empty()
+}
+
+async fn made(ctx: &Context, object: &AppBinding) -> Result<Vec<BackupConfiguration>, Error> {
     let configs: Api<BackupConfiguration> = Api::all(ctx.client.clone());
-    let made = ListParams::default().labels(&format!("{BINDING}={}", mark(object)));
+    let ours = ListParams::default().labels(&format!("{BINDING}={}", mark(object)));
     let made = configs
-        .list(&made)
+        .list(&ours)
         .await
         .map_err(Error::cluster("list the BackupConfigurations that blueprints made"))?;
-    facts.made =
-        made.items.into_iter().filter(|c| c.metadata.deletion_timestamp.is_none()).collect();
-    Ok(facts)
+    Ok(made.items.into_iter().filter(|c| c.metadata.deletion_timestamp.is_none()).collect())
 }

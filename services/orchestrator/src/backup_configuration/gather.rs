@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 
 use coffer_api::{AppBinding, BackupConfiguration, BackupSession, Repository, names};
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{Api, ResourceExt, api::ListParams, runtime::reflector::ObjectRef};
 
 use crate::{
     context::{Context, Error},
-    gather,
+    gather, index,
     plan::Lookup,
-    variables,
 };
 
 /// What was found.
@@ -84,26 +83,21 @@ pub fn target(object: &BackupConfiguration) -> (String, String) {
     (target.namespace_or(&own).to_owned(), target.name)
 }
 
-/// From the cache: what is a moment old is refused a moment later. Every pass goes over all of them, so nothing is copied.
+/// From the cache: what is a moment old is refused a moment later.
 pub(crate) fn neighbours(ctx: &Context, object: &BackupConfiguration) -> Vec<Neighbour> {
-    let (own, here) = (object.metadata.uid.as_deref(), place(object));
-    let all = ctx.configs.get().map(|store| store.state()).unwrap_or_default();
-    let others = all.iter().filter(|config| {
-        place(config) == here
-            && config.metadata.uid.as_deref() != own
-            && config.metadata.deletion_timestamp.is_none()
-    });
-    others.map(|config| Neighbour { order: order(config), target: target(config) }).collect()
-}
-
-/// Namespace and name of the Repository, and the host.
-fn place(config: &BackupConfiguration) -> (&str, &str, &str) {
-    let own = config.metadata.namespace.as_deref().unwrap_or_default();
-    let alias = config.spec.target.as_ref().map_or("", |target| target.alias.as_str());
-    let repository = config.spec.repository.as_ref();
-    let (namespace, name) =
-        repository.map_or((own, ""), |r| (r.namespace_or(own), r.name.as_str()));
-    (namespace, name, variables::host(alias))
+    let own = object.metadata.uid.as_deref();
+    let Some(store) = ctx.configs.get() else { return vec![] };
+    let others = ctx
+        .index
+        .find(&index::host(object))
+        .into_iter()
+        .filter_map(|(namespace, name)| store.get(&ObjectRef::new(&name).within(&namespace)));
+    others
+        .filter(|config| {
+            config.metadata.uid.as_deref() != own && config.metadata.deletion_timestamp.is_none()
+        })
+        .map(|config| Neighbour { order: order(&config), target: target(&config) })
+        .collect()
 }
 
 /// The sessions that carry an invoker's labels. A session made by hand without them is left alone by skip rules and

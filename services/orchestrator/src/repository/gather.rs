@@ -3,12 +3,13 @@
 use coffer_api::{
     BackupBatch, Repository, RestoreSession, repository::Reference, target::RepositoryRef,
 };
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{Api, ResourceExt, api::ListParams, runtime::reflector::ObjectRef};
 
 use crate::{
     apply::Kept,
     context::{Context, Error},
     gather,
+    index::Key,
     plan::{Lookup, reference},
 };
 
@@ -30,7 +31,14 @@ impl Default for Facts {
 /// Reads.
 pub async fn gather(ctx: &Context, object: &Repository) -> Result<Facts, Error> {
     // From the cache, since there may be very many; this controller is called a moment after a change for that reason.
-    let configs = ctx.configs.get().map(|store| store.state()).unwrap_or_default();
+    let here = Key::Repository((object.namespace().unwrap_or_default(), object.name_any()));
+    let configs: Vec<_> = match ctx.configs.get() {
+        Some(store) => {
+            let names = ctx.index.find(&here).into_iter();
+            names.filter_map(|(ns, name)| store.get(&ObjectRef::new(&name).within(&ns))).collect()
+        }
+        None => vec![],
+    };
     let mut references = using(
         object,
         configs.iter().map(|config| (config.as_ref(), config.spec.repository.as_ref())),
