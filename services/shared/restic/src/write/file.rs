@@ -174,8 +174,10 @@ impl FileWriter {
     async fn drain(&mut self) -> Result<()> {
         self.cut_batch().await?;
         let chunker = self.idle_chunker().await?;
-        if let Some(rest) = chunker.finish() {
-            self.dispatch(rest).await?;
+        let mut chunks = Vec::new();
+        chunker.finish(&mut chunks);
+        for chunk in chunks {
+            self.dispatch(chunk).await?;
         }
         self.store_waiting();
         while let Some(done) = self.pending.pop_front() {
