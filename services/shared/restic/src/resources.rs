@@ -24,10 +24,12 @@ const MEMORY: usize = 384 * MIB;
 const MOST_FOR_ONE: usize = 38 * MIB;
 /// However many streams there are, one needs this: two packs of 4 MiB, and a little content.
 const LEAST_FOR_ONE: usize = 12 * MIB;
-/// Two typical chunks. A larger one takes all, so that it always finds a place.
+/// A typical chunk in its buffer, and a small one. A larger one takes all, so that it always finds a place.
 const LEAST_CONTENT: usize = 3 * MIB;
 /// No pack is closed while it is smaller, except at the end.
 const LEAST_PACK: usize = 4 * MIB;
+/// Buffers of packs are a multiple of this, for whatever is between is lost (`buffers.rs`).
+const PACK_STEP: usize = MIB / 2;
 /// A pack is closed by the blob that takes it over its target: half a typical chunk more.
 pub(crate) const OVERSHOOT: usize = 3 * MIB / 4;
 /// Packs of a stream that are filled at a time.
@@ -79,7 +81,7 @@ pub(crate) struct Stream {
 /// What a stream may hold at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Share {
-    /// Bytes of content that is not yet, or no longer, in packs.
+    /// Bytes of buffers with content that is not yet in packs.
     pub(crate) content: usize,
     /// Packs that are filled at a time.
     pub(crate) lanes: usize,
@@ -95,12 +97,13 @@ impl Share {
     fn of(memory: usize, parallelism: usize, streams: usize) -> Self {
         let streams = streams.max(1);
         let all = (memory / streams).clamp(LEAST_FOR_ONE, MOST_FOR_ONE);
-        let content = (all / 5).max(LEAST_CONTENT);
+        let content = (all / 4).max(LEAST_CONTENT);
         let lanes = parallelism.div_ceil(streams).clamp(1, MOST_LANES);
         let for_packs = all - content;
         let packs = (for_packs / (LEAST_PACK + OVERSHOOT)).clamp(2, lanes + 3);
         let lanes = lanes.min(packs - 1);
-        let pack_target = (for_packs / packs).saturating_sub(OVERSHOOT);
+        let pack_buffer = for_packs / packs / PACK_STEP * PACK_STEP;
+        let pack_target = pack_buffer.saturating_sub(OVERSHOOT);
         let pack_target = pack_target.clamp(LEAST_PACK, TARGET_LEN);
         // What is read ahead was allocated by others, who are not as thrifty with it.
         Self { content, lanes, packs, pack_target, reads: (all / 4 * 3).max(LEAST_FOR_ONE) }
@@ -228,7 +231,7 @@ mod tests {
         }
         let alone = Share::of(MEMORY, 2, 1);
         assert_eq!((alone.lanes, alone.packs), (2, 5));
-        assert!(alone.pack_target > 5 * MIB);
+        assert!(alone.pack_target > 4 * MIB);
         let crowded = Share::of(MEMORY, 2, 32);
         assert_eq!((crowded.lanes, crowded.packs, crowded.pack_target), (1, 2, LEAST_PACK));
     }

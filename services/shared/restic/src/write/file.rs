@@ -194,7 +194,7 @@ impl FileWriter {
             }
         }
         let budget = Arc::clone(&self.session.budget);
-        let cost = cost(content.len(), self.session.repository.resources.share().content);
+        let cost = cost(content.capacity(), self.session.repository.resources.share().content);
         let permit = match Arc::clone(&budget).try_acquire_many_owned(cost) {
             Ok(permit) => permit,
             Err(_) => {
@@ -231,9 +231,9 @@ impl FileWriter {
     }
 }
 
-/// What a chunk takes of the budget, which stands for this many bytes now.
-fn cost(length: usize, all: usize) -> u32 {
-    let units = length as u64 * u64::from(CONTENT_UNITS) / all.max(1) as u64;
+/// What a chunk's buffer takes of the budget, which stands for this many bytes now.
+fn cost(capacity: usize, all: usize) -> u32 {
+    let units = capacity as u64 * u64::from(CONTENT_UNITS) / all.max(1) as u64;
     u32::try_from(units).unwrap_or(CONTENT_UNITS).min(CONTENT_UNITS)
 }
 
