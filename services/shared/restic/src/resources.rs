@@ -45,7 +45,7 @@ const KEPT: usize = 12 * MIB;
 ///
 /// Hashing, compression and encryption run on blocking threads, but never more of them at once than
 /// there are permits, and in the order they asked: a hundred streams are as fair to each other as
-/// two. Give every repository of a process the same value.
+/// two. Cutting chunks has permits of its own. Give every repository of a process the same value.
 #[derive(Clone, Debug)]
 pub struct Resources {
     shared: Arc<Shared>,
@@ -54,6 +54,8 @@ pub struct Resources {
 #[derive(Debug)]
 struct Shared {
     cpu: Arc<Semaphore>,
+    /// For short work that long work waits for.
+    brief: Arc<Semaphore>,
     parallelism: usize,
     memory: usize,
     streams: AtomicUsize,
@@ -125,6 +127,7 @@ impl Resources {
         Self {
             shared: Arc::new(Shared {
                 cpu: Arc::new(Semaphore::new(parallelism)),
+                brief: Arc::new(Semaphore::new(parallelism)),
                 parallelism,
                 memory,
                 streams: AtomicUsize::new(0),
@@ -161,17 +164,17 @@ impl Resources {
         operation: &'static str,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T> {
-        let permit = Arc::clone(&self.shared.cpu)
-            .acquire_owned()
-            .await
-            .map_err(|closed| Error::internal(operation, closed))?;
-        tokio::task::spawn_blocking(move || {
-            let result = work();
-            drop(permit);
-            result
-        })
-        .await
-        .map_err(|died| Error::internal(operation, died))
+        run(&self.shared.cpu, operation, work).await
+    }
+
+    /// The same for work of less than a millisecond that brings work for others. In the queue of the
+    /// long work it would wait for a turn each time, and the processors for what it brings.
+    pub(crate) async fn compute_briefly<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        run(&self.shared.brief, operation, work).await
     }
 
     /// The same for work that compresses or decompresses.
@@ -190,6 +193,22 @@ impl Resources {
         };
         self.compute(operation, work).await
     }
+}
+
+async fn run<T: Send + 'static>(
+    permits: &Arc<Semaphore>,
+    operation: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
+    let permit = Arc::clone(permits).acquire_owned().await;
+    let permit = permit.map_err(|closed| Error::internal(operation, closed))?;
+    tokio::task::spawn_blocking(move || {
+        let result = work();
+        drop(permit);
+        result
+    })
+    .await
+    .map_err(|died| Error::internal(operation, died))
 }
 
 impl Default for Resources {

@@ -147,7 +147,7 @@ impl FileWriter {
                 }
                 (chunker, chunks)
             };
-            resources.compute("cut chunks", cut).await
+            resources.compute_briefly("cut chunks", cut).await
         });
         self.chunker = Some(Cutting::Running(AbortOnDropHandle::new(cutting)));
         Ok(())
