@@ -3,6 +3,7 @@
 use std::io::Cursor;
 
 use zstd::bulk::{Compressor, Decompressor};
+use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 
 use crate::crypto::TAG_LEN;
 use crate::error::{Error, Result};
@@ -11,6 +12,8 @@ use crate::error::{Error, Result};
 const SAMPLES: usize = 4;
 /// … of this length: as much as finds what repeats nearby, for a tenth of the cost of trying it all.
 const SAMPLE_LEN: usize = 32 * 1024;
+/// Content is compared in pieces of this size: a block of the format.
+const PIECE: usize = 128 * 1024;
 /// Less than this part saved (a 64th) is not worth the time to decompress.
 const WORTH: usize = 64;
 
@@ -20,9 +23,20 @@ const WORTH: usize = 64;
 pub(crate) struct Codec {
     compressor: Option<(i32, Compressor<'static>)>,
     decompressor: Option<Decompressor<'static>>,
-    /// Room to work in: for what is packed, and for what it is made of.
-    pub(crate) packed: Vec<u8>,
-    pub(crate) content: Vec<u8>,
+    /// For content that is only compared: it needs a window of it, not all.
+    decoder: Option<Decoder<'static>>,
+    /// Room for pieces of content.
+    room: Vec<u8>,
+}
+
+/// Compressed content on its way through a decoder, beside what it should become.
+pub(crate) struct Comparison<'a> {
+    decoder: &'a mut Decoder<'static>,
+    room: &'a mut Vec<u8>,
+    /// What is still to come.
+    rest: &'a [u8],
+    /// What is wrong, once something is.
+    problem: Option<String>,
 }
 
 impl std::fmt::Debug for Codec {
@@ -63,19 +77,30 @@ impl Codec {
         length: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), String> {
-        let failed = |e: std::io::Error| format!("it cannot be decompressed: {e}");
         let decompressor = match &mut self.decompressor {
             Some(decompressor) => decompressor,
-            none => none.insert(Decompressor::new().map_err(failed)?),
+            none => none.insert(Decompressor::new().map_err(undecodable)?),
         };
         out.clear();
         out.reserve(length);
-        decompressor.decompress_to_buffer(packed, out).map_err(failed)?;
+        decompressor.decompress_to_buffer(packed, out).map_err(undecodable)?;
         if out.len() == length {
             Ok(())
         } else {
             Err(format!("it has {} bytes instead of {length}", out.len()))
         }
+    }
+
+    /// Prepares to compare compressed content, which comes piece by piece, with `content`.
+    pub(crate) fn compare<'a>(&'a mut self, content: &'a [u8]) -> Result<Comparison<'a>, String> {
+        let decoder = match &mut self.decoder {
+            Some(decoder) => decoder,
+            none => none.insert(Decoder::new().map_err(undecodable)?),
+        };
+        decoder.reinit().map_err(undecodable)?;
+        self.room.clear();
+        self.room.reserve(PIECE);
+        Ok(Comparison { decoder, room: &mut self.room, rest: content, problem: None })
     }
 
     /// A cheap look at whether content is noise: samples of it do not compress.
@@ -84,24 +109,86 @@ impl Codec {
             // Trying it all is as cheap.
             return Ok(false);
         }
-        let (mut samples, mut packed) =
-            (std::mem::take(&mut self.content), std::mem::take(&mut self.packed));
+        let (mut samples, mut packed) = (std::mem::take(&mut self.room), Vec::new());
         samples.clear();
-        packed.clear();
         for piece in content.chunks(content.len() / SAMPLES).take(SAMPLES) {
             samples.extend_from_slice(&piece[..SAMPLE_LEN]);
         }
         let tried = self.compress(level, &samples, &mut packed);
         let saved = samples.len().saturating_sub(packed.len());
         let noise = saved < samples.len() / WORTH;
-        (self.content, self.packed) = (samples, packed);
+        self.room = samples;
         tried.map(|()| noise)
     }
+}
+
+impl Comparison<'_> {
+    /// Takes a piece of what is compressed.
+    pub(crate) fn take(&mut self, packed: &[u8]) {
+        if self.problem.is_none() {
+            self.problem = self.decode(packed).err();
+        }
+    }
+
+    fn decode(&mut self, packed: &[u8]) -> Result<(), String> {
+        let mut input = InBuffer::around(packed);
+        loop {
+            self.room.clear();
+            let mut output = OutBuffer::around(self.room);
+            self.decoder.run(&mut input, &mut output).map_err(undecodable)?;
+            let full = output.pos() == output.capacity();
+            self.rest = self.rest.strip_prefix(output.as_slice()).ok_or(DIFFERS)?;
+            if input.pos == packed.len() && !full {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What is wrong, if anything, now that all has come.
+    pub(crate) fn finish(self) -> Result<(), String> {
+        match self.problem {
+            Some(problem) => Err(problem),
+            None if self.rest.is_empty() => Ok(()),
+            None => Err(DIFFERS.into()),
+        }
+    }
+}
+
+const DIFFERS: &str = "the content differs";
+
+#[allow(clippy::needless_pass_by_value, reason = "it is what `map_err` takes")]
+fn undecodable(error: std::io::Error) -> String {
+    format!("it cannot be decompressed: {error}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn compressed_content_is_compared_to_its_last_byte() {
+        let mut codec = Codec::default();
+        let content: Vec<u8> = (0..40_000_u32).flat_map(|n| (n * n).to_le_bytes()).collect();
+        for length in [0, 1, 1000, PIECE, content.len()] {
+            let content = &content[..length];
+            let mut packed = Vec::new();
+            codec.compress(1, content, &mut packed).unwrap();
+            let mut compare = |expected: &[u8], packed: &[u8]| {
+                let mut comparison = codec.compare(expected).unwrap();
+                packed.chunks(1000).for_each(|piece| comparison.take(piece));
+                comparison.finish()
+            };
+            assert_eq!(compare(content, &packed), Ok(()));
+            let differs = Err(DIFFERS.to_owned());
+            assert_eq!(compare(&[content, b"x"].concat(), &packed), differs);
+            if let Some((last, before)) = content.split_last() {
+                assert_eq!(compare(before, &packed), differs);
+                assert_eq!(compare(&[before, &[last ^ 1]].concat(), &packed), differs);
+                assert!(compare(content, &packed[1..]).is_err());
+                assert!(compare(content, &packed[..packed.len() - 1]).is_err());
+            }
+        }
+    }
 
     fn noise(length: usize) -> Vec<u8> {
         let mut noise = vec![0; length];

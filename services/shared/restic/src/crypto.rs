@@ -146,28 +146,40 @@ impl SealingKey {
 
     /// Whether a sealed message opens to `plain`; keeps nothing of it.
     pub(crate) fn holds(&self, message: &[u8], plain: &[u8]) -> Result<bool, Forged> {
+        let mut rest = plain;
+        let mut same = true;
+        self.open_by_pieces(message, |piece| match rest.strip_prefix(piece) {
+            Some(left) if same => rest = left,
+            _ => same = false,
+        })?;
+        Ok(same && rest.is_empty())
+    }
+
+    /// Opens a sealed message and shows its content piece by piece. Only the end tells whether it is
+    /// authentic: `each` must not let anything out before.
+    pub(crate) fn open_by_pieces(
+        &self,
+        message: &[u8],
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<(), Forged> {
         let (nonce, ciphertext, tag) = parts(message)?;
-        if ciphertext.len() != plain.len() {
-            return Ok(false);
-        }
         let mut cipher = self.keystream(nonce);
         let mut mac = self.authenticator(nonce);
-        let mut opened = [0; STRIDE];
-        let mut same = true;
-        let mut compare = |stride: &[u8], plain: &[u8]| {
-            let opened = &mut opened[..stride.len()];
+        let mut room = [0; STRIDE];
+        let mut open = |stride: &[u8]| {
+            let opened = &mut room[..stride.len()];
             // Refused only at the end of the keystream, exabytes away.
-            same &= cipher.apply_keystream_b2b(stride, opened).is_ok() && *opened == *plain;
+            cipher.apply_keystream_b2b(stride, opened).map_err(|_| Forged)?;
+            each(opened);
+            Ok(())
         };
-        let whole = whole_strides(ciphertext.len());
-        let (head, last) = ciphertext.split_at(whole);
-        for (stride, plain) in head.chunks(STRIDE).zip(plain.chunks(STRIDE)) {
+        let (head, last) = ciphertext.split_at(whole_strides(ciphertext.len()));
+        for stride in head.chunks(STRIDE) {
             mac.update_padded(stride);
-            compare(stride, plain);
+            open(stride)?;
         }
-        compare(last, &plain[whole..]);
-        matches(&mac.compute_unpadded(last), tag)?;
-        Ok(same)
+        open(last)?;
+        matches(&mac.compute_unpadded(last), tag)
     }
 
     /// Decrypts, and authenticates what it decrypts on the way.

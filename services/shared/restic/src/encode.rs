@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::buffers::{Buffer, Buffers};
 use crate::codec::Codec;
 use crate::config::Version;
-use crate::crypto::{NONCE_LEN, SealingKey, TAG_LEN};
+use crate::crypto::{Forged, NONCE_LEN, SealingKey, TAG_LEN};
 use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::options::Compression;
@@ -116,18 +116,14 @@ impl Encoder {
         raw_length: Option<u32>,
         content: &[u8],
     ) -> Result<(), String> {
-        let same = if raw_length.is_none() {
-            self.key.holds(sealed, content).map_err(|forged| forged.to_string())?
-        } else {
-            let (mut packed, mut decoded) =
-                (std::mem::take(&mut codec.packed), std::mem::take(&mut codec.content));
-            self.key.open_into(sealed, &mut packed).map_err(|forged| forged.to_string())?;
-            codec.decompress(&packed, content.len(), &mut decoded)?;
-            let same = decoded == content;
-            (codec.packed, codec.content) = (packed, decoded);
-            same
-        };
-        if same { Ok(()) } else { Err("the content differs".into()) }
+        let forged = |forged: Forged| forged.to_string();
+        if raw_length.is_none() {
+            let same = self.key.holds(sealed, content).map_err(forged)?;
+            return if same { Ok(()) } else { Err("the content differs".into()) };
+        }
+        let mut comparison = codec.compare(content)?;
+        self.key.open_by_pieces(sealed, |piece| comparison.take(piece)).map_err(forged)?;
+        comparison.finish()
     }
 }
 

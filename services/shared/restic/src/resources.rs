@@ -24,10 +24,12 @@ const MEMORY: usize = 384 * MIB;
 const MOST_FOR_ONE: usize = 38 * MIB;
 /// However many streams there are, one needs this: two packs of 4 MiB, and a little content.
 const LEAST_FOR_ONE: usize = 12 * MIB;
-/// Two typical chunks. A larger one takes all, so that it always finds a place.
+/// A typical chunk in its buffer, and a small one. A larger one takes all, so that it always finds a place.
 const LEAST_CONTENT: usize = 3 * MIB;
 /// No pack is closed while it is smaller, except at the end.
 const LEAST_PACK: usize = 4 * MIB;
+/// Buffers of packs are a multiple of this, for whatever is between is lost (`buffers.rs`).
+const PACK_STEP: usize = MIB / 2;
 /// A pack is closed by the blob that takes it over its target: half a typical chunk more.
 pub(crate) const OVERSHOOT: usize = 3 * MIB / 4;
 /// Packs of a stream that are filled at a time.
@@ -43,7 +45,7 @@ const KEPT: usize = 12 * MIB;
 ///
 /// Hashing, compression and encryption run on blocking threads, but never more of them at once than
 /// there are permits, and in the order they asked: a hundred streams are as fair to each other as
-/// two. Give every repository of a process the same value.
+/// two. Cutting chunks has permits of its own. Give every repository of a process the same value.
 #[derive(Clone, Debug)]
 pub struct Resources {
     shared: Arc<Shared>,
@@ -52,6 +54,8 @@ pub struct Resources {
 #[derive(Debug)]
 struct Shared {
     cpu: Arc<Semaphore>,
+    /// For short work that long work waits for.
+    brief: Arc<Semaphore>,
     parallelism: usize,
     memory: usize,
     streams: AtomicUsize,
@@ -79,7 +83,7 @@ pub(crate) struct Stream {
 /// What a stream may hold at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Share {
-    /// Bytes of content that is not yet, or no longer, in packs.
+    /// Bytes of buffers with content that is not yet in packs.
     pub(crate) content: usize,
     /// Packs that are filled at a time.
     pub(crate) lanes: usize,
@@ -95,12 +99,13 @@ impl Share {
     fn of(memory: usize, parallelism: usize, streams: usize) -> Self {
         let streams = streams.max(1);
         let all = (memory / streams).clamp(LEAST_FOR_ONE, MOST_FOR_ONE);
-        let content = (all / 5).max(LEAST_CONTENT);
+        let content = (all / 4).max(LEAST_CONTENT);
         let lanes = parallelism.div_ceil(streams).clamp(1, MOST_LANES);
         let for_packs = all - content;
         let packs = (for_packs / (LEAST_PACK + OVERSHOOT)).clamp(2, lanes + 3);
         let lanes = lanes.min(packs - 1);
-        let pack_target = (for_packs / packs).saturating_sub(OVERSHOOT);
+        let pack_buffer = for_packs / packs / PACK_STEP * PACK_STEP;
+        let pack_target = pack_buffer.saturating_sub(OVERSHOOT);
         let pack_target = pack_target.clamp(LEAST_PACK, TARGET_LEN);
         // What is read ahead was allocated by others, who are not as thrifty with it.
         Self { content, lanes, packs, pack_target, reads: (all / 4 * 3).max(LEAST_FOR_ONE) }
@@ -122,6 +127,7 @@ impl Resources {
         Self {
             shared: Arc::new(Shared {
                 cpu: Arc::new(Semaphore::new(parallelism)),
+                brief: Arc::new(Semaphore::new(parallelism)),
                 parallelism,
                 memory,
                 streams: AtomicUsize::new(0),
@@ -158,17 +164,17 @@ impl Resources {
         operation: &'static str,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T> {
-        let permit = Arc::clone(&self.shared.cpu)
-            .acquire_owned()
-            .await
-            .map_err(|closed| Error::internal(operation, closed))?;
-        tokio::task::spawn_blocking(move || {
-            let result = work();
-            drop(permit);
-            result
-        })
-        .await
-        .map_err(|died| Error::internal(operation, died))
+        run(&self.shared.cpu, operation, work).await
+    }
+
+    /// The same for work of less than a millisecond that brings work for others. In the queue of the
+    /// long work it would wait for a turn each time, and the processors for what it brings.
+    pub(crate) async fn compute_briefly<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        run(&self.shared.brief, operation, work).await
     }
 
     /// The same for work that compresses or decompresses.
@@ -187,6 +193,22 @@ impl Resources {
         };
         self.compute(operation, work).await
     }
+}
+
+async fn run<T: Send + 'static>(
+    permits: &Arc<Semaphore>,
+    operation: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
+    let permit = Arc::clone(permits).acquire_owned().await;
+    let permit = permit.map_err(|closed| Error::internal(operation, closed))?;
+    tokio::task::spawn_blocking(move || {
+        let result = work();
+        drop(permit);
+        result
+    })
+    .await
+    .map_err(|died| Error::internal(operation, died))
 }
 
 impl Default for Resources {
@@ -228,7 +250,7 @@ mod tests {
         }
         let alone = Share::of(MEMORY, 2, 1);
         assert_eq!((alone.lanes, alone.packs), (2, 5));
-        assert!(alone.pack_target > 5 * MIB);
+        assert!(alone.pack_target > 4 * MIB);
         let crowded = Share::of(MEMORY, 2, 32);
         assert_eq!((crowded.lanes, crowded.packs, crowded.pack_target), (1, 2, LEAST_PACK));
     }

@@ -5,12 +5,13 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
 
 use super::*;
+use crate::polynomial::Polynomial;
 
 fn polynomial() -> Polynomial {
     Polynomial::checked(0x3da3358b4dc173).unwrap()
 }
 
-/// restic's algorithm word for word: a ring window, one byte after the other.
+/// The ends of chunks by restic's algorithm word for word: a ring window, one byte after the other.
 fn reference(data: &[u8]) -> Vec<usize> {
     let polynomial = polynomial();
     let mut cuts = Vec::new();
@@ -37,6 +38,9 @@ fn reference(data: &[u8]) -> Vec<usize> {
             slide(&mut fingerprint, &mut window, 1);
         }
     }
+    if cuts.last().copied().unwrap_or(0) < data.len() {
+        cuts.push(data.len());
+    }
     cuts
 }
 
@@ -56,16 +60,13 @@ fn cuts(data: &[u8], pieces: impl Iterator<Item = usize>) -> Vec<usize> {
         rest = tail;
     }
     chunker.push(rest, &mut chunks);
+    chunker.finish(&mut chunks);
     let mut whole = Vec::new();
     let mut cuts = Vec::new();
     for chunk in &chunks {
-        assert!((MIN..=MAX).contains(&chunk.len()));
         whole.extend_from_slice(chunk);
         cuts.push(whole.len());
-    }
-    if let Some(rest) = chunker.finish() {
-        assert!(rest.len() < MAX);
-        whole.extend_from_slice(&rest);
+        assert!(chunk.len() <= MAX && (chunk.len() >= MIN || whole.len() == data.len()));
     }
     assert!(whole == data, "the chunks are not the input");
     cuts
@@ -90,7 +91,7 @@ fn monotonous_data_is_cut_at_the_limits() {
     let data = vec![0; 2 * MAX + 100];
     assert_eq!(cuts(&data, std::iter::empty()), reference(&data));
     let data = vec![b'x'; 2 * MAX + 100];
-    assert_eq!(cuts(&data, std::iter::empty()), [MAX, 2 * MAX]);
+    assert_eq!(cuts(&data, std::iter::empty()), [MAX, 2 * MAX, data.len()]);
 }
 
 proptest! {
@@ -111,37 +112,48 @@ proptest! {
 }
 
 proptest! {
-    /// Strips against single bytes, on polynomials of all kinds and with a mask that hits often: data
-    /// of few values makes windows that recur, and cuts in neighbouring strips.
+    /// Strips, both ways, against single bytes, on polynomials of all kinds and with places that hit
+    /// often: data of few values makes windows that recur, and cuts in neighbouring strips.
     #[test]
-    fn strips_find_what_bytes_find(seed: u64, values in 1_u8..=255, short: bool) {
+    fn strips_find_what_bytes_find(seed: u64, values in 1_u8..=255) {
         let tables = Tables::new(Polynomial::random().unwrap());
         let mut rng = StdRng::seed_from_u64(seed);
-        let length = LANES * if short { SHORT_STRIP } else { LONG_STRIP };
-        let mut data: Vec<u8> = (0..WINDOW + length).map(|_| rng.random::<u8>() % values).collect();
+        let mut data: Vec<u8> = (0..WINDOW + ROUND).map(|_| rng.random::<u8>() % values).collect();
         // Windows with a zero fingerprint: cuts at places of our choice, several of them.
         for _ in 0..rng.random_range(0..4) {
-            let at = rng.random_range(0..=length);
+            let at = rng.random_range(0..=ROUND);
             data[at..at + WINDOW].fill(0);
         }
-        let start = tables.fingerprint(&data[..WINDOW]);
-        let (mut plain, mut lanes) = (start, start);
-        let expected = tables.scan_plainly(&data, WINDOW, &mut plain);
-        let found = if short {
-            tables.scan_strips::<SHORT_STRIP>(&data, WINDOW, &mut lanes)
-        } else {
-            tables.scan_strips::<LONG_STRIP>(&data, WINDOW, &mut lanes)
-        };
-        prop_assert_eq!(found, expected);
-        if found.is_none() {
-            prop_assert_eq!(lanes, plain);
-        }
-        // And the two mixed, from any place.
-        let (mut plain, mut mixed) = (start, start);
-        let end = rng.random_range(WINDOW..=data.len());
-        prop_assert_eq!(
-            tables.scan(&data[..end], WINDOW, &mut mixed),
-            tables.scan_plainly(&data[..end], WINDOW, &mut plain)
-        );
+        let expected = tables.scan_plainly(&data, WINDOW).map(|end| end - WINDOW);
+        prop_assert_eq!(tables.scan_lanes(&data), expected);
+        prop_assert_eq!(tables.scan_round(&data), expected);
     }
+
+    /// A single place at which a chunk ends, in any strip.
+    #[test]
+    fn no_place_is_overlooked(seed: u64, at in 1..=ROUND) {
+        let tables = Tables::new(polynomial());
+        let mut data = vec![b'x'; WINDOW + ROUND];
+        StdRng::seed_from_u64(seed).fill_bytes(&mut data[at..at + WINDOW]);
+        // A window's last three bytes are in its fingerprint as they are.
+        let end = at + WINDOW;
+        data[end - 3..end].fill(0);
+        let wrong = tables.fingerprint(&data[at..end]) & MASK;
+        data[end - 3..end].copy_from_slice(&wrong.to_be_bytes()[5..]);
+        let expected = tables.scan_plainly(&data, WINDOW).map(|end| end - WINDOW);
+        prop_assert!(expected.is_some_and(|end| end <= at));
+        prop_assert_eq!(tables.scan_lanes(&data), expected);
+        prop_assert_eq!(tables.scan_round(&data), expected);
+    }
+}
+
+#[test]
+fn a_cut_in_the_incomplete_round_at_the_end_is_found() {
+    let tables = Tables::new(polynomial());
+    let mut data = vec![b'x'; MIN + ROUND + 1000];
+    let end = data.len() - 500;
+    data[end - WINDOW..end].fill(0);
+    assert_eq!(cuts(&data, std::iter::empty()), [end, data.len()]);
+    assert_eq!(tables.cut(&data), Some(end));
+    assert_eq!(tables.cut(&data[..end - 1]), None);
 }

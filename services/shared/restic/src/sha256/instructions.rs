@@ -1,4 +1,4 @@
-//! The SHA instructions of x86-64: the only `unsafe` of the project.
+//! The SHA instructions of x86-64, with `unsafe`.
 //!
 //! It is here because no crate hashes two messages at once. What makes it sound: a value of
 //! [`Instructions`] exists only where the processor has them, and every pointer is made from a slice

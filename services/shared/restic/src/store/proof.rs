@@ -102,7 +102,8 @@ fn sized(size: u64, content: &Bytes) -> Verdict {
 }
 
 fn same(file: &mut std::fs::File, mut content: &[u8]) -> std::io::Result<bool> {
-    let mut buffer = vec![0; 256 * 1024];
+    // It stays in the processor's caches beside what it is compared with.
+    let mut buffer = vec![0; 64 * 1024];
     loop {
         match file.read(&mut buffer)? {
             0 => return Ok(content.is_empty()),

@@ -147,7 +147,7 @@ impl FileWriter {
                 }
                 (chunker, chunks)
             };
-            resources.compute("cut chunks", cut).await
+            resources.compute_briefly("cut chunks", cut).await
         });
         self.chunker = Some(Cutting::Running(AbortOnDropHandle::new(cutting)));
         Ok(())
@@ -174,8 +174,10 @@ impl FileWriter {
     async fn drain(&mut self) -> Result<()> {
         self.cut_batch().await?;
         let chunker = self.idle_chunker().await?;
-        if let Some(rest) = chunker.finish() {
-            self.dispatch(rest).await?;
+        let mut chunks = Vec::new();
+        chunker.finish(&mut chunks);
+        for chunk in chunks {
+            self.dispatch(chunk).await?;
         }
         self.store_waiting();
         while let Some(done) = self.pending.pop_front() {
@@ -192,7 +194,7 @@ impl FileWriter {
             }
         }
         let budget = Arc::clone(&self.session.budget);
-        let cost = cost(content.len(), self.session.repository.resources.share().content);
+        let cost = cost(content.capacity(), self.session.repository.resources.share().content);
         let permit = match Arc::clone(&budget).try_acquire_many_owned(cost) {
             Ok(permit) => permit,
             Err(_) => {
@@ -229,9 +231,9 @@ impl FileWriter {
     }
 }
 
-/// What a chunk takes of the budget, which stands for this many bytes now.
-fn cost(length: usize, all: usize) -> u32 {
-    let units = length as u64 * u64::from(CONTENT_UNITS) / all.max(1) as u64;
+/// What a chunk's buffer takes of the budget, which stands for this many bytes now.
+fn cost(capacity: usize, all: usize) -> u32 {
+    let units = capacity as u64 * u64::from(CONTENT_UNITS) / all.max(1) as u64;
     u32::try_from(units).unwrap_or(CONTENT_UNITS).min(CONTENT_UNITS)
 }
 
