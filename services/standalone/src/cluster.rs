@@ -31,7 +31,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     apiserver::{self, ApiServer},
-    job_runner::{self, ImageMap, Program},
+    job_runner::{self, Containers, ImageMap, Program},
 };
 use addresses::Addresses;
 use layout::Layout;
@@ -188,8 +188,9 @@ impl Cluster {
         layout.remember_ports(&addresses.ports()).map_err(on_dir)?;
 
         let names = vec![options.ip.to_string(), "localhost".to_owned()];
-        let api =
-            ApiServer::open(&layout.root, apiserver::Options { names: names.clone() }).await?;
+        let containers = Containers::default();
+        let known = apiserver::Options { names: names.clone(), containers: containers.clone() };
+        let api = ApiServer::open(&layout.root, known).await?;
         let at = addresses.api.address();
         let listener = addresses.api.listener().await;
         let listener = listener.map_err(|source| Error::Listen { address: at, source })?;
@@ -220,6 +221,7 @@ impl Cluster {
             client: api.client(),
             data_dir: layout.root.clone(),
             images: images(&options),
+            containers,
             shutdown: shutdown.token(),
             max_parallel: options.max_jobs,
         };
