@@ -8,6 +8,7 @@ mod batch;
 mod control;
 mod deploy;
 mod doubled;
+mod exec;
 mod grpc;
 mod hooks;
 mod invoker;
