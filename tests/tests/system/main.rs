@@ -14,10 +14,15 @@ mod hooks;
 mod invoker;
 mod keyspace;
 mod killed;
+mod limits;
 mod maintenance;
 mod readme;
 mod restore;
 mod s3;
+mod takeover;
 
 /// `coffer`, as it was built beside the tests.
 const COFFER: &str = env!("CARGO_BIN_EXE_coffer-under-test");
+
+/// An orchestrator of its own.
+const ORCHESTRATOR: &str = env!("CARGO_BIN_EXE_orchestrator-under-test");
