@@ -18,6 +18,7 @@ mod limits;
 mod maintenance;
 mod readme;
 mod restore;
+mod restore_batch;
 mod s3;
 mod takeover;
 
