@@ -23,8 +23,8 @@ metadata: {{name: redis-0, namespace: demo}}
 spec:
   terminationGracePeriodSeconds: 0
   containers:
-  - {{name: redis, image: ghcr.io/coffer-backup/stands-for-redis, command: [sh, -c, "while :; do sleep 3600; done"], env: [{{name: PORT, value: "{port}"}}, {{name: REDISCLI_AUTH, value: "{password}"}}]}}
-  - {{name: sidecar, image: ghcr.io/coffer-backup/stands-for-redis, command: [sh, -c, "while :; do sleep 3600; done"]}}
+  - {{name: redis, image: ghcr.io/coffer-backup/stands-for-redis, command: [tail, "--pid={coffer}", -f, /dev/null], env: [{{name: PORT, value: "{port}"}}, {{name: REDISCLI_AUTH, value: "{password}"}}]}}
+  - {{name: sidecar, image: ghcr.io/coffer-backup/stands-for-redis, command: [tail, "--pid={coffer}", -f, /dev/null]}}
 ---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
@@ -38,6 +38,8 @@ kind: AppBinding
 metadata: {{name: behind, namespace: demo}}
 spec: {{type: redis, clientConfig: {{service: {{name: orders, port: {port}, scheme: redis}}}}, secret: {{name: orders-auth}}}}
 "#,
+        // Ends also when Coffer is killed, as it is at the end of a test.
+        coffer = world.coffer.pid(),
         port = world.redis.port,
         password = world.redis.password(),
     )
