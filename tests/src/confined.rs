@@ -1,4 +1,5 @@
-//! A program on a disk that is full, or that must not be written: the faults of storage, made without the rights of root.
+//! A program on a disk that is full, or that must not be written: the faults of storage, made without the rights of root. And
+//! one that knows names which only a cluster has.
 
 use std::{
     path::{Path, PathBuf},
@@ -35,14 +36,8 @@ impl Confinement {
         std::fs::create_dir_all(directory)?;
         let directory = directory.display();
         let mount = format!("mount -t tmpfs -o size={megabytes}m tmpfs \"{directory}\"");
-        let script = format!("{mount} && exec \"$@\"");
-        for namespace in [&["unshare", "--mount"][..], &UNPRIVILEGED] {
-            let words = [namespace, &["sh", "-c", &script, "sh"]].concat();
-            let mut probe = Command::new(words[0]);
-            probe.args(&words[1..]).arg("true").stderr(Stdio::null());
-            if probe.status().is_ok_and(|status| status.success()) {
-                return Ok(Self::of(&words));
-            }
+        if let Some(mounted) = Self::mounted(&mount) {
+            return Ok(mounted);
         }
         eprintln!(
             "NOTE: this machine lets nobody but root mount a file system, so that the disk is not really full: \
@@ -50,6 +45,27 @@ impl Confinement {
         );
         let limit = format!("trap '' XFSZ; exec prlimit --fsize={} \"$@\"", megabytes << 20);
         Ok(Self::of(&["sh", "-c", &limit, "sh"]))
+    }
+
+    /// With names of its own for 127.0.0.1, as the DNS of a cluster has them for Services; `hosts` is the file to write them
+    /// to. None where this machine allows no mounts to anybody but root.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn names(hosts: &Path, names: &[&str]) -> Result<Option<Self>> {
+        std::fs::write(hosts, format!("127.0.0.1 localhost {}\n", names.join(" ")))?;
+        Ok(Self::mounted(&format!("mount --bind \"{}\" /etc/hosts", hosts.display())))
+    }
+
+    /// In a namespace of mounts where this one was made.
+    fn mounted(mount: &str) -> Option<Self> {
+        let script = format!("{mount} && exec \"$@\"");
+        [&["unshare", "--mount"][..], &UNPRIVILEGED].into_iter().find_map(|namespace| {
+            let words = [namespace, &["sh", "-c", &script, "sh"]].concat();
+            let mut probe = Command::new(words[0]);
+            probe.args(&words[1..]).arg("true").stderr(Stdio::null());
+            probe.status().is_ok_and(|status| status.success()).then(|| Self::of(&words))
+        })
     }
 
     /// Obeys the permissions of files, also as root.

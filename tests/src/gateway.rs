@@ -30,18 +30,7 @@ impl Gateway {
     /// When it does not answer within [`START_LIMIT`].
     pub async fn start(program: &Path, coffer: &Coffer, port: u16) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let services = coffer.data_dir().join("services");
-        let authority = Authority::load_or_create(&services)?;
-        let identity = authority.issue("storage-gateway", &["127.0.0.1"])?;
-        let signer = Signer::load_or_create(&services.join("grants.key"))?;
-        for (file, text) in [
-            ("tls.crt", identity.certificates.as_str()),
-            ("tls.key", identity.key.reveal()),
-            ("ca.crt", authority.certificate()),
-            ("grants.pub", signer.public_key()),
-        ] {
-            std::fs::write(folder.path().join(file), text)?;
-        }
+        certify(coffer, "storage-gateway", folder.path())?;
         let kubeconfig = coffer.kubeconfig();
         let child = spawn(program, folder.path(), port, &kubeconfig)?;
         let mut gateway = Self { child, program: program.to_owned(), folder, port, kubeconfig };
@@ -75,6 +64,27 @@ impl Gateway {
         self.child = spawn(&self.program, self.folder.path(), self.port, &self.kubeconfig)?;
         self.ready().await
     }
+}
+
+/// Puts what a service of this Coffer identifies itself with into a folder: `tls.crt`, `tls.key`, `ca.crt`, and the key that
+/// checks grants, `grants.pub`.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn certify(coffer: &Coffer, service: &str, folder: &Path) -> Result<()> {
+    let services = coffer.data_dir().join("services");
+    let authority = Authority::load_or_create(&services)?;
+    let identity = authority.issue(service, &["127.0.0.1"])?;
+    let signer = Signer::load_or_create(&services.join("grants.key"))?;
+    for (file, text) in [
+        ("tls.crt", identity.certificates.as_str()),
+        ("tls.key", identity.key.reveal()),
+        ("ca.crt", authority.certificate()),
+        ("grants.pub", signer.public_key()),
+    ] {
+        std::fs::write(folder.join(file), text)?;
+    }
+    Ok(())
 }
 
 fn spawn(program: &Path, folder: &Path, port: u16, kubeconfig: &Path) -> Result<Child> {

@@ -319,14 +319,22 @@ spec:
         self.api::<Repository>().get("repo").await?.status.context("the Repository has no status")
     }
 
+    /// Where a service listens, as clients are told.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub async fn endpoint(&self, service: &str) -> Result<String> {
+        let endpoints: Api<ConfigMap> = Api::namespaced(self.client.clone(), "coffer-system");
+        let mut endpoints = endpoints.get("coffer-endpoints").await?.data.unwrap_or_default();
+        endpoints.remove(service).with_context(|| format!("no {service} among the endpoints"))
+    }
+
     /// What Prometheus would scrape from the metrics-gateway.
     ///
     /// # Errors
     /// When it does not answer.
     pub async fn metrics(&self) -> Result<String> {
-        let endpoints: Api<ConfigMap> = Api::namespaced(self.client.clone(), "coffer-system");
-        let endpoints = endpoints.get("coffer-endpoints").await?.data.unwrap_or_default();
-        let url = endpoints.get("pushgateway").context("no pushgateway among the endpoints")?;
+        let url = self.endpoint("pushgateway").await?;
         let address = url.trim_start_matches("http://").trim_end_matches('/');
         let mut stream = TcpStream::connect(address).await?;
         stream

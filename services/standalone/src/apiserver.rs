@@ -4,7 +4,7 @@
 //! kube::Client ──▶ service ─┐                          ┌─▶ discovery, OpenAPI
 //! kubectl ──TLS──▶ serve ───┴─▶ routes: who, what, may ┼─▶ verbs: read · create · update · patch · delete ─▶ store
 //!                                                      ├─▶ watch ◀── events ── store ──▶ gc
-//!                                                      └─▶ logs
+//!                                                      └─▶ logs, exec ──▶ containers of the Job runner
 //! ```
 //!
 //! Reading order: [`store`] (versioned objects), [`kinds`] (what is served: [`builtin`] and
@@ -12,7 +12,8 @@
 //! [`apply`], [`schema`], [`openapi`], [`table`].
 //!
 //! What it does not do: mutating and conversion webhooks, aggregated API servers, admission policies in
-//! CEL, client certificates, protobuf answers, `exec` and port forwarding.
+//! CEL, client certificates, protobuf answers, terminals, attaching and port forwarding. `exec` speaks
+//! WebSockets only.
 
 pub mod admission;
 pub mod apply;
@@ -23,6 +24,7 @@ pub mod certificates;
 pub mod crd;
 pub mod discovery;
 pub mod events;
+mod exec;
 pub mod expiry;
 pub mod gc;
 pub mod kinds;
@@ -31,6 +33,7 @@ pub mod logs;
 pub mod object;
 pub mod openapi;
 pub mod patch;
+mod pipe;
 mod private_file;
 pub mod protobuf;
 pub mod rbac;
@@ -60,11 +63,14 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use certificates::Authority;
 use server::Server;
 pub use service::Service;
 pub use user::User;
+
+use crate::job_runner::Containers;
 
 /// Why the API server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +103,8 @@ pub enum Error {
 pub struct Options {
     /// Further names and addresses for the server's certificate.
     pub names: Vec<String>,
+    /// Where the Job runner tells what runs; `exec` finds nothing without it.
+    pub containers: Containers,
 }
 
 /// A running API server; clones share it.
@@ -129,6 +137,8 @@ impl ApiServer {
             tokens: auth::Tokens::open(&pki.join("admin.token"))?,
             documents: discovery::Documents::default(),
             data_dir: data_dir.to_owned(),
+            containers: options.containers,
+            sessions: TaskTracker::new(),
             closing: CancellationToken::new(),
         });
         let authority = Authority::open(&pki)?;
@@ -219,10 +229,12 @@ impl ApiServer {
         logs::path(&self.shared.server.data_dir, namespace, pod, container)
     }
 
-    /// Ends watches and background work, writes what is queued and closes the file, which another
+    /// Ends watches, commands and background work, writes what is queued and closes the file, which another
     /// process can open afterwards. Later requests that write are refused.
     pub async fn close(&self) {
         self.shared.server.closing.cancel();
+        self.shared.server.sessions.close();
+        self.shared.server.sessions.wait().await;
         let background = std::mem::take(&mut *self.shared.background.lock());
         for task in background {
             if let Err(error) = task.await {

@@ -31,7 +31,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     apiserver::{self, ApiServer},
-    job_runner::{self, ImageMap, Program},
+    job_runner::{self, Containers, ImageMap, Program},
 };
 use addresses::Addresses;
 use layout::Layout;
@@ -53,6 +53,8 @@ pub struct Options {
     pub ports: Ports,
     /// A storage-gateway that somebody else runs, `https://…`, instead of one in this process.
     pub storage_gateway: Option<String>,
+    /// An orchestrator that somebody else runs, `https://…`, instead of one in this process.
+    pub orchestrator: Option<String>,
     /// The program that runs as worker, with the arguments that make it one.
     pub worker: Program,
     /// Further images and the programs that stand for them.
@@ -72,6 +74,7 @@ impl Options {
             ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
             ports: Ports::default(),
             storage_gateway: None,
+            orchestrator: None,
             worker,
             images: vec![],
             max_jobs: 4,
@@ -188,8 +191,9 @@ impl Cluster {
         layout.remember_ports(&addresses.ports()).map_err(on_dir)?;
 
         let names = vec![options.ip.to_string(), "localhost".to_owned()];
-        let api =
-            ApiServer::open(&layout.root, apiserver::Options { names: names.clone() }).await?;
+        let containers = Containers::default();
+        let known = apiserver::Options { names: names.clone(), containers: containers.clone() };
+        let api = ApiServer::open(&layout.root, known).await?;
         let at = addresses.api.address();
         let listener = addresses.api.listener().await;
         let listener = listener.map_err(|source| Error::Listen { address: at, source })?;
@@ -199,6 +203,9 @@ impl Cluster {
         let mut endpoints = addresses.endpoints(kubeconfig);
         if let Some(url) = &options.storage_gateway {
             endpoints.storage_gateway.clone_from(url);
+        }
+        if let Some(url) = &options.orchestrator {
+            endpoints.orchestrator.clone_from(url);
         }
         let published = endpoints.published(authority.certificate());
         objects::apply(&api.client(), published, &addresses.webhook()).await?;
@@ -220,6 +227,7 @@ impl Cluster {
             client: api.client(),
             data_dir: layout.root.clone(),
             images: images(&options),
+            containers,
             shutdown: shutdown.token(),
             max_parallel: options.max_jobs,
         };
@@ -329,6 +337,20 @@ impl Services<'_> {
             self.storage_gateway(addresses, verifier, &runtime(), tasks).await?;
         }
 
+        if self.options.orchestrator.is_none() {
+            self.orchestrator(addresses, endpoints, signer, &runtime(), tasks).await?;
+        }
+        Ok(())
+    }
+
+    async fn orchestrator(
+        &self,
+        addresses: &Addresses,
+        endpoints: &Endpoints,
+        signer: Signer,
+        runtime: &Runtime,
+        tasks: &mut JoinSet<Result<(), Error>>,
+    ) -> Result<(), Error> {
         let config = coffer_orchestrator::Config {
             listen: addresses.orchestrator.clone(),
             tls: Some(self.tls("orchestrator")?),
@@ -353,7 +375,7 @@ impl Services<'_> {
                 ..coffer_orchestrator::Settings::default()
             },
         };
-        let app = coffer_orchestrator::build(config, self.client("orchestrator"), &runtime()).await;
+        let app = coffer_orchestrator::build(config, self.client("orchestrator"), runtime).await;
         let app = app.map_err(|source| service("orchestrator", source))?;
         tasks.spawn(
             async move { app.run().await.map_err(|source| service("orchestrator", source)) },

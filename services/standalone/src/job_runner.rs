@@ -14,6 +14,7 @@
 //! and CSI volumes. Probes, hooks and resource limits are not acted upon.
 
 mod command;
+mod containers;
 mod cron_jobs;
 mod environment;
 mod events;
@@ -39,8 +40,10 @@ use anyhow::Context;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+pub use containers::{Container, Containers, Further};
 pub use images::{ImageMap, Program};
 use layout::Layout;
+pub use process::{Exit, Pipes};
 
 /// The name of the one node that there is.
 const NODE: &str = "localhost";
@@ -55,6 +58,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// Which program stands for which image.
     pub images: ImageMap,
+    /// Where it tells what runs, for those who run further commands there.
+    pub containers: Containers,
     /// When cancelled, running containers are stopped and `run` returns.
     pub shutdown: CancellationToken,
     /// At most this many Pods run at a time; the others wait as Pending.
@@ -66,6 +71,7 @@ struct Runner {
     client: kube::Client,
     layout: Layout,
     images: ImageMap,
+    containers: Containers,
     places: Arc<Semaphore>,
     max_parallel: usize,
     shutdown: CancellationToken,
@@ -77,11 +83,12 @@ struct Runner {
 /// # Errors
 /// When the data directory cannot be used or the API server does not answer at the start.
 pub async fn run(options: Options) -> anyhow::Result<()> {
-    let Options { client, data_dir, images, shutdown, max_parallel } = options;
+    let Options { client, data_dir, images, containers, shutdown, max_parallel } = options;
     let runner = Arc::new(Runner {
         client,
         layout: Layout::create(data_dir).await?,
         images,
+        containers,
         places: Arc::new(Semaphore::new(max_parallel.max(1))),
         max_parallel: max_parallel.max(1),
         shutdown,

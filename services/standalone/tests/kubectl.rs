@@ -1,6 +1,8 @@
-//! The real kubectl against the server over TLS: one long session, as a person would have it.
+//! The real kubectl against the server over TLS: one long session, as a person would have it, and commands in a container.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests may fail")]
 
+#[path = "support/runner.rs"]
+mod runner;
 mod support;
 
 use std::process::Stdio;
@@ -27,6 +29,8 @@ impl Kubectl {
             .args(line)
             .env("KUBECONFIG", &self.kubeconfig)
             .env("HOME", self.home.path())
+            // The default since 1.31.
+            .env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "true")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -116,6 +120,46 @@ async fn kubectl_works_as_with_any_cluster() {
     stop.send(()).unwrap();
     tokio::time::timeout(Duration::from_secs(10), serving).await.expect("it ends").unwrap();
     world.server.close().await;
+}
+
+/// Which kubectl this is: the minor version.
+async fn minor(kubectl: &Kubectl) -> u32 {
+    let text = kubectl.ok("version --client -o json").await;
+    let version: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let minor = version["clientVersion"]["minor"].as_str().unwrap();
+    minor.trim_end_matches('+').parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_runs_commands_in_containers() {
+    let world = runner::World::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let kubeconfig = world.server.write_kubeconfig(listener.local_addr().unwrap()).unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = world.server.clone();
+    let serving = tokio::spawn(async move {
+        server.serve(listener, async { drop(stopped.await) }).await.unwrap();
+    });
+    let kubectl = Kubectl { kubeconfig, home: tempfile::tempdir().unwrap() };
+    kubectl.ok("run p --image=shell -- 'while :; do sleep 3600; done'").await;
+    kubectl.ok("wait --for=condition=ready pod/p --timeout=60s").await;
+
+    if minor(&kubectl).await < 29 {
+        // It speaks SPDY only, and hears what to do.
+        has(&kubectl.fails_with("exec p -- true", "").await, &["WebSockets only", "1.31"]);
+    } else {
+        assert_eq!(kubectl.ok("exec p -- printenv HOSTNAME").await, "p\n");
+        assert_eq!(kubectl.ok_with("exec -i p -- cat", "a\nb\n").await, "a\nb\n");
+        let mut command = kubectl.command(&words("exec p -- sh -c 'echo why >&2; exit 3'"));
+        let failed = command.output().await.unwrap();
+        assert_eq!(failed.status.code(), Some(3));
+        has(&String::from_utf8_lossy(&failed.stderr), &["why\n", "exit code 3"]);
+        has(&kubectl.fails_with("exec p -- no-such-program", "").await, &["not found in $PATH"]);
+        has(&kubectl.fails_with("exec -c x p -- true", "").await, &["x"]);
+    }
+    stop.send(()).unwrap();
+    tokio::time::timeout(Duration::from_secs(10), serving).await.expect("it ends").unwrap();
+    world.stop().await;
 }
 
 async fn look_around(kubectl: &Kubectl) {

@@ -18,7 +18,7 @@ use crate::COFFER;
 /// How often it is killed.
 const KILLS: usize = 3;
 /// About as many conditions as a session has at its end.
-const STEPS: usize = 9;
+pub(crate) const STEPS: usize = 9;
 
 #[tokio::test]
 async fn no_session_is_doubled_by_an_orchestrator_that_is_killed() -> Result<()> {
@@ -53,10 +53,15 @@ async fn check(seed: u64) -> Result<()> {
         Ok(sessions(&world).await?.iter().any(has_succeeded).then_some(()))
     })
     .await?;
+    settled_once(&world).await
+}
+
+/// Makes no further sessions of `orders`, waits until all are final, and checks that none was run twice.
+pub(crate) async fn settled_once(world: &World) -> Result<()> {
     let pause = r#"{"spec": {"paused": true}}"#;
     world.kubectl(&["patch", "backupconfiguration/orders", "--type=merge", "-p", pause])?;
     let all = wait::until("all sessions are final", SESSION_LIMIT, async || {
-        let all = sessions(&world).await?;
+        let all = sessions(world).await?;
         let phase = |s: &BackupSession| s.status.as_ref().and_then(|status| status.phase);
         Ok(all.iter().all(|s| phase(s).is_some_and(SessionPhase::is_final)).then_some(all))
     })
@@ -90,22 +95,22 @@ async fn check(seed: u64) -> Result<()> {
     world.restic().check()
 }
 
-fn name(session: &BackupSession) -> String {
+pub(crate) fn name(session: &BackupSession) -> String {
     session.metadata.name.clone().unwrap_or_default()
 }
 
-fn has_succeeded(session: &BackupSession) -> bool {
+pub(crate) fn has_succeeded(session: &BackupSession) -> bool {
     session.status.as_ref().is_some_and(|s| s.phase == Some(SessionPhase::Succeeded))
 }
 
 /// Whether a session has taken so many steps, each of which left a condition, or all that it takes.
-fn is_so_far(session: &BackupSession, steps: usize) -> bool {
+pub(crate) fn is_so_far(session: &BackupSession, steps: usize) -> bool {
     let Some(status) = &session.status else { return steps == 0 };
     let of_targets: usize = status.targets.iter().map(|target| target.conditions.len()).sum();
     status.phase.is_some_and(SessionPhase::is_final)
         || status.conditions.len() + of_targets >= steps
 }
 
-async fn sessions(world: &World) -> Result<Vec<BackupSession>> {
+pub(crate) async fn sessions(world: &World) -> Result<Vec<BackupSession>> {
     Ok(world.api::<BackupSession>().list(&ListParams::default()).await?.items)
 }

@@ -23,7 +23,7 @@ async fn world() -> Result<(World, Listener)> {
     Ok((world, Listener::start().await?))
 }
 
-fn of_target(status: &BackupSessionStatus, kind: &str) -> Result<(Status, String)> {
+pub(crate) fn of_target(status: &BackupSessionStatus, kind: &str) -> Result<(Status, String)> {
     let mut all = status.targets.iter().flat_map(|target| &target.conditions);
     let found = all.find(|c| c.kind == kind).with_context(|| format!("no {kind}: {status:#?}"))?;
     Ok((found.status, found.message.clone()))
@@ -207,12 +207,13 @@ spec: {{type: redis, clientConfig: {{service: {{name: orders, port: 6379, scheme
     assert!(why.contains(&format!("http://127.0.0.1:{}/here/500", listener.port)), "{why}");
     assert_eq!(listener.told()[0].line, "GET /here/500");
 
-    // Nothing here can run a command in a pod, and says so.
+    // The pod's image stands for no program here, so that there is nothing to run a command in.
     world.kubectl(&["delete", "backupconfiguration/behind"])?;
     world.apply(&with("{exec: {command: [\"true\"]}}"))?;
     let status = world.back_up("exec", "behind").await?;
     assert_eq!(status.phase, Some(SessionPhase::Failed));
     let (_, why) = of_target(&status, "PreBackupHookExecutionSucceeded")?;
-    assert!(why.contains("exec in pod demo/redis-0: "), "{why}");
+    let wanted = "exec in pod demo/redis-0: container \"redis\" of pod \"redis-0\" is not running";
+    assert!(why.contains(wanted), "{why}");
     Ok(())
 }

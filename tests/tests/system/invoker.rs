@@ -2,6 +2,7 @@
 //! they keep, what goes with them, and from which namespaces they may be served.
 
 mod attempts;
+mod hosts;
 mod namespaces;
 mod objects;
 mod schedule;

@@ -8,15 +8,22 @@ mod batch;
 mod control;
 mod deploy;
 mod doubled;
+mod exec;
 mod grpc;
 mod hooks;
 mod invoker;
 mod keyspace;
 mod killed;
+mod limits;
 mod maintenance;
 mod readme;
 mod restore;
+mod restore_batch;
 mod s3;
+mod takeover;
 
 /// `coffer`, as it was built beside the tests.
 const COFFER: &str = env!("CARGO_BIN_EXE_coffer-under-test");
+
+/// An orchestrator of its own.
+const ORCHESTRATOR: &str = env!("CARGO_BIN_EXE_orchestrator-under-test");

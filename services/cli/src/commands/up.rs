@@ -68,6 +68,10 @@ pub struct Args {
     /// grants from services/ below the data directory
     #[arg(long, value_name = "URL")]
     storage_gateway: Option<String>,
+    /// An orchestrator that runs elsewhere, or several that share a Lease, instead of one in this process; the webhook is
+    /// theirs to serve, at the address of --admission-port
+    #[arg(long, value_name = "URL")]
+    orchestrator: Option<String>,
     /// Jobs at a time; the others wait
     #[arg(long, value_name = "N", default_value_t = 4)]
     max_jobs: usize,
@@ -133,6 +137,7 @@ impl Args {
                 admission: self.admission_port,
             },
             storage_gateway: self.storage_gateway,
+            orchestrator: self.orchestrator,
             worker,
             images: self
                 .images

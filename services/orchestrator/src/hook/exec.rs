@@ -30,10 +30,9 @@ pub(super) async fn run(
     let params = AttachParams::default().stdin(false).container(container);
     let api: Api<Pod> = Api::namespaced(ctx.client.clone(), &namespace);
     let mut process = api.exec(&name, command, &params).await.map_err(|error| {
-        failed(format!(
-            "{} (the orchestrator needs the right to get and create pods/exec there)",
-            describe(&error)
-        ))
+        let denied = matches!(&error, kube::Error::Api(status) if status.code == 403);
+        let remedy = " (the orchestrator needs the right to get and create pods/exec there)";
+        failed(format!("{}{}", describe(&error), if denied { remedy } else { "" }))
     })?;
     let (written, status) = end(&mut process).await;
     let status = status.ok_or_else(|| failed("the connection broke before it ended".to_owned()))?;

@@ -178,6 +178,8 @@ fn subresources(kind: &Kind, version: &str, status: bool) -> Vec<Subresource> {
             all.push(Subresource { name: "finalize", speaks: own.clone(), verbs: &["update"] })
         }
         "core/pods" => {
+            let exec = (String::new(), version.to_owned(), "PodExecOptions".to_owned());
+            all.push(Subresource { name: "exec", speaks: exec, verbs: &["create", "get"] });
             all.push(Subresource { name: "log", speaks: own.clone(), verbs: &["get"] });
         }
         "core/serviceaccounts" => {

@@ -86,7 +86,11 @@ pub fn read(call: &Call<'_>) -> Result<Response<Body>, Failure> {
     Ok(response)
 }
 
-fn container(call: &Call<'_>, pod: &Value) -> Result<String, Failure> {
+/// The container that the request names; the only one when it names none.
+///
+/// # Errors
+/// When the Pod has no such container, or several and none is named.
+pub(super) fn container(call: &Call<'_>, pod: &Value) -> Result<String, Failure> {
     let spec = &pod["spec"];
     let names = |list: &str| -> Vec<&str> {
         spec[list].as_array().into_iter().flatten().filter_map(|c| c["name"].as_str()).collect()

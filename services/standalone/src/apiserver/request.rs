@@ -143,6 +143,11 @@ pub struct Params {
     pub since: bool,
     pub tail_lines: Option<usize>,
     pub limit_bytes: Option<u64>,
+    pub command: Vec<String>,
+    pub stdin: bool,
+    pub stdout: bool,
+    pub stderr: bool,
+    pub tty: bool,
 }
 
 impl Params {
@@ -154,7 +159,8 @@ impl Params {
         let mut params = Self::default();
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             let text = value.as_ref();
-            if text.is_empty() && name != "watch" {
+            // A word of a command may be empty.
+            if text.is_empty() && name != "watch" && name != "command" {
                 continue;
             }
             match name.as_ref() {
@@ -201,6 +207,11 @@ impl Params {
                 "sinceSeconds" | "sinceTime" => params.since = true,
                 "tailLines" => params.tail_lines = Some(number(&name, text)?),
                 "limitBytes" => params.limit_bytes = Some(number(&name, text)?),
+                "command" => params.command.push(text.to_owned()),
+                "stdin" => params.stdin = flag(text),
+                "stdout" => params.stdout = flag(text),
+                "stderr" => params.stderr = flag(text),
+                "tty" => params.tty = flag(text),
                 _ => {}
             }
         }
@@ -260,5 +271,10 @@ mod tests {
         assert_eq!(Params::parse("limit=x").unwrap_err().code, 400);
         assert_eq!(Params::parse("dryRun=Some").unwrap_err().code, 400);
         assert!(Params::parse("watch").unwrap().watch);
+        let exec = Params::parse("command=printf&command=&stdout=true&stdin=false").unwrap();
+        assert_eq!(
+            (exec.command, exec.stdout, exec.stdin),
+            (vec!["printf".into(), String::new()], true, false)
+        );
     }
 }

@@ -15,7 +15,7 @@ use super::server::{Call, Server};
 use super::service::Body;
 use super::status::Failure;
 use super::user::{MASTERS, User};
-use super::{auth, discovery, logs, verbs, watch};
+use super::{auth, discovery, exec, logs, verbs, watch};
 
 /// Answers one request. `fallback` is who asks when the request carries no token.
 pub async fn answer(
@@ -61,7 +61,7 @@ async fn serve(
         }
         Path::Resource(target) => {
             let call = understand(server, user, target, stop, head)?;
-            dispatch(&call, &head.method, body).await
+            dispatch(&call, head, body).await
         }
     }
 }
@@ -144,7 +144,7 @@ fn understand<'a>(
     }
     let mut params = Params::parse(head.uri.query().unwrap_or_default())?;
     params.watch &= target.name.is_none() && head.method == Method::GET;
-    let attempt = Attempt {
+    let mut attempt = Attempt {
         verb: verb(&head.method, &target, &params)?.to_owned(),
         group: target.group.clone(),
         resource: target.resource.clone(),
@@ -154,6 +154,11 @@ fn understand<'a>(
         path: None,
     };
     authorise(server, &user, &attempt, Some(&kind))?;
+    // A WebSocket begins with GET, but a command does more than read: as in Kubernetes since 1.35, it takes both.
+    if attempt.subresource == "exec" {
+        "create".clone_into(&mut attempt.verb);
+        authorise(server, &user, &attempt, Some(&kind))?;
+    }
     let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
     let agent = header(header::USER_AGENT).unwrap_or("unknown");
     let manager = if params.field_manager.is_empty() {
@@ -192,17 +197,17 @@ fn verb(method: &Method, target: &Target, params: &Params) -> Result<&'static st
     })
 }
 
-async fn dispatch(
-    call: &Call<'_>,
-    method: &Method,
-    body: Bytes,
-) -> Result<Response<Body>, Failure> {
+async fn dispatch(call: &Call<'_>, head: &Parts, body: Bytes) -> Result<Response<Body>, Failure> {
+    let method = &head.method;
     let subresource = call.target.subresource.as_deref();
     if call.kind.create_only() && method != Method::POST {
         return Err(Failure::method_not_allowed());
     }
     match (method.as_str(), call.target.name.is_some(), subresource) {
         ("GET", true, Some("log")) if call.kind.plural == "pods" => logs::read(call),
+        ("GET" | "POST", true, Some("exec")) if call.kind.plural == "pods" => {
+            exec::start(call, head)
+        }
         ("POST", true, Some("token")) if call.kind.plural == "serviceaccounts" => {
             verbs::create::token(call, body).await
         }

@@ -88,7 +88,8 @@ async fn connection(
     builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS);
     let serve = service_fn(move |request| service.clone().call(request));
-    let connection = builder.serve_connection(TokioIo::new(stream), serve).into_owned();
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), serve);
+    let connection = connection.into_owned();
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(%error, "a connection ended");
     }

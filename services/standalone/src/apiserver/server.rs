@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::auth::Tokens;
 use super::discovery::Documents;
@@ -12,6 +13,7 @@ use super::represent::{Accept, View};
 use super::request::{Params, Target};
 use super::store::Store;
 use super::user::User;
+use crate::job_runner::Containers;
 
 /// The server's parts.
 #[derive(Debug)]
@@ -26,6 +28,10 @@ pub struct Server {
     pub documents: Documents,
     /// Where everything is kept; logs of Pods are in `logs/`.
     pub data_dir: PathBuf,
+    /// What runs, for `exec`.
+    pub containers: Containers,
+    /// Commands under way, and the pipes of clients in this process.
+    pub sessions: TaskTracker,
     /// Cancelled when the server closes.
     pub closing: CancellationToken,
 }

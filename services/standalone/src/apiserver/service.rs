@@ -13,10 +13,10 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use tokio_util::sync::CancellationToken;
 
 use super::represent::refuse;
-use super::routes;
 use super::server::Server;
 use super::status::Failure;
 use super::user::User;
+use super::{pipe, routes};
 
 /// The body of every answer; a watch or a followed log ends it when it ends.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -52,8 +52,9 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let Self { server, user, stop } = self.clone();
+        let service = self.clone();
         Box::pin(async move {
+            let piped = pipe::lacks_connection(&request);
             let (head, body) = request.into_parts();
             let body = match Limited::new(body, LARGEST_BODY).collect().await {
                 Ok(body) => body.to_bytes(),
@@ -65,6 +66,12 @@ where
                     return Ok(refuse(&Failure::bad_request(why)));
                 }
             };
+            if piped {
+                let request = Request::from_parts(head, Full::new(body));
+                let answer = Box::pin(pipe::send(service, request)).await;
+                return Ok(answer.unwrap_or_else(|failure| refuse(&failure)));
+            }
+            let Self { server, user, stop } = service;
             Ok(routes::answer(&server, user, &stop, &head, body).await)
         })
     }

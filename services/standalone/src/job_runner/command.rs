@@ -13,6 +13,10 @@ pub(super) struct Launch {
     pub(super) args: Vec<String>,
     pub(super) env: Vec<(String, String)>,
     pub(super) dir: PathBuf,
+    /// What stands for the container's image.
+    pub(super) image: Program,
+    /// What stands for the container's paths.
+    pub(super) mounts: Vec<Mount>,
 }
 
 /// A path inside the container, and what stands for it here.
@@ -37,20 +41,35 @@ pub(super) fn launch(
     let text = |text: &String| outside(&expand(text, &env), mounts);
     let mut command = container.command.iter().flatten().map(text);
     let args = container.args.iter().flatten().map(text);
-    let first = command.next();
-    let own =
-        first.as_ref().is_none_or(|first| Path::new(first).file_name() == program.path.file_name());
-    let (path, leading) = match first {
-        Some(first) if !own => (PathBuf::from(first), Vec::new()),
-        _ => (program.path.clone(), program.args.clone()),
-    };
+    let (path, leading) = entry(command.next(), program);
     let args = leading.into_iter().chain(command).chain(args).collect();
     let dir = match container.working_dir.as_deref().filter(|dir| !dir.is_empty()) {
         Some(dir) => PathBuf::from(outside(dir, mounts)),
         None => home.to_owned(),
     };
     let env = env.into_iter().map(|(name, value)| (name, outside(&value, mounts))).collect();
-    Launch { program: path, args, env, dir }
+    let (image, mounts) = (program.clone(), mounts.to_vec());
+    Launch { program: path, args, env, dir, image, mounts }
+}
+
+impl Launch {
+    /// A further command in the same container: the same environment, folder and paths. Nothing in it is expanded, as
+    /// in Kubernetes.
+    pub(super) fn further(&self, command: &[String]) -> Self {
+        let mut words = command.iter().map(|word| outside(word, &self.mounts));
+        let (program, leading) = entry(words.next(), &self.image);
+        Self { program, args: leading.into_iter().chain(words).collect(), ..self.clone() }
+    }
+}
+
+/// The program of a command that begins with `first`, and its leading arguments.
+fn entry(first: Option<String>, image: &Program) -> (PathBuf, Vec<String>) {
+    match first {
+        Some(first) if Path::new(&first).file_name() != image.path.file_name() => {
+            (PathBuf::from(first), Vec::new())
+        }
+        _ => (image.path.clone(), image.args.clone()),
+    }
 }
 
 /// `$(NAME)` becomes the variable's value, `$$` a dollar sign; an unknown name stays as it is.

@@ -6,7 +6,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 use tokio::{
     fs,
-    process::{Child, Command},
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
     task::JoinSet,
 };
 
@@ -29,23 +29,40 @@ pub(super) struct Process {
     copies: JoinSet<io::Result<()>>,
 }
 
+/// Input, output and error output of a process.
+pub type Pipes = (Option<ChildStdin>, Option<ChildStdout>, Option<ChildStderr>);
+
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Exit {
+pub struct Exit {
     /// 128 and the signal for a process that a signal ended, as shells and container runtimes say.
-    pub(super) code: i32,
-    pub(super) signal: Option<i32>,
+    pub code: i32,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
 }
 
 impl Process {
     /// Starts a process, its output going to `log`, and writes a record of it.
     pub(super) async fn start(launch: &Launch, log: &Log, record: &Path) -> io::Result<Self> {
-        let mut child = Command::new(&launch.program)
+        let mut process = Self::spawn(launch, Stdio::null(), record).await?;
+        let (output, errors) = (process.child.stdout.take(), process.child.stderr.take());
+        if let Some(output) = output {
+            process.copies.spawn(log.clone().copy(output));
+        }
+        if let Some(errors) = errors {
+            process.copies.spawn(log.clone().copy(errors));
+        }
+        Ok(process)
+    }
+
+    /// Starts a process whose output waits in [`Self::pipes`], and writes a record of it.
+    pub(super) async fn spawn(launch: &Launch, input: Stdio, record: &Path) -> io::Result<Self> {
+        let child = Command::new(&launch.program)
             .args(&launch.args)
             .env_clear()
             .envs(launch.env.iter().map(|(name, value)| (name, value)))
             .current_dir(&launch.dir)
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
@@ -57,14 +74,13 @@ impl Process {
         {
             identity.write(record).await?;
         }
-        let mut copies = JoinSet::new();
-        if let Some(output) = child.stdout.take() {
-            copies.spawn(log.clone().copy(output));
-        }
-        if let Some(output) = child.stderr.take() {
-            copies.spawn(log.clone().copy(output));
-        }
-        Ok(Self { child, pid: pid.and_then(Pid::from_raw), copies })
+        Ok(Self { child, pid: pid.and_then(Pid::from_raw), copies: JoinSet::new() })
+    }
+
+    /// What is left of its input, output and error output: each is there once.
+    pub(super) fn pipes(&mut self) -> Pipes {
+        let Child { stdin, stdout, stderr, .. } = &mut self.child;
+        (stdin.take(), stdout.take(), stderr.take())
     }
 
     /// The process number, for people.

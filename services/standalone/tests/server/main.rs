@@ -4,6 +4,7 @@
 
 mod access;
 mod api;
+mod exec;
 mod job_runner;
 #[path = "../support/runner.rs"]
 mod runner;

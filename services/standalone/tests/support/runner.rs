@@ -1,11 +1,12 @@
 //! The Job runner with an API server, as its tests have it.
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "the helpers of tests may fail")]
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::{path::PathBuf, time::Duration};
 
 use coffer_standalone::{
     apiserver::{self, ApiServer},
-    job_runner::{self, ImageMap, Options, Program},
+    job_runner::{self, Containers, ImageMap, Options, Program},
 };
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::{
@@ -24,7 +25,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// An API server and a runner on a directory of their own.
 pub struct World {
     dir: TempDir,
-    server: ApiServer,
+    pub server: ApiServer,
+    containers: Containers,
     pub client: Client,
     shutdown: CancellationToken,
     runner: Option<JoinHandle<anyhow::Result<()>>>,
@@ -39,9 +41,12 @@ impl World {
 
     pub async fn without_runner() -> Self {
         let dir = TempDir::new().unwrap();
-        let server = ApiServer::open(dir.path(), apiserver::Options::default()).await.unwrap();
+        let containers = Containers::default();
+        let options =
+            apiserver::Options { containers: containers.clone(), ..apiserver::Options::default() };
+        let server = ApiServer::open(dir.path(), options).await.unwrap();
         let client = server.client();
-        Self { dir, server, client, shutdown: CancellationToken::new(), runner: None }
+        Self { dir, server, containers, client, shutdown: CancellationToken::new(), runner: None }
     }
 
     pub fn run(&mut self, max_parallel: usize) {
@@ -51,6 +56,7 @@ impl World {
             client: self.client.clone(),
             data_dir: self.dir.path().to_owned(),
             images: ImageMap::default().with("shell", shell),
+            containers: self.containers.clone(),
             shutdown: self.shutdown.clone(),
             max_parallel,
         })));

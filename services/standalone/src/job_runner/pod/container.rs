@@ -130,6 +130,12 @@ impl Running {
                 return (ended, false);
             }
         };
+        let entered = self.runner.containers.enter(
+            &self.uid,
+            &container.name,
+            launch.clone(),
+            record.clone(),
+        );
         let identity = process.id().map(|id| (launch.program.display().to_string(), id));
         self.line(slot, |line| {
             line.identity = identity;
@@ -137,6 +143,7 @@ impl Running {
         })
         .await;
         let (exit, stopped) = self.attend(&mut process).await;
+        drop(entered);
         // The group is dead: a record that outlived it would only name somebody else's process.
         let _ = fs::remove_file(&record).await;
         let message = self.last_words(container, exit, &log).await;
