@@ -138,7 +138,7 @@ mod tests {
                 "repository": {"name": repository, "namespace": "backups"},
                 "target": {"alias": alias, "ref": {"apiVersion": "appcatalog.appscode.com/v1alpha1",
                     "kind": "AppBinding", "name": "redis"}},
-                "retentionPolicy": {"name": "keep", "keepLast": 1},
+                "retentionPolicy": {"name": "keep", "keepLast": 1, "prune": true},
             },
         }))
         .unwrap()
