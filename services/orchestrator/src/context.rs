@@ -1,6 +1,6 @@
 //! All that a reconciler may touch, and how its reads and writes fail.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use coffer_api::BackupConfiguration;
 use coffer_proto::{
@@ -8,10 +8,16 @@ use coffer_proto::{
     storage::v1::repositories_client::RepositoriesClient,
 };
 use coffer_runtime::{Clock, fault, grant::KeyError, grant::Signer};
-use kube::runtime::reflector::Store;
+use kube::runtime::reflector::{ObjectRef, Store};
 use tonic::transport::Channel;
 
-use crate::{index::Index, leader::Leadership, progress::Board, settings::Settings, turns::Turns};
+use crate::{
+    index::{Index, Key},
+    leader::Leadership,
+    progress::Board,
+    settings::Settings,
+    turns::Turns,
+};
 
 /// Shared by all controllers and gRPC services.
 pub struct Context {
@@ -39,6 +45,18 @@ pub struct Context {
     pub turns: Turns,
     /// Whether this process may write.
     pub leadership: Leadership,
+}
+
+impl Context {
+    /// The BackupConfigurations that name something, as the cache has them; none before they are watched.
+    #[must_use]
+    pub fn configs_by(&self, key: &Key) -> Vec<Arc<BackupConfiguration>> {
+        let Some(store) = self.configs.get() else { return vec![] };
+        let names = self.index.find(key).into_iter();
+        names
+            .filter_map(|(namespace, name)| store.get(&ObjectRef::new(&name).within(&namespace)))
+            .collect()
+    }
 }
 
 /// A pass over an object fails; it is tried again.

@@ -4,36 +4,36 @@
 //! Secrets are not watched: that takes the right to list every Secret of the cluster. One that is missing is looked for
 //! again after [`crate::Settings::missing_retry`], and one that changes is read when the next session starts.
 
+mod woken;
+
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use coffer_api::{
     AppBinding, BackupBatch, BackupBlueprint, BackupConfiguration, BackupSession, Repository,
-    RestoreSession, names,
-    target::{RepositoryRef, TargetRef},
+    RestoreSession,
 };
 use coffer_runtime::{Runtime, readiness::Latch};
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture};
-use k8s_openapi::{
-    api::{batch::v1::Job, core::v1::Pod},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
+use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::{
     Api, Resource, ResourceExt,
     runtime::{
         Config, Controller, WatchStreamExt as _,
         controller::{self, Action},
-        reflector::{self, ObjectRef, Store},
+        reflector::{self, ObjectRef},
         watcher,
     },
 };
 use serde::de::DeserializeOwned;
 
+use self::woken::{
+    configs_by, name_of, points_to, repository_ref, restores_of, select, session_of, uses,
+};
 use crate::{
     alarm::Alarm,
     auto_backup, backup_batch, backup_configuration, backup_session,
     context::{Context, Error},
-    index::{self, Key},
-    job::SESSION,
+    index::Key,
     news,
     plan::Requeue,
     queue::Kind,
@@ -397,58 +397,4 @@ where
     let error = error.describe();
     tracing::warn!(kind = driver.kind, namespace, name, error, "a pass failed and is repeated");
     Action::requeue(AGAIN)
-}
-
-fn select<K>(store: &Store<K>, wanted: impl Fn(&K) -> bool) -> Vec<ObjectRef<K>>
-where
-    K: Resource<DynamicType = ()> + Clone + 'static,
-{
-    let found = store.state().into_iter().filter(|object| wanted(object));
-    found.map(|object| ObjectRef::from_obj(object.as_ref())).collect()
-}
-
-fn configs_by(ctx: &Context, key: &Key) -> Vec<ObjectRef<BackupConfiguration>> {
-    let found = ctx.index.find(key).into_iter();
-    found.map(|(namespace, name)| ObjectRef::new(&name).within(&namespace)).collect()
-}
-
-fn name_of<K: Resource>(object: &K) -> index::Name {
-    (object.namespace().unwrap_or_default(), object.name_any())
-}
-
-fn restores_of(
-    store: &Store<RestoreSession>,
-    repository: &Repository,
-) -> Vec<ObjectRef<RestoreSession>> {
-    select(store, |session| uses(session.spec.repository.as_ref(), session.meta(), repository))
-}
-
-fn uses(reference: Option<&RepositoryRef>, user: &ObjectMeta, repository: &Repository) -> bool {
-    let own = user.namespace.as_deref().unwrap_or_default();
-    reference.is_some_and(|reference| {
-        Some(reference.name.as_str()) == repository.metadata.name.as_deref()
-            && Some(reference.namespace_or(own)) == repository.metadata.namespace.as_deref()
-    })
-}
-
-fn points_to(reference: &TargetRef, user: &ObjectMeta, binding: &AppBinding) -> bool {
-    let own = user.namespace.as_deref().unwrap_or_default();
-    Some(reference.name.as_str()) == binding.metadata.name.as_deref()
-        && Some(reference.namespace_or(own)) == binding.metadata.namespace.as_deref()
-}
-
-fn repository_ref(
-    reference: Option<&RepositoryRef>,
-    own: Option<String>,
-) -> Option<ObjectRef<Repository>> {
-    let reference = reference?;
-    let own = own.unwrap_or_default();
-    Some(ObjectRef::new(&reference.name).within(reference.namespace_or(&own)))
-}
-
-/// The session that a pod of a Job of ours belongs to.
-fn session_of<K: Resource<DynamicType = ()>>(pod: &Pod, component: &str) -> Option<ObjectRef<K>> {
-    let ours = pod.labels().get(names::COMPONENT).is_some_and(|label| label == component);
-    let session = pod.annotations().get(SESSION).filter(|_| ours)?;
-    Some(ObjectRef::new(session).within(&pod.namespace()?))
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use coffer_api::{AppBinding, BackupConfiguration, BackupSession, Repository, names};
-use kube::{Api, ResourceExt, api::ListParams, runtime::reflector::ObjectRef};
+use kube::{Api, ResourceExt, api::ListParams};
 
 use crate::{
     context::{Context, Error},
@@ -86,17 +86,12 @@ pub fn target(object: &BackupConfiguration) -> (String, String) {
 /// From the cache: what is a moment old is refused a moment later.
 pub(crate) fn neighbours(ctx: &Context, object: &BackupConfiguration) -> Vec<Neighbour> {
     let own = object.metadata.uid.as_deref();
-    let Some(store) = ctx.configs.get() else { return vec![] };
-    let others = ctx
-        .index
-        .find(&index::host(object))
-        .into_iter()
-        .filter_map(|(namespace, name)| store.get(&ObjectRef::new(&name).within(&namespace)));
-    others
+    let all = ctx.configs_by(&index::host(object));
+    all.iter()
         .filter(|config| {
             config.metadata.uid.as_deref() != own && config.metadata.deletion_timestamp.is_none()
         })
-        .map(|config| Neighbour { order: order(&config), target: target(&config) })
+        .map(|config| Neighbour { order: order(config), target: target(config) })
         .collect()
 }
 

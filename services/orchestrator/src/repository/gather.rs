@@ -3,7 +3,7 @@
 use coffer_api::{
     BackupBatch, Repository, RestoreSession, repository::Reference, target::RepositoryRef,
 };
-use kube::{Api, ResourceExt, api::ListParams, runtime::reflector::ObjectRef};
+use kube::{Api, ResourceExt, api::ListParams};
 
 use crate::{
     apply::Kept,
@@ -32,13 +32,7 @@ impl Default for Facts {
 pub async fn gather(ctx: &Context, object: &Repository) -> Result<Facts, Error> {
     // From the cache, since there may be very many; this controller is called a moment after a change for that reason.
     let here = Key::Repository((object.namespace().unwrap_or_default(), object.name_any()));
-    let configs: Vec<_> = match ctx.configs.get() {
-        Some(store) => {
-            let names = ctx.index.find(&here).into_iter();
-            names.filter_map(|(ns, name)| store.get(&ObjectRef::new(&name).within(&ns))).collect()
-        }
-        None => vec![],
-    };
+    let configs = ctx.configs_by(&here);
     let mut references = using(
         object,
         configs.iter().map(|config| (config.as_ref(), config.spec.repository.as_ref())),
