@@ -1,5 +1,6 @@
 //! Which kinds are served: the built-in table and the custom kinds of installed definitions.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -114,11 +115,13 @@ impl Kind {
 
     /// A stored object as this version shows it. There are no conversion webhooks: versions of a
     /// custom kind differ in name only.
-    pub fn present(&self, version: &str, stored: &Value) -> Value {
-        let mut shown =
-            if self.is_event_view() { events::from_core(stored) } else { stored.clone() };
+    pub fn present<'a>(&self, version: &str, stored: &'a Value) -> Cow<'a, Value> {
+        let mut shown = match self.is_event_view() {
+            true => Cow::Owned(events::from_core(stored)),
+            false => Cow::Borrowed(stored),
+        };
         if shown["apiVersion"].as_str() != Some(&self.api_version(version)) {
-            shown["apiVersion"] = self.api_version(version).into();
+            shown.to_mut()["apiVersion"] = self.api_version(version).into();
         }
         shown
     }

@@ -1,7 +1,10 @@
 //! How an answer looks: whole objects, tables for kubectl, metadata only; JSON or YAML.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::kinds::{Kind, Version};
@@ -77,6 +80,26 @@ impl Accept {
     }
 }
 
+/// Objects as they are listed. They are borrowed, since a list may have ten thousand.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum List<'a> {
+    /// For people.
+    Table(Value),
+    /// For programs.
+    #[serde(rename_all = "camelCase")]
+    Items {
+        /// Of the list.
+        api_version: String,
+        /// Of the list.
+        kind: String,
+        /// Of the list.
+        metadata: Value,
+        /// What is in it.
+        items: Vec<Cow<'a, Value>>,
+    },
+}
+
 /// Shows objects of one kind and version.
 pub struct View<'a> {
     /// The kind.
@@ -91,41 +114,40 @@ pub struct View<'a> {
 
 impl View<'_> {
     /// One stored object.
-    pub fn object(&self, stored: &Value) -> Value {
+    pub fn object<'v>(&self, stored: &'v Value) -> Cow<'v, Value> {
         match self.accept.form {
             Form::Whole => self.kind.present(&self.version.name, stored),
-            Form::Metadata => metadata_only(stored),
+            Form::Metadata => Cow::Owned(metadata_only(stored)),
             Form::Table => {
                 let version = &stored["metadata"]["resourceVersion"];
-                self.table(&[stored], &json!({"resourceVersion": version}))
+                Cow::Owned(self.table(&[stored], &json!({"resourceVersion": version})))
             }
         }
     }
 
     /// Stored objects as a list.
-    pub fn list<'a>(&self, stored: impl Iterator<Item = &'a Value>, metadata: &Value) -> Value {
-        match self.accept.form {
-            Form::Table => self.table(&stored.collect::<Vec<_>>(), metadata),
-            Form::Metadata => json!({
-                "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
-                "metadata": metadata, "items": stored.map(metadata_only).collect::<Vec<_>>(),
-            }),
-            Form::Whole => {
-                // Items carry no apiVersion and kind in Kubernetes' lists of built-in kinds, but
-                // do for custom ones; every client takes them.
-                let items: Vec<Value> =
-                    stored.map(|value| self.kind.present(&self.version.name, value)).collect();
-                json!({
-                    "apiVersion": self.kind.api_version(&self.version.name),
-                    "kind": self.kind.list_name, "metadata": metadata, "items": items,
-                })
-            }
-        }
+    pub fn list<'v>(&self, stored: impl Iterator<Item = &'v Value>, metadata: &Value) -> List<'v> {
+        let (api_version, kind, items) = match self.accept.form {
+            Form::Table => return List::Table(self.table(&stored.collect::<Vec<_>>(), metadata)),
+            Form::Metadata => (
+                "meta.k8s.io/v1".to_owned(),
+                "PartialObjectMetadataList".to_owned(),
+                stored.map(|value| Cow::Owned(metadata_only(value))).collect(),
+            ),
+            // Items carry no apiVersion and kind in Kubernetes' lists of built-in kinds, but do for custom ones; every
+            // client takes them.
+            Form::Whole => (
+                self.kind.api_version(&self.version.name),
+                self.kind.list_name.clone(),
+                stored.map(|value| self.kind.present(&self.version.name, value)).collect(),
+            ),
+        };
+        List::Items { api_version, kind, metadata: metadata.clone(), items }
     }
 
     fn table(&self, stored: &[&Value], metadata: &Value) -> Value {
-        let shown: Vec<Value> =
-            stored.iter().map(|value| self.kind.present(&self.version.name, value)).collect();
+        let show = |value: &&Value| self.kind.present(&self.version.name, value).into_owned();
+        let shown: Vec<Value> = stored.iter().map(show).collect();
         let include = match self.include_object {
             "Object" => IncludeObject::Object,
             "None" => IncludeObject::None,
@@ -147,12 +169,12 @@ fn metadata_only(stored: &Value) -> Value {
 /// An answer with a JSON or YAML body.
 pub fn respond(
     code: u16,
-    value: &Value,
+    value: &impl Serialize,
     encoding: Encoding,
     warnings: &[String],
 ) -> Response<Body> {
     let (text, content_type) = match encoding {
-        Encoding::Json => (value.to_string(), "application/json"),
+        Encoding::Json => (serde_json::to_string(value).unwrap_or_default(), "application/json"),
         Encoding::Yaml => (serde_yaml::to_string(value).unwrap_or_default(), "application/yaml"),
     };
     let mut response = raw(code, content_type, text.into());

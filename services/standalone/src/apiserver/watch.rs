@@ -10,6 +10,7 @@ use futures::stream;
 use http::{HeaderValue, Response, header};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -181,7 +182,7 @@ impl Watcher {
                 let cursor = self.cursor;
                 let what = if ahead { "unknown" } else { "too old" };
                 let gone = Failure::expired(format!("{what} resource version: {cursor} ({bound})"));
-                put_line(out, &json!({"type": "ERROR", "object": gone.status}));
+                put_line(out, "ERROR", &gone.status);
                 self.over = true;
                 // The chunk is still to be sent; `next` returns it before it looks at `over`.
             }
@@ -207,11 +208,11 @@ impl Watcher {
         if self.accept.form == Form::Table {
             // kubectl prints the heading again whenever it gets columns.
             if self.columns_sent {
-                object["columnDefinitions"] = Value::Null;
+                object.to_mut()["columnDefinitions"] = Value::Null;
             }
             self.columns_sent = true;
         }
-        put_line(out, &json!({"type": kind, "object": object}));
+        put_line(out, kind, object.as_ref());
     }
 
     fn bookmark(&mut self, out: &mut BytesMut, initial_end: bool) {
@@ -221,13 +222,16 @@ impl Watcher {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
         let object = match self.accept.form {
-            Form::Table => self.view().list(std::iter::empty(), &metadata),
+            Form::Table => {
+                let nothing = self.view().list(std::iter::empty(), &metadata);
+                return put_line(out, "BOOKMARK", &nothing);
+            }
             Form::Metadata => json!({"kind": "PartialObjectMetadata",
                 "apiVersion": "meta.k8s.io/v1", "metadata": metadata}),
             Form::Whole => json!({"kind": self.kind.name,
                 "apiVersion": self.kind.api_version(&self.version.name), "metadata": metadata}),
         };
-        put_line(out, &json!({"type": "BOOKMARK", "object": object}));
+        put_line(out, "BOOKMARK", &object);
     }
 
     fn view(&self) -> View<'_> {
@@ -240,7 +244,15 @@ impl Watcher {
     }
 }
 
-fn put_line(out: &mut BytesMut, value: &Value) {
-    out.put_slice(value.to_string().as_bytes());
+#[derive(Serialize)]
+struct Line<'a, T> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    object: &'a T,
+}
+
+fn put_line<T: Serialize>(out: &mut BytesMut, kind: &str, object: &T) {
+    let line = serde_json::to_writer((&mut *out).writer(), &Line { kind, object });
+    debug_assert!(line.is_ok(), "memory takes every JSON value");
     out.put_u8(b'\n');
 }

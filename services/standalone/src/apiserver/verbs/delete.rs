@@ -59,7 +59,7 @@ pub async fn one(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Failure
             let uid = object::uid(&object.value);
             respond(200, &success(&call.kind, call.name(), uid), encoding, &[])
         }
-        Removal::Waiting(value) => respond(200, &call.view().object(&value), encoding, &[]),
+        Removal::Waiting(value) => respond(200, call.view().object(&value).as_ref(), encoding, &[]),
     })
 }
 

@@ -49,7 +49,7 @@ pub async fn run(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Failure
 
 async fn patched(call: &Call<'_>, change: &Value) -> Result<Response<Body>, Refusal> {
     let live = update::live(call)?;
-    let mut value = call.kind.present(&call.version.name, &live.value);
+    let mut value = call.kind.present(&call.version.name, &live.value).into_owned();
     let builtin = matches!(call.kind.rules, Rules::Builtin(_));
     match call.content_type.as_str() {
         "application/merge-patch+json" => patch::merge(&mut value, change),
@@ -126,7 +126,7 @@ fn merge(call: &Call<'_>, live: Option<&Object>, applied: &Value) -> Result<Valu
         let message = format!("server-side apply is not offered for {}", kind.qualified());
         return Err(Failure::new(415, "UnsupportedMediaType", message));
     };
-    let live = live.map(|live| kind.present(&call.version.name, &live.value));
+    let live = live.map(|live| kind.present(&call.version.name, &live.value).into_owned());
     let merged = apply::server_side(
         schema,
         live.as_ref(),

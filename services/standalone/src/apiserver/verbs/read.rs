@@ -5,6 +5,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::Response;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::apiserver::represent::respond;
@@ -20,7 +21,7 @@ use crate::apiserver::store::Object;
 /// When it is not there.
 pub fn one(call: &Call<'_>) -> Result<Response<Body>, Failure> {
     let live = super::update::live(call)?;
-    Ok(answer(call, &call.view().object(&live.value)))
+    Ok(answer(call, call.view().object(&live.value).as_ref()))
 }
 
 /// The objects that a request selects, with the version of the view.
@@ -74,7 +75,7 @@ pub fn list(call: &Call<'_>) -> Result<Response<Body>, Failure> {
     Ok(answer(call, &call.view().list(values, &metadata)))
 }
 
-fn answer(call: &Call<'_>, value: &Value) -> Response<Body> {
+fn answer(call: &Call<'_>, value: &impl Serialize) -> Response<Body> {
     let warnings: Vec<String> = call.version.deprecation.clone().into_iter().collect();
     respond(200, value, call.accept.encoding, &warnings)
 }

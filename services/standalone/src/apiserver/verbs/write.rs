@@ -76,7 +76,7 @@ pub(super) fn show(
         Written::Stored(object) => &object.value,
         Written::Dry(value) => value,
     };
-    respond(code, &call.view().object(value), call.accept.encoding, &warnings)
+    respond(code, call.view().object(value).as_ref(), call.accept.encoding, &warnings)
 }
 
 /// Reads a whole object as this version of its kind, and brings it into its stored form.
