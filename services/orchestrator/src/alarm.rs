@@ -1,7 +1,11 @@
 //! Wakes reconcilers at instants of the clock that was passed in. The controller's own requeue knows only the machine's
 //! clock, and a stepped clock must make schedules fire.
 
-use std::{collections::HashMap, hash::Hash, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::Hash,
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
 use coffer_runtime::Clock;
@@ -11,7 +15,7 @@ use tokio::sync::Notify;
 
 /// One instant an object at most, so it is bounded by the objects.
 pub struct Alarm<K> {
-    due: Arc<Mutex<HashMap<K, DateTime<Utc>>>>,
+    due: Arc<Mutex<Due<K>>>,
     changed: Arc<Notify>,
     clock: Clock,
 }
@@ -22,19 +26,53 @@ impl<K> Clone for Alarm<K> {
     }
 }
 
+/// An instant, and a number that tells those of one instant apart.
+type At = (DateTime<Utc>, u64);
+
+struct Due<K> {
+    /// The next one first: with ten thousand, a search for it at each ring would be most of the work.
+    queue: BTreeMap<At, K>,
+    at: HashMap<K, At>,
+    set: u64,
+}
+
+impl<K: Clone + Eq + Hash> Due<K> {
+    fn set(&mut self, key: K, instant: Option<DateTime<Utc>>) {
+        if let Some(at) = self.at.remove(&key) {
+            self.queue.remove(&at);
+        }
+        if let Some(instant) = instant {
+            let at = (instant, self.set);
+            self.set += 1;
+            self.at.insert(key.clone(), at);
+            self.queue.insert(at, key);
+        }
+    }
+
+    /// Whose instant has come, or when the next one does.
+    fn next(&mut self, now: DateTime<Utc>) -> Result<K, Option<DateTime<Utc>>> {
+        match self.queue.first_entry() {
+            Some(first) if first.key().0 <= now => {
+                let key = first.remove();
+                self.at.remove(&key);
+                Ok(key)
+            }
+            first => Err(first.map(|first| first.key().0)),
+        }
+    }
+}
+
 impl<K: Clone + Eq + Hash + Send + 'static> Alarm<K> {
     /// Nobody is woken yet.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self { due: Arc::default(), changed: Arc::default(), clock }
+        let due = Due { queue: BTreeMap::new(), at: HashMap::new(), set: 0 };
+        Self { due: Arc::new(Mutex::new(due)), changed: Arc::default(), clock }
     }
 
     /// Wakes `key` at `instant`, and at no other; `None` not at all.
     pub fn set(&self, key: K, instant: Option<DateTime<Utc>>) {
-        match instant {
-            Some(instant) => self.due.lock().insert(key, instant),
-            None => self.due.lock().remove(&key),
-        };
+        self.due.lock().set(key, instant);
         self.changed.notify_one();
     }
 
@@ -48,25 +86,14 @@ impl<K: Clone + Eq + Hash + Send + 'static> Alarm<K> {
 
     async fn next(&self) -> K {
         loop {
-            let now = self.clock.now();
-            let first = {
-                let mut due = self.due.lock();
-                let first =
-                    due.iter().min_by_key(|(_, at)| **at).map(|(key, at)| (key.clone(), *at));
-                if let Some((key, at)) = &first
-                    && *at <= now
-                {
-                    due.remove(key);
-                    return key.clone();
-                }
-                first.map(|(_, at)| at)
-            };
-            match first {
-                Some(at) => tokio::select! {
+            let next = self.due.lock().next(self.clock.now());
+            match next {
+                Ok(key) => return key,
+                Err(Some(at)) => tokio::select! {
                     () = self.clock.sleep_until(at) => {}
                     () = self.changed.notified() => {}
                 },
-                None => self.changed.notified().await,
+                Err(None) => self.changed.notified().await,
             }
         }
     }

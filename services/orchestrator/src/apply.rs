@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 
 use crate::{
     auto_backup::decide::BINDING,
+    cache::Cached,
     calls,
     context::{Context, Error, describe},
     metrics,
@@ -78,7 +79,11 @@ fn leads(ctx: &Context) -> Result<(), Error> {
 }
 
 /// Carries out actions on behalf of `object`, in order.
-pub async fn actions<K: Kept>(ctx: &Context, object: &K, actions: &[Action]) -> Result<(), Error> {
+pub async fn actions<K: Kept + Cached>(
+    ctx: &Context,
+    object: &K,
+    actions: &[Action],
+) -> Result<(), Error> {
     leads(ctx)?;
     for action in actions {
         match action {
@@ -130,7 +135,7 @@ pub async fn actions<K: Kept>(ctx: &Context, object: &K, actions: &[Action]) -> 
 }
 
 /// Writes a status when it differs from the one that was decided on; refused when somebody wrote the object meanwhile.
-pub async fn status<K: Kept, S: Serialize>(
+pub async fn status<K: Kept + Cached, S: Serialize>(
     ctx: &Context,
     object: &K,
     old: Option<&S>,
@@ -150,10 +155,11 @@ pub async fn status<K: Kept, S: Serialize>(
         }
     }
     let patch = json!({"metadata": {"resourceVersion": object.resource_version()}, "status": new});
-    api::<K>(ctx, &object.namespace().unwrap_or_default())
+    let written = api::<K>(ctx, &object.namespace().unwrap_or_default())
         .patch_status(&object.name_any(), &PatchParams::default(), &Patch::Merge(patch))
         .await
         .map_err(Error::cluster(format!("write the status of {}", subject(object))))?;
+    K::cache(&ctx.caches).wrote(&written);
     Ok(())
 }
 
@@ -314,7 +320,8 @@ async fn create_session(ctx: &Context, session: &BackupSession) -> Result<(), Er
     }
 }
 
-fn kind<K: Kept>() -> &'static str {
+/// The name of a kind of ours.
+pub(crate) fn kind<K: Resource<DynamicType = ()>>() -> &'static str {
     match K::kind(&()) {
         std::borrow::Cow::Borrowed(kind) => kind,
         std::borrow::Cow::Owned(_) => "object",
@@ -374,7 +381,7 @@ async fn delete<K: Kept>(ctx: &Context, child: &Child) -> Result<(), Error> {
     }
 }
 
-async fn finalizers<K: Kept>(
+async fn finalizers<K: Kept + Cached>(
     ctx: &Context,
     object: &K,
     finalizer: &str,
@@ -391,7 +398,10 @@ async fn finalizers<K: Kept>(
         .patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(patch))
         .await;
     match patched {
-        Ok(_) => Ok(()),
+        Ok(written) => {
+            K::cache(&ctx.caches).wrote(&written);
+            Ok(())
+        }
         // Removing the last finalizer may be what deletes it.
         Err(kube::Error::Api(status)) if status.code == 404 && !wanted => Ok(()),
         Err(error) => {

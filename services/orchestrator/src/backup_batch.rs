@@ -8,10 +8,10 @@ use kube::ResourceExt;
 
 use crate::{
     apply,
-    backup_configuration::gather::{Facts, neighbours, sessions},
+    backup_configuration::gather::{Facts, neighbours, session_names},
     backup_session::batch,
     context::{Context, Error},
-    gather,
+    gather::{self, Source},
     plan::{Action, Lookup, Requeue},
 };
 
@@ -31,7 +31,7 @@ pub async fn reconcile(ctx: &Context, object: &BackupBatch) -> Result<Requeue, E
         apply::actions(ctx, object, action.as_slice()).await?;
         return Ok(Requeue::OnChange);
     }
-    let facts = Box::pin(read(ctx, object)).await?;
+    let facts = Box::pin(read(ctx, Source::Caches, object)).await?;
     let plan = decide::decide(object, &facts, ctx.clock.now(), &ctx.settings);
     apply::actions(ctx, object, &plan.actions).await?;
     if let Some(status) = &plan.status {
@@ -41,23 +41,27 @@ pub async fn reconcile(ctx: &Context, object: &BackupBatch) -> Result<Requeue, E
 }
 
 /// What was found about each member.
-pub(crate) async fn read(ctx: &Context, object: &BackupBatch) -> Result<Vec<Facts>, Error> {
+pub(crate) async fn read(
+    ctx: &Context,
+    source: Source,
+    object: &BackupBatch,
+) -> Result<Vec<Facts>, Error> {
     let namespace = object.namespace().unwrap_or_default();
     let reference = object.spec.repository.as_ref();
-    let repository = gather::repository(ctx, &namespace, reference).await;
+    let repository = gather::repository(ctx, source, &namespace, reference).await;
     let secret = match repository.found() {
         Some(repository) => gather::storage_secret(ctx, repository).await,
         None => Lookup::Missing,
     };
-    let namespace_labels = gather::namespace_labels(ctx, &namespace).await?;
-    let made = sessions(ctx, batch::KIND, &namespace, &object.name_any()).await?;
-    let made: Vec<String> = made.into_iter().map(|session| session.name_any()).collect();
+    let namespace_labels = gather::namespace_labels(ctx, repository.found(), &namespace).await?;
+    let made = session_names(ctx, source, batch::KIND, &namespace, &object.name_any()).await?;
     let mut all = vec![];
     for member in batch::parts(object).members {
         let target = member.spec.target.as_ref().map(|target| &target.reference);
         let target: Lookup<AppBinding> = match target {
             Some(target) if target.is_app_binding() => {
-                gather::look_up(ctx, target.namespace_or(&namespace), &target.name).await
+                let home = target.namespace_or(&namespace);
+                gather::look_up_in(ctx, source, home, &target.name).await
             }
             Some(_) | None => Lookup::Missing,
         };

@@ -9,6 +9,7 @@ use coffer_api::BackupConfiguration;
 use crate::{
     apply,
     context::{Context, Error},
+    gather::Source,
     plan::{Action, Notice, Requeue},
 };
 
@@ -17,7 +18,7 @@ use crate::{
 /// # Errors
 /// When the cluster cannot be read or written; the pass is repeated.
 pub async fn reconcile(ctx: &Context, object: &BackupConfiguration) -> Result<Requeue, Error> {
-    let facts = gather::gather(ctx, object).await?;
+    let facts = gather::gather(ctx, Source::Caches, object).await?;
     let plan = decide::decide(object, &facts, ctx.clock.now(), &ctx.settings);
     if let Err(error) = apply::actions(ctx, object, &plan.actions).await {
         let triggers = |action: &Action| matches!(action, Action::ApplyTrigger(_));

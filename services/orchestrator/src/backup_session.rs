@@ -35,6 +35,9 @@ use decide::Stage;
 /// # Errors
 /// When the cluster cannot be read or written; the pass is repeated.
 pub async fn reconcile(ctx: &Context, object: &BackupSession) -> Result<Requeue, Error> {
+    if decide::stage(object) == Stage::Waiting {
+        ctx.rush.over().await;
+    }
     let invoker = gather::invoker(ctx, object).await?;
     let old = object.status.as_ref();
     let mut object = object.clone();

@@ -1,21 +1,14 @@
 //! All that a reconciler may touch, and how its reads and writes fail.
 
-use std::sync::{Arc, OnceLock};
-
-use coffer_api::BackupConfiguration;
 use coffer_proto::{
     catalog::v1::catalog_client::CatalogClient, metrics::v1::metrics_client::MetricsClient,
     storage::v1::repositories_client::RepositoriesClient,
 };
 use coffer_runtime::{Clock, fault, grant::KeyError, grant::Signer};
-use kube::runtime::reflector::{ObjectRef, Store};
 use tonic::transport::Channel;
 
 use crate::{
-    index::{Index, Key},
-    leader::Leadership,
-    progress::Board,
-    settings::Settings,
+    cache::Caches, leader::Leadership, progress::Board, rush::Rush, settings::Settings,
     turns::Turns,
 };
 
@@ -37,26 +30,14 @@ pub struct Context {
     pub settings: Settings,
     /// How far running sessions are.
     pub progress: Board,
-    /// All BackupConfigurations, once they are watched: to find those that share a repository.
-    pub configs: OnceLock<Store<BackupConfiguration>>,
-    /// By what they are found.
-    pub index: Index,
+    /// What the watches said; empty until this process leads.
+    pub caches: Caches,
+    /// Who is due.
+    pub rush: Rush,
     /// Who may have a Job.
     pub turns: Turns,
     /// Whether this process may write.
     pub leadership: Leadership,
-}
-
-impl Context {
-    /// The BackupConfigurations that name something, as the cache has them; none before they are watched.
-    #[must_use]
-    pub fn configs_by(&self, key: &Key) -> Vec<Arc<BackupConfiguration>> {
-        let Some(store) = self.configs.get() else { return vec![] };
-        let names = self.index.find(key).into_iter();
-        names
-            .filter_map(|(namespace, name)| store.get(&ObjectRef::new(&name).within(&namespace)))
-            .collect()
-    }
 }
 
 /// A pass over an object fails; it is tried again.

@@ -1,6 +1,6 @@
 //! Reads that several kinds share, each as owned facts: the repository with its Secret, the target's connection, the
-//! resolved Task, and the Job with its pods. Reads go to the API server, not to a cache: a decision that is made on what
-//! was true a moment ago is made twice.
+//! resolved Task, and the Job with its pods. What starts or ends something is read from the API server, not from a cache: a
+//! decision that is made on what was true a moment ago is made twice.
 
 use std::collections::BTreeMap;
 
@@ -28,15 +28,20 @@ use kube::{
 use serde::de::DeserializeOwned;
 
 use crate::{
+    apply::Kept,
+    cache::Cached,
     connection::{self, Secrets},
     context::{Context, Error, describe},
     executor::{self, Worker},
     plan::Lookup,
+    policy,
     variables::{self, Variables},
 };
 
 /// Longest that the catalog may think about a Task.
 const RESOLVE_LIMIT: std::time::Duration = std::time::Duration::from_secs(20);
+/// Objects of one page of a list.
+const PAGE: u32 = 500;
 /// Seconds that a worker waits for the Redis when the Task's parameters do not say.
 const WAIT_TIMEOUT_SECONDS: u64 = 300;
 
@@ -58,7 +63,22 @@ where
         .map_err(Error::cluster(format!("read {} {namespace}/{name}", K::kind(&()))))
 }
 
-/// The same, as a lookup; an object that is about to go is missing.
+/// The objects of a kind that are wanted, of all namespaces. In pages: of ten thousand few are wanted, mostly.
+pub async fn all<K: Kept>(ctx: &Context, wanted: impl Fn(&K) -> bool) -> Result<Vec<K>, Error> {
+    let api: Api<K> = Api::all(ctx.client.clone());
+    let (mut found, mut page) = (vec![], ListParams::default().limit(PAGE));
+    loop {
+        let act = format!("list all objects of kind {}", K::kind(&()));
+        let listed = api.list(&page).await.map_err(Error::cluster(act))?;
+        found.extend(listed.items.into_iter().filter(&wanted));
+        match listed.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => return Ok(found),
+        }
+    }
+}
+
+/// One object as a lookup; one that is about to go is missing.
 pub async fn look_up<K>(ctx: &Context, namespace: &str, name: &str) -> Lookup<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
@@ -72,14 +92,41 @@ where
     }
 }
 
+/// Where an answer comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The caches, for what a change of it wakes the pass again; what is not there is asked of the API server.
+    Caches,
+    /// The API server, for what is decided once.
+    Server,
+}
+
+/// An object that is about to go is missing.
+pub async fn look_up_in<K>(ctx: &Context, source: Source, namespace: &str, name: &str) -> Lookup<K>
+where
+    K: Cached + Resource<Scope = NamespaceResourceScope>,
+{
+    let cached = match source {
+        Source::Caches => K::cache(&ctx.caches).get(namespace, name),
+        Source::Server => None,
+    };
+    match cached.filter(|object| object.meta().deletion_timestamp.is_none()) {
+        Some(found) => Lookup::Found(found.as_ref().clone()),
+        None => look_up(ctx, namespace, name).await,
+    }
+}
+
 /// The Repository of an invoker.
 pub async fn repository(
     ctx: &Context,
+    source: Source,
     namespace: &str,
     reference: Option<&RepositoryRef>,
 ) -> Lookup<Repository> {
     match reference {
-        Some(reference) => look_up(ctx, reference.namespace_or(namespace), &reference.name).await,
+        Some(reference) => {
+            look_up_in(ctx, source, reference.namespace_or(namespace), &reference.name).await
+        }
         None => Lookup::Missing,
     }
 }
@@ -96,11 +143,15 @@ pub async fn storage_secret(ctx: &Context, repository: &Repository) -> Lookup<()
     }
 }
 
-/// The labels of a namespace.
+/// The labels of a namespace, if a Repository's policy asks for them.
 pub async fn namespace_labels(
     ctx: &Context,
+    repository: Option<&Repository>,
     name: &str,
 ) -> Result<BTreeMap<String, String>, Error> {
+    if !repository.is_some_and(|repository| policy::asks_for_labels(repository, name)) {
+        return Ok(BTreeMap::new());
+    }
     let api: Api<Namespace> = Api::all(ctx.client.clone());
     let found =
         api.get_opt(name).await.map_err(Error::cluster(format!("read Namespace {name}")))?;

@@ -24,6 +24,7 @@ pub mod auto_backup;
 pub mod backup_batch;
 pub mod backup_configuration;
 pub mod backup_session;
+pub mod cache;
 pub mod calls;
 pub mod connection;
 pub mod context;
@@ -32,13 +33,11 @@ pub mod convert;
 pub mod executor;
 pub mod gather;
 pub mod hook;
-pub mod index;
 pub mod interim;
 pub mod job;
 pub mod leader;
 pub mod lease;
 pub mod metrics;
-pub mod news;
 pub mod phase;
 pub mod plan;
 pub mod policy;
@@ -49,6 +48,7 @@ pub mod repository;
 pub mod restore_batch;
 pub mod restore_session;
 pub mod rules;
+pub mod rush;
 pub mod server;
 pub mod sessions;
 pub mod settings;
@@ -56,6 +56,7 @@ pub mod summary;
 pub mod trigger;
 pub mod turns;
 pub mod variables;
+pub mod wake;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -149,8 +150,8 @@ pub async fn build(config: Config, client: kube::Client, runtime: &Runtime) -> R
         signer,
         clock: runtime.clock.clone(),
         progress: progress::Board::default(),
-        configs: std::sync::OnceLock::new(),
-        index: index::Index::default(),
+        caches: cache::Caches::default(),
+        rush: rush::Rush::default(),
         turns: turns::Turns::new(settings.limits),
         leadership: leader::Leadership::new(settings.lease.as_ref()),
         settings,

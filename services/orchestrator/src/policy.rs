@@ -52,6 +52,15 @@ pub fn may_use(
     }
 }
 
+/// Whether [`may_use`] looks at the labels of `namespace`.
+#[must_use]
+pub fn asks_for_labels(repository: &Repository, namespace: &str) -> bool {
+    let policy = repository.spec.usage_policy.as_ref();
+    let allowed = policy.and_then(|policy| policy.allowed_namespaces.as_ref());
+    allowed.is_some_and(|allowed| allowed.from == FromNamespaces::Selector)
+        && repository.metadata.namespace.as_deref() != Some(namespace)
+}
+
 /// A repository has exactly one place.
 ///
 /// # Errors

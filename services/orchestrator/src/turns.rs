@@ -3,7 +3,10 @@
 //! It is no state of its own: who has a Job is in the status of the sessions, from which it is filled at the start and
 //! corrected by every pass.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
 use coffer_api::{
@@ -11,7 +14,7 @@ use coffer_api::{
     time::to_clock,
 };
 use futures::Stream;
-use kube::{Api, Resource, ResourceExt, api::ListParams, runtime::reflector::ObjectRef};
+use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -19,6 +22,7 @@ use crate::{
     backup_session::{self, decide::Stage},
     context::Context,
     context::Error,
+    gather,
     queue::{Kind, Limits, Queue, Repository, Session, Turn},
     restore_session,
 };
@@ -138,40 +142,52 @@ pub fn repository(reference: Option<&RepositoryRef>, namespace: &str) -> Reposit
 /// # Errors
 /// When the sessions cannot be listed.
 pub async fn load(ctx: &Context) -> Result<(), Error> {
-    let all = ListParams::default();
-    let configs: Api<BackupConfiguration> = Api::all(ctx.client.clone());
-    let configs =
-        configs.list(&all).await.map_err(Error::cluster("list the BackupConfigurations"))?;
-    let batches: Api<BackupBatch> = Api::all(ctx.client.clone());
-    let batches = batches.list(&all).await.map_err(Error::cluster("list the BackupBatches"))?;
-    let backups: Api<BackupSession> = Api::all(ctx.client.clone());
-    let backups = backups.list(&all).await.map_err(Error::cluster("list the BackupSessions"))?;
-    for object in &backups.items {
+    let mut repositories: HashMap<Invoker, Repository> = HashMap::new();
+    let started = |object: &BackupSession| !jobs(object).is_empty();
+    for object in gather::all(ctx, started).await? {
         let namespace = object.namespace().unwrap_or_default();
-        let invoker = &object.spec.invoker;
-        let at = (Some(namespace.clone()), invoker.name.clone());
-        let reference = if invoker.kind == "BackupBatch" {
-            let batch = batches.items.iter().find(|b| (b.namespace(), b.name_any()) == at);
-            batch.and_then(|batch| batch.spec.repository.as_ref())
-        } else {
-            let config = configs.items.iter().find(|c| (c.namespace(), c.name_any()) == at);
-            config.and_then(|config| config.spec.repository.as_ref())
+        let invoker =
+            (namespace, object.spec.invoker.kind.clone(), object.spec.invoker.name.clone());
+        let at = match repositories.get(&invoker) {
+            Some(at) => at.clone(),
+            None => repository_of(ctx, &invoker).await?,
         };
-        let targets = object.status.iter().flat_map(|status| &status.targets).enumerate();
-        for (target, status) in targets {
-            if backup_session::decide::target_stage(Some(status)) == Stage::Started {
-                ctx.turns.hold(Kind::Backup, object, target, repository(reference, &namespace));
-            }
+        repositories.insert(invoker, at.clone());
+        for target in jobs(&object) {
+            ctx.turns.hold(Kind::Backup, &object, target, at.clone());
         }
     }
-    let restores: Api<RestoreSession> = Api::all(ctx.client.clone());
-    let restores = restores.list(&all).await.map_err(Error::cluster("list the RestoreSessions"))?;
-    for object in &restores.items {
-        if restore_session::decide::stage(object) == restore_session::decide::Stage::Started {
-            let namespace = object.namespace().unwrap_or_default();
-            let at = repository(object.spec.repository.as_ref(), &namespace);
-            ctx.turns.hold(Kind::Restore, object, 0, at);
-        }
+    let started = |object: &RestoreSession| {
+        restore_session::decide::stage(object) == restore_session::decide::Stage::Started
+    };
+    for object in gather::all(ctx, started).await? {
+        let namespace = object.namespace().unwrap_or_default();
+        let at = repository(object.spec.repository.as_ref(), &namespace);
+        ctx.turns.hold(Kind::Restore, &object, 0, at);
     }
     Ok(())
+}
+
+/// Namespace, kind and name.
+type Invoker = (String, String, String);
+
+/// The targets of a session that have a Job.
+fn jobs(object: &BackupSession) -> Vec<usize> {
+    let targets = object.status.iter().flat_map(|status| &status.targets).enumerate();
+    let started = |status| backup_session::decide::target_stage(Some(status)) == Stage::Started;
+    targets.filter(|(_, status)| started(status)).map(|(at, _)| at).collect()
+}
+
+async fn repository_of(
+    ctx: &Context,
+    (namespace, kind, name): &Invoker,
+) -> Result<Repository, Error> {
+    let reference = if kind == "BackupBatch" {
+        let batch: Option<BackupBatch> = gather::get(ctx, namespace, name).await?;
+        batch.and_then(|batch| batch.spec.repository)
+    } else {
+        let config: Option<BackupConfiguration> = gather::get(ctx, namespace, name).await?;
+        config.and_then(|config| config.spec.repository)
+    };
+    Ok(repository(reference.as_ref(), namespace))
 }

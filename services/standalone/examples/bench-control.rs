@@ -177,10 +177,8 @@ async fn figures(client: &Client, pid: u32) -> Result<Vec<Figure>> {
     eprintln!("all are Ready after {first:?}; makes {DUE} due in one minute");
 
     // A change of every object takes a pass each.
-    let soon = Utc::now() + TimeDelta::seconds(240);
+    let soon = Utc::now() + TimeDelta::seconds(180);
     let due = soon.with_second(0).and_then(|at| at.with_nanosecond(0)).context("no such minute")?;
-    let due =
-        if due - Utc::now() < TimeDelta::seconds(180) { due + TimeDelta::minutes(1) } else { due };
     let schedule = due.format("%M %H %d %m *").to_string();
     let begun = Instant::now();
     let patches = futures::stream::iter(0..ALL).map(|number| {

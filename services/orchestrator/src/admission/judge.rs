@@ -17,6 +17,7 @@ use crate::{
     backup_batch, backup_configuration,
     backup_configuration::gather::Facts,
     context::{Context, Error},
+    gather::Source,
     policy, restore_batch, restore_session,
 };
 
@@ -28,7 +29,7 @@ pub(super) type Judgement = Result<Result<(), String>, Error>;
 
 pub(super) async fn backup_configuration(ctx: &Context, object: BackupConfiguration) -> Judgement {
     let namespace = object.namespace().unwrap_or_default();
-    let facts = backup_configuration::gather::gather(ctx, &object).await?;
+    let facts = backup_configuration::gather::gather(ctx, Source::Server, &object).await?;
     let facts = first(facts);
     Ok(policy::all([
         backup_configuration::decide::validate(&object, &facts, &namespace).map(|_| ()),
@@ -38,7 +39,7 @@ pub(super) async fn backup_configuration(ctx: &Context, object: BackupConfigurat
 }
 
 pub(super) async fn backup_batch(ctx: &Context, object: BackupBatch) -> Judgement {
-    let facts = backup_batch::read(ctx, &object).await?;
+    let facts = backup_batch::read(ctx, Source::Server, &object).await?;
     let facts: Vec<Facts> = facts.into_iter().map(first).collect();
     let mut rules = vec![
         backup_batch::decide::wrong(&object, &facts),

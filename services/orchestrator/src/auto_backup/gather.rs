@@ -4,8 +4,8 @@ use coffer_api::{AppBinding, BackupBlueprint, BackupConfiguration};
 use kube::{Api, api::ListParams};
 
 use crate::{
+    cache::index::Key,
     context::{Context, Error},
-    index::Key,
 };
 
 use super::decide::{BINDING, mark, wanted};
@@ -31,7 +31,7 @@ pub async fn gather(ctx: &Context, object: &AppBinding) -> Result<Facts, Error> 
         let found = blueprints.get_opt(&name).await.map_err(Error::cluster(act))?;
         facts.blueprints.push((name, found));
     }
-    if has_made(ctx, object).await {
+    if has_made(ctx, object) {
         facts.made = made(ctx, object).await?;
     }
     Ok(facts)
@@ -47,13 +47,8 @@ pub async fn left(ctx: &Context, object: &AppBinding) -> Result<Facts, Error> {
 
 /// Whether anything may have been made. Most AppBindings name no blueprint, and to list all BackupConfigurations for each of
 /// ten thousand is to look at a hundred million. What the cache does not have yet is found at the next pass.
-async fn has_made(ctx: &Context, object: &AppBinding) -> bool {
-    if !wanted(object).is_empty() {
-        return true;
-    }
-    let Some(store) = ctx.configs.get() else { return true };
-    store.wait_until_ready().await.is_err()
-        || !ctx.index.find(&Key::MadeFor(mark(object))).is_empty()
+fn has_made(ctx: &Context, object: &AppBinding) -> bool {
+    !wanted(object).is_empty() || !ctx.caches.configs.names(&Key::MadeFor(mark(object))).is_empty()
 }
 
 async fn made(ctx: &Context, object: &AppBinding) -> Result<Vec<BackupConfiguration>, Error> {

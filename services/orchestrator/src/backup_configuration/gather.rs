@@ -6,8 +6,9 @@ use coffer_api::{AppBinding, BackupConfiguration, BackupSession, Repository, nam
 use kube::{Api, ResourceExt, api::ListParams};
 
 use crate::{
+    cache::index::{self, Key},
     context::{Context, Error},
-    gather, index,
+    gather::{self, Source},
     plan::Lookup,
 };
 
@@ -29,31 +30,52 @@ pub struct Facts {
 }
 
 /// Reads.
-pub async fn gather(ctx: &Context, object: &BackupConfiguration) -> Result<Facts, Error> {
+pub async fn gather(
+    ctx: &Context,
+    source: Source,
+    object: &BackupConfiguration,
+) -> Result<Facts, Error> {
     let namespace = object.namespace().unwrap_or_default();
-    let repository = gather::repository(ctx, &namespace, object.spec.repository.as_ref()).await;
+    let reference = object.spec.repository.as_ref();
+    let repository = gather::repository(ctx, source, &namespace, reference).await;
     let secret = match repository.found() {
         Some(repository) => gather::storage_secret(ctx, repository).await,
         None => Lookup::Missing,
     };
     let target = match object.spec.target.as_ref().map(|target| &target.reference) {
         Some(target) if target.is_app_binding() => {
-            gather::look_up(ctx, target.namespace_or(&namespace), &target.name).await
+            let home = target.namespace_or(&namespace);
+            gather::look_up_in(ctx, source, home, &target.name).await
         }
         Some(_) | None => Lookup::Missing,
     };
     Ok(Facts {
         neighbours: neighbours(ctx, object),
+        namespace_labels: gather::namespace_labels(ctx, repository.found(), &namespace).await?,
         repository,
         secret,
-        namespace_labels: gather::namespace_labels(ctx, &namespace).await?,
         target,
-        sessions: sessions(ctx, "BackupConfiguration", &namespace, &object.name_any())
-            .await?
-            .into_iter()
-            .map(|session| session.name_any())
-            .collect(),
+        sessions: session_names(ctx, source, "BackupConfiguration", &namespace, &object.name_any())
+            .await?,
     })
+}
+
+/// Names of the sessions that an invoker has. A session that the cache does not have yet is made again under the same name,
+/// which changes nothing.
+pub(crate) async fn session_names(
+    ctx: &Context,
+    source: Source,
+    kind: &str,
+    namespace: &str,
+    name: &str,
+) -> Result<Vec<String>, Error> {
+    if source == Source::Caches {
+        let invoker = (namespace.to_owned(), crate::backup_session::label(name).to_owned());
+        let found = ctx.caches.backups.names(&Key::Invoker(kind.to_owned(), invoker));
+        return Ok(found.into_iter().map(|(_, name)| name).collect());
+    }
+    let found = sessions(ctx, kind, namespace, name).await?;
+    Ok(found.into_iter().map(|session| session.name_any()).collect())
 }
 
 /// Another BackupConfiguration with the same repository and host.
@@ -86,7 +108,7 @@ pub fn target(object: &BackupConfiguration) -> (String, String) {
 /// From the cache: what is a moment old is refused a moment later.
 pub(crate) fn neighbours(ctx: &Context, object: &BackupConfiguration) -> Vec<Neighbour> {
     let own = object.metadata.uid.as_deref();
-    let all = ctx.configs_by(&index::host(object));
+    let all = ctx.caches.configs.find(&index::host(object));
     all.iter()
         .filter(|config| {
             config.metadata.uid.as_deref() != own && config.metadata.deletion_timestamp.is_none()

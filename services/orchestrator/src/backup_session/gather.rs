@@ -8,9 +8,10 @@ use kube::{Api, ResourceExt, api::ListParams};
 
 use crate::{
     backup_configuration::gather::sessions,
+    cache::index::Key,
     context::{Context, Error},
     executor::Worker,
-    gather::{self, Prepared, Wanted},
+    gather::{self, Prepared, Source, Wanted},
     plan::Lookup,
     queue::{self, Kind, Turn},
     turns, variables,
@@ -123,7 +124,8 @@ pub async fn gather(
     if matches!(stage, Stage::Final) {
         return Ok(facts);
     }
-    let repository = gather::repository(ctx, &namespace, config.spec.repository.as_ref()).await;
+    let repository =
+        gather::repository(ctx, Source::Server, &namespace, config.spec.repository.as_ref()).await;
     facts.repository = match repository {
         Lookup::Found(repository) => Some(repository),
         Lookup::Missing => None,
@@ -132,9 +134,11 @@ pub async fn gather(
     let target = config.spec.target.clone().unwrap_or_default();
     match stage {
         Stage::Waiting => {
-            facts.rivals = rivals(ctx, &namespace, &config, &target.reference).await?;
             let place = facts.place.clone();
             let turn = ctx.turns.ask(Kind::Backup, object, at, place, ctx.clock.now());
+            // Who is in line waits in any case, and there may be a thousand.
+            let source = if turn == Turn::Go { Source::Server } else { Source::Caches };
+            facts.rivals = rivals(ctx, source, &namespace, &config, &target.reference).await?;
             if let (Some(repository), Turn::Go) = (&facts.repository, &turn) {
                 let kind = facts.kind();
                 facts.prepared = Some(prepare(ctx, object, kind, &config, repository).await?);
@@ -198,32 +202,39 @@ async fn prepare(
 /// Unfinished sessions of other BackupConfigurations that back up the same object, in whatever namespace.
 async fn rivals(
     ctx: &Context,
+    source: Source,
     namespace: &str,
     config: &BackupConfiguration,
     target: &TargetRef,
 ) -> Result<Vec<BackupSession>, Error> {
     let home = target.namespace_or(namespace);
-    let labels = format!(
-        "{}={},{}={}",
-        names::TARGET_KIND,
-        target.kind,
-        names::TARGET_NAME,
-        super::label(&target.name)
-    );
+    let rival = |session: &BackupSession| {
+        let own = session.namespace().unwrap_or_default();
+        is_unfinished(session)
+            && target_namespace(session) == home
+            && (own != namespace || session.spec.invoker.name != config.name_any())
+    };
+    let (kind, name) = (target.kind.as_str(), super::label(&target.name));
+    if source == Source::Caches {
+        let key = Key::Labelled(kind.to_owned(), name.to_owned());
+        let found = ctx.caches.backups.find(&key).into_iter();
+        return Ok(found.filter(|s| rival(s)).map(|s| s.as_ref().clone()).collect());
+    }
+    let labels = format!("{}={kind},{}={name}", names::TARGET_KIND, names::TARGET_NAME);
     let api: Api<BackupSession> = Api::all(ctx.client.clone());
     let found = api
         .list(&ListParams::default().labels(&labels))
         .await
         .map_err(Error::cluster("list the sessions of other invokers with the same target"))?;
-    let unfinished = |session: &BackupSession| {
-        let phase = session.status.as_ref().and_then(|status| status.phase);
-        !phase.is_some_and(coffer_api::backup_session::SessionPhase::is_final)
-    };
-    let other = |session: &BackupSession| {
-        let own = session.namespace().unwrap_or_default();
-        let named = session.labels().get(names::TARGET_NAMESPACE).cloned().unwrap_or_default();
-        let at = if named.is_empty() { own.clone() } else { named };
-        at == home && (own != namespace || session.spec.invoker.name != config.name_any())
-    };
-    Ok(found.items.into_iter().filter(|session| unfinished(session) && other(session)).collect())
+    Ok(found.items.into_iter().filter(rival).collect())
+}
+
+fn is_unfinished(session: &BackupSession) -> bool {
+    let phase = session.status.as_ref().and_then(|status| status.phase);
+    !phase.is_some_and(coffer_api::backup_session::SessionPhase::is_final)
+}
+
+fn target_namespace(session: &BackupSession) -> String {
+    let named = session.labels().get(names::TARGET_NAMESPACE).filter(|name| !name.is_empty());
+    named.cloned().or_else(|| session.namespace()).unwrap_or_default()
 }

@@ -1,15 +1,16 @@
 //! Every read about a Repository: the objects that use it.
 
 use coffer_api::{
-    BackupBatch, Repository, RestoreSession, repository::Reference, target::RepositoryRef,
+    BackupBatch, BackupConfiguration, Repository, RestoreSession, repository::Reference,
+    target::RepositoryRef,
 };
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::ResourceExt;
 
 use crate::{
     apply::Kept,
+    cache::{Cached, index::Key},
     context::{Context, Error},
     gather,
-    index::Key,
     plan::{Lookup, reference},
 };
 
@@ -30,13 +31,8 @@ impl Default for Facts {
 
 /// Reads.
 pub async fn gather(ctx: &Context, object: &Repository) -> Result<Facts, Error> {
-    // From the cache, since there may be very many; this controller is called a moment after a change for that reason.
-    let here = Key::Repository((object.namespace().unwrap_or_default(), object.name_any()));
-    let configs = ctx.configs_by(&here);
-    let mut references = using(
-        object,
-        configs.iter().map(|config| (config.as_ref(), config.spec.repository.as_ref())),
-    );
+    let mut references =
+        users::<BackupConfiguration>(ctx, object, |config| config.spec.repository.as_ref()).await?;
     references
         .extend(users::<BackupBatch>(ctx, object, |batch| batch.spec.repository.as_ref()).await?);
     references.extend(
@@ -48,18 +44,20 @@ pub async fn gather(ctx: &Context, object: &Repository) -> Result<Facts, Error> 
     Ok(Facts { references, secret })
 }
 
-async fn users<K: Kept>(
+/// From the cache, since there may be very many. Not when the Repository is to go: its data may go with it.
+async fn users<K: Kept + Cached>(
     ctx: &Context,
     object: &Repository,
     repository: impl Fn(&K) -> Option<&RepositoryRef>,
 ) -> Result<Vec<Reference>, Error> {
-    let api: Api<K> = Api::all(ctx.client.clone());
-    let kind = K::kind(&());
-    let found = api
-        .list(&ListParams::default())
-        .await
-        .map_err(Error::cluster(format!("list the {kind}s that use a Repository")))?;
-    Ok(using(object, found.items.iter().map(|user| (user, repository(user)))))
+    let cache = K::cache(&ctx.caches);
+    if object.metadata.deletion_timestamp.is_none() {
+        let here = Key::Repository((object.namespace().unwrap_or_default(), object.name_any()));
+        let found = cache.find(&here);
+        return Ok(using(object, found.iter().map(|user| (user.as_ref(), repository(user)))));
+    }
+    let found = gather::all::<K>(ctx, |_| true).await?;
+    Ok(using(object, found.iter().map(|user| (user, repository(user)))))
 }
 
 fn using<'a, K: Kept>(

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use crate::{
     context::{Context, Error},
     executor::Worker,
-    gather::{self, Prepared, Wanted},
+    gather::{self, Prepared, Source, Wanted},
     plan::Lookup,
     policy,
     queue::{Kind, Turn},
@@ -54,9 +54,10 @@ impl Default for Facts {
 pub(crate) async fn admission(ctx: &Context, object: &RestoreSession) -> Result<Facts, Error> {
     let namespace = object.namespace().unwrap_or_default();
     let reference = object.spec.repository.as_ref();
+    let repository = gather::repository(ctx, Source::Server, &namespace, reference).await;
     Ok(Facts {
-        repository: gather::repository(ctx, &namespace, reference).await,
-        namespace_labels: gather::namespace_labels(ctx, &namespace).await?,
+        namespace_labels: gather::namespace_labels(ctx, repository.found(), &namespace).await?,
+        repository,
         target: target(ctx, object, &namespace).await,
         ..Facts::default()
     })
@@ -89,10 +90,11 @@ pub async fn gather(ctx: &Context, object: &RestoreSession) -> Result<Facts, Err
     }
     let job = names::restore_job(&object.name_any(), 0);
     facts.worker.job = gather::own_job(ctx, object, &job).await?;
-    facts.repository = gather::repository(ctx, &namespace, spec.repository.as_ref()).await;
+    facts.repository =
+        gather::repository(ctx, Source::Server, &namespace, spec.repository.as_ref()).await;
     let Lookup::Found(repository) = facts.repository.clone() else { return Ok(facts) };
     facts.secret = gather::storage_secret(ctx, &repository).await;
-    facts.namespace_labels = gather::namespace_labels(ctx, &namespace).await?;
+    facts.namespace_labels = gather::namespace_labels(ctx, Some(&repository), &namespace).await?;
     let allowed = policy::may_use(&repository, &namespace, &facts.namespace_labels).is_ok();
     let choice = rules::choose(spec.rules_in_force(), &target.alias);
     let (true, true, Ok(choice)) = (allowed, facts.target.found().is_some(), choice) else {
