@@ -1,6 +1,7 @@
 //! What the watches said last. There is one watch of each kind: its controller and all who depend on the kind share it, so
 //! that the API server is asked once, and so that whoever is woken finds what woke him.
 
+mod change;
 pub mod index;
 
 use std::{collections::HashMap, fmt::Debug, sync::Arc};
@@ -9,7 +10,6 @@ use coffer_api::{
     AppBinding, BackupBatch, BackupBlueprint, BackupConfiguration, BackupSession, Repository,
     RestoreBatch, RestoreSession,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Resource,
     runtime::{
@@ -23,20 +23,8 @@ use kube::{
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
+pub use self::change::{Change, Changed};
 use self::index::{Index, Indexed, Key, Name, name};
-
-/// What became of an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// It is new, its spec changed, or it is about to go.
-    Spec,
-    /// Something of its metadata changed that somebody may have a reason to change.
-    Metadata,
-    /// Only its status changed.
-    Status,
-    /// It is gone.
-    Gone,
-}
 
 /// The objects of one kind.
 pub struct Cache<K: Cached> {
@@ -100,7 +88,7 @@ impl<K: Cached> Cache<K> {
     }
 
     /// Takes in what the watch says, and tells what changed by it. After a new list that is what changed meanwhile.
-    pub fn take(&self, event: Event<K>) -> Vec<(Arc<K>, Change)> {
+    pub fn take(&self, event: Event<K>) -> Vec<Changed<K>> {
         let mut writer = self.writer.lock();
         let (before, at) = match &event {
             Event::Init | Event::InitApply(_) => {
@@ -122,7 +110,7 @@ impl<K: Cached> Cache<K> {
         self.changed(before, now).into_iter().collect()
     }
 
-    fn listed(&self, before: Vec<Arc<K>>) -> Vec<(Arc<K>, Change)> {
+    fn listed(&self, before: Vec<Arc<K>>) -> Vec<Changed<K>> {
         let mut before: HashMap<Name, Arc<K>> =
             before.into_iter().map(|object| (name(object.as_ref()), object)).collect();
         let mut changes: Vec<_> = self
@@ -135,16 +123,16 @@ impl<K: Cached> Cache<K> {
         changes
     }
 
-    fn changed(&self, before: Option<Arc<K>>, now: Option<Arc<K>>) -> Option<(Arc<K>, Change)> {
+    fn changed(&self, before: Option<Arc<K>>, now: Option<Arc<K>>) -> Option<Changed<K>> {
         let Some(now) = now else {
             let gone = before?;
             self.index.remove(&name(gone.as_ref()));
             self.written.lock().remove(&name(gone.as_ref()));
-            return Some((gone, Change::Gone));
+            return Some(Changed { object: gone, before: None, change: Change::Gone });
         };
         let change = match before.as_deref().map(Resource::meta) {
             Some(before) if before.resource_version == now.meta().resource_version => return None,
-            Some(before) => compare(before, now.meta()),
+            Some(before) => Change::between(before, now.meta()),
             None => Change::Spec,
         };
         if change != Change::Status {
@@ -155,7 +143,7 @@ impl<K: Cached> Cache<K> {
             written.remove(&name(now.as_ref()));
         }
         drop(written);
-        Some((now, change))
+        Some(Changed { object: now, before, change })
     }
 
     /// Remembers that we wrote an object, as the API server returned it. One that is not here is gone by now.
@@ -180,23 +168,6 @@ fn is_before<K: Resource>(object: &K, ours: Option<u64>) -> bool {
 
 fn version<K: Resource>(object: &K) -> Option<u64> {
     object.meta().resource_version.as_deref()?.parse().ok()
-}
-
-fn compare(before: &ObjectMeta, now: &ObjectMeta) -> Change {
-    // The generation follows the spec.
-    let spec = now.generation.is_some()
-        && before.generation == now.generation
-        && before.uid == now.uid
-        && before.deletion_timestamp == now.deletion_timestamp;
-    let metadata = before.labels == now.labels
-        && before.annotations == now.annotations
-        && before.finalizers == now.finalizers
-        && before.owner_references == now.owner_references;
-    match (spec, metadata) {
-        (false, _) => Change::Spec,
-        (true, false) => Change::Metadata,
-        (true, true) => Change::Status,
-    }
 }
 
 macro_rules! caches {

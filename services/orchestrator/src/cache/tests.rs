@@ -40,7 +40,8 @@ fn told(
     events: impl IntoIterator<Item = Event<BackupConfiguration>>,
 ) -> Vec<(String, Change)> {
     let told = events.into_iter().flat_map(|event| cache.take(event));
-    let mut told: Vec<_> = told.map(|(object, change)| (object.name_any(), change)).collect();
+    let mut told: Vec<_> =
+        told.map(|changed| (changed.object.name_any(), changed.change)).collect();
     told.sort_by(|a, b| a.0.cmp(&b.0));
     told
 }
@@ -72,9 +73,20 @@ fn each_is_found_by_what_it_names_now() {
     told(&cache, [Event::Delete(config("a", 4, moved))]);
     assert_eq!(uses("two"), []);
 
+    // Whom it named before is told, too, but for what is new or gone.
+    let c =
+        |generation, version| config("c", version, json!({"metadata": {"generation": generation}}));
+    let before = |event| {
+        let before = cache.take(event).pop().unwrap().before;
+        before.and_then(|before| before.metadata.resource_version.clone())
+    };
+    assert_eq!(before(Event::Apply(c(1, 5))), None);
+    assert_eq!(before(Event::Apply(c(2, 6))).as_deref(), Some("5"));
+    assert_eq!(before(Event::Delete(c(2, 7))), None);
+
     // What a new list does not name is gone.
-    told(&cache, list(vec![config("c", 5, json!({}))]));
-    assert_eq!(uses("one"), [at("shop", "c")]);
+    told(&cache, list(vec![config("d", 8, json!({}))]));
+    assert_eq!(uses("one"), [at("shop", "d")]);
     assert_eq!(cache.all().len(), 1);
 }
 

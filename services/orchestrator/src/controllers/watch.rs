@@ -33,8 +33,8 @@ async fn watch<K: Wakes>(ctx: &Context, woken: &Woken) {
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {
-                for (object, change) in K::cache(&ctx.caches).take(event) {
-                    object.wake(change, &ctx.caches, woken);
+                for changed in K::cache(&ctx.caches).take(event) {
+                    K::wake(&changed, &ctx.caches, woken);
                 }
             }
             Err(error) => broke(kind::<K>(), &error),
