@@ -4,11 +4,15 @@ use coffer_api::{
     BackupBatch, BackupConfiguration, Repository, RestoreSession, repository::Reference,
     target::RepositoryRef,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use crate::{
     apply::Kept,
-    cache::{Cached, index::Key},
+    cache::{
+        Cached,
+        index::{Key, Name},
+    },
     context::{Context, Error},
     gather,
     plan::{Lookup, reference},
@@ -50,30 +54,28 @@ async fn users<K: Kept + Cached>(
     object: &Repository,
     repository: impl Fn(&K) -> Option<&RepositoryRef>,
 ) -> Result<Vec<Reference>, Error> {
-    let cache = K::cache(&ctx.caches);
+    let here = (object.namespace().unwrap_or_default(), object.name_any());
+    let wanted = |user: &K| uses(&here, user.meta(), repository(user));
     if object.metadata.deletion_timestamp.is_none() {
-        let here = Key::Repository((object.namespace().unwrap_or_default(), object.name_any()));
-        let found = cache.find(&here);
-        return Ok(using(object, found.iter().map(|user| (user.as_ref(), repository(user)))));
+        let found = K::cache(&ctx.caches).find(&Key::Repository(here.clone()));
+        return Ok(found
+            .iter()
+            .map(AsRef::as_ref)
+            .filter(|user| wanted(user))
+            .map(named)
+            .collect());
     }
-    let found = gather::all::<K>(ctx, |_| true).await?;
-    Ok(using(object, found.iter().map(|user| (user, repository(user)))))
+    Ok(gather::all::<K>(ctx, wanted).await?.iter().map(named).collect())
 }
 
-fn using<'a, K: Kept>(
-    object: &Repository,
-    all: impl Iterator<Item = (&'a K, Option<&'a RepositoryRef>)>,
-) -> Vec<Reference> {
-    let (home, name) = (object.metadata.namespace.as_deref(), object.metadata.name.as_deref());
-    let uses = |(user, repository): &(&K, Option<&RepositoryRef>)| {
-        let own = user.meta().namespace.as_deref().unwrap_or_default();
-        user.meta().deletion_timestamp.is_none()
-            && repository.is_some_and(|reference| {
-                Some(reference.name.as_str()) == name && Some(reference.namespace_or(own)) == home
-            })
-    };
-    let kind = K::kind(&());
-    all.filter(uses)
-        .map(|(user, _)| reference(&kind, &user.namespace().unwrap_or_default(), &user.name_any()))
-        .collect()
+fn uses(here: &Name, user: &ObjectMeta, repository: Option<&RepositoryRef>) -> bool {
+    let own = user.namespace.as_deref().unwrap_or_default();
+    user.deletion_timestamp.is_none()
+        && repository.is_some_and(|reference| {
+            (reference.namespace_or(own), &reference.name) == (&here.0, &here.1)
+        })
+}
+
+fn named<K: Kept>(user: &K) -> Reference {
+    reference(&K::kind(&()), &user.namespace().unwrap_or_default(), &user.name_any())
 }
