@@ -86,7 +86,7 @@ fn controllers<'a>(
     let restore_batches = controller(restore_batches, &woken.restore_batches);
     let bindings = controller(&ctx.caches.bindings, &woken.bindings);
     let backups = controller(backups, &woken.backups)
-        .reconcile_on(ctx.turns.woken(Kind::Backup))
+        .reconcile_on(ctx.turns.backups.calls())
         .owns(Api::<Job>::all(ctx.client.clone()), watcher::Config::default())
         .watches(
             Api::<Pod>::all(ctx.client.clone()),
@@ -94,7 +94,7 @@ fn controllers<'a>(
             |pod: Pod| session_of::<BackupSession>(&pod, "stash-backup"),
         );
     let restores = controller(restores, &woken.restores)
-        .reconcile_on(ctx.turns.woken(Kind::Restore))
+        .reconcile_on(ctx.turns.restores.calls())
         .owns(Api::<Job>::all(ctx.client.clone()), watcher::Config::default())
         .watches(
             Api::<Pod>::all(ctx.client.clone()),

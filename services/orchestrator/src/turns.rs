@@ -3,20 +3,15 @@
 //! It is no state of its own: who has a Job is in the status of the sessions, from which it is filled at the start and
 //! corrected by every pass.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use coffer_api::{
     BackupBatch, BackupConfiguration, BackupSession, RestoreSession, target::RepositoryRef,
     time::to_clock,
 };
-use futures::Stream;
 use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use crate::{
     backup_session::{self, decide::Stage},
@@ -25,30 +20,24 @@ use crate::{
     gather,
     queue::{Kind, Limits, Queue, Repository, Session, Turn},
     restore_session,
+    wake::Wake,
 };
 
-/// Clones are the same queue.
-#[derive(Clone)]
-pub struct Turns(Arc<Shared>);
-
-struct Shared {
+/// The queue, and whom it let through.
+pub struct Turns {
     queue: Mutex<Queue>,
-    /// Let through and not woken yet; at most all who wait.
-    due: Mutex<BTreeSet<Session>>,
-    backups: Notify,
-    restores: Notify,
+    /// BackupSessions that are let through.
+    pub backups: Wake<BackupSession>,
+    /// RestoreSessions that are let through.
+    pub restores: Wake<RestoreSession>,
 }
 
 impl Turns {
     /// Nobody has a Job yet.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self(Arc::new(Shared {
-            queue: Mutex::new(Queue::new(limits)),
-            due: Mutex::default(),
-            backups: Notify::new(),
-            restores: Notify::new(),
-        }))
+        let queue = Mutex::new(Queue::new(limits));
+        Self { queue, backups: Wake::default(), restores: Wake::default() }
     }
 
     /// May this session have its Job now?
@@ -61,7 +50,7 @@ impl Turns {
         now: DateTime<Utc>,
     ) -> Turn {
         let created = object.meta().creation_timestamp.as_ref().map_or(now, to_clock);
-        self.0.queue.lock().ask(session(kind, object, target), created, repository)
+        self.queue.lock().ask(session(kind, object, target), created, repository)
     }
 
     /// It has its Job.
@@ -72,55 +61,27 @@ impl Turns {
         target: usize,
         repository: Repository,
     ) {
-        self.0.queue.lock().hold(session(kind, object, target), repository);
+        self.queue.lock().hold(session(kind, object, target), repository);
     }
 
     /// It has no Job, and wants none.
     pub fn leave<K: Resource<DynamicType = ()>>(&self, kind: Kind, object: &K, target: usize) {
-        let next = self.0.queue.lock().leave(&session(kind, object, target));
+        let next = self.queue.lock().leave(&session(kind, object, target));
         self.call(next);
     }
 
     /// The same for one that is gone.
     pub fn forget(&self, kind: Kind, namespace: &str, name: &str) {
-        let next = self.0.queue.lock().leave_all(kind, namespace, name);
+        let next = self.queue.lock().leave_all(kind, namespace, name);
         self.call(next);
     }
 
     fn call(&self, next: Vec<Session>) {
-        if next.is_empty() {
-            return;
-        }
-        self.0.due.lock().extend(next);
-        self.0.backups.notify_one();
-        self.0.restores.notify_one();
-    }
-
-    /// Yields the sessions of a kind that are let through. For one reader.
-    pub fn woken<K>(&self, kind: Kind) -> impl Stream<Item = ObjectRef<K>> + Send + use<K>
-    where
-        K: Resource<DynamicType = ()> + 'static,
-    {
-        futures::stream::unfold(self.clone(), move |turns| async move {
-            let Session { kind: _, namespace, name, target: _ } = turns.next(kind).await;
-            Some((ObjectRef::new(&name).within(&namespace), turns))
-        })
-    }
-
-    async fn next(&self, kind: Kind) -> Session {
-        let called = match kind {
-            Kind::Backup => &self.0.backups,
-            Kind::Restore => &self.0.restores,
-        };
-        loop {
-            {
-                let mut due = self.0.due.lock();
-                if let Some(session) = due.iter().find(|session| session.kind == kind).cloned() {
-                    due.remove(&session);
-                    return session;
-                }
+        for Session { kind, namespace, name, target: _ } in next {
+            match kind {
+                Kind::Backup => self.backups.add(ObjectRef::new(&name).within(&namespace)),
+                Kind::Restore => self.restores.add(ObjectRef::new(&name).within(&namespace)),
             }
-            called.notified().await;
         }
     }
 }
