@@ -51,12 +51,13 @@ impl Rule {
         old: Option<&Value>,
         path: &str,
     ) -> Option<FieldError> {
+        if self.of_changes && old.is_none() {
+            return None;
+        }
         let mut context = Context::default();
         context.add_variable_from_value("self", to_cel(value));
-        match old {
-            Some(old) => context.add_variable_from_value("oldSelf", to_cel(old)),
-            None if self.of_changes => return None,
-            None => {}
+        if let Some(old) = old {
+            context.add_variable_from_value("oldSelf", to_cel(old));
         }
         let detail = match self.program.execute(&context) {
             Ok(cel::Value::Bool(true)) => return None,
