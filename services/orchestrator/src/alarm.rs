@@ -49,16 +49,20 @@ impl<K: Clone + Eq + Hash> Due<K> {
         }
     }
 
-    /// Whose instant has come, or when the next one does.
-    fn next(&mut self, now: DateTime<Utc>) -> Result<K, Option<DateTime<Utc>>> {
-        match self.queue.first_entry() {
-            Some(first) if first.key().0 <= now => {
-                let key = first.remove();
-                self.at.remove(&key);
-                Ok(key)
-            }
-            first => Err(first.map(|first| first.key().0)),
+    /// Those whose instant has come.
+    fn take(&mut self, now: DateTime<Utc>) -> Vec<K> {
+        let mut taken = vec![];
+        while let Some(first) = self.queue.first_entry().filter(|first| first.key().0 <= now) {
+            let key = first.remove();
+            self.at.remove(&key);
+            taken.push(key);
         }
+        taken
+    }
+
+    /// When the next one is due.
+    fn next(&self) -> Option<DateTime<Utc>> {
+        self.queue.first_key_value().map(|((at, _), _)| *at)
     }
 }
 
@@ -76,24 +80,29 @@ impl<K: Clone + Eq + Hash + Send + 'static> Alarm<K> {
         self.changed.notify_one();
     }
 
-    /// Yields each key when its instant has come. For one reader.
-    pub fn rings(self) -> impl Stream<Item = K> + Send {
+    /// Yields the keys whose instant has come, all of them together. For one reader.
+    pub fn rings(self) -> impl Stream<Item = Vec<K>> + Send {
         futures::stream::unfold(self, |alarm| async move {
-            let key = alarm.next().await;
-            Some((key, alarm))
+            let due = alarm.wait().await;
+            Some((due, alarm))
         })
     }
 
-    async fn next(&self) -> K {
+    async fn wait(&self) -> Vec<K> {
         loop {
-            let next = self.due.lock().next(self.clock.now());
+            let (due, next) = {
+                let mut due = self.due.lock();
+                (due.take(self.clock.now()), due.next())
+            };
+            if !due.is_empty() {
+                return due;
+            }
             match next {
-                Ok(key) => return key,
-                Err(Some(at)) => tokio::select! {
+                Some(at) => tokio::select! {
                     () = self.clock.sleep_until(at) => {}
                     () = self.changed.notified() => {}
                 },
-                Err(None) => self.changed.notified().await,
+                None => self.changed.notified().await,
             }
         }
     }
@@ -113,13 +122,14 @@ mod tests {
         let at = |seconds| Some(DateTime::from_timestamp(seconds, 0).unwrap());
         alarm.set("late", at(20));
         alarm.set("early", at(10));
+        alarm.set("as early", at(10));
         alarm.set("never", at(5));
         alarm.set("never", None);
         assert!(rings.next().now_or_never().is_none());
         clock.step(Duration::from_secs(10));
-        assert_eq!(rings.next().await, Some("early"));
+        assert_eq!(rings.next().await, Some(vec!["early", "as early"]));
         assert!(rings.next().now_or_never().is_none());
         clock.step(Duration::from_secs(60));
-        assert_eq!(rings.next().await, Some("late"));
+        assert_eq!(rings.next().await, Some(vec!["late"]));
     }
 }

@@ -8,12 +8,28 @@ use kube::ResourceExt;
 
 use crate::{
     apply,
-    backup_configuration::gather::{Facts, neighbours, session_names},
+    backup_configuration::{
+        gather::{Facts, neighbours, session_names},
+        run,
+    },
     backup_session::batch,
     context::{Context, Error},
     gather::{self, Source},
     plan::{Action, Lookup, Requeue},
 };
+
+/// Makes the session that is due, as for a BackupConfiguration.
+///
+/// # Errors
+/// When the session cannot be made; the pass tries again.
+pub async fn make_due(ctx: &Context, object: &BackupBatch) -> Result<(), Error> {
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    let sessions = session_names(ctx, Source::Caches, batch::KIND, &namespace, &name).await?;
+    let members = batch::parts(object).members;
+    let due = |member| run::due(batch::KIND, member, &sessions, ctx.clock.now(), &ctx.settings);
+    let actions = members.first().map(due).unwrap_or_default();
+    apply::actions(ctx, object, &actions).await
+}
 
 /// One pass over a BackupBatch.
 ///

@@ -5,6 +5,7 @@ pub mod gather;
 pub(crate) mod run;
 
 use coffer_api::BackupConfiguration;
+use kube::ResourceExt as _;
 
 use crate::{
     apply,
@@ -12,6 +13,20 @@ use crate::{
     gather::Source,
     plan::{Action, Notice, Requeue},
 };
+
+/// Kind of the invoker, as sessions name it.
+pub(crate) const KIND: &str = "BackupConfiguration";
+
+/// Makes the session that is due. Many may be due at once, and what there is to say of them can wait: the pass says it.
+///
+/// # Errors
+/// When the session cannot be made; the pass tries again.
+pub async fn make_due(ctx: &Context, object: &BackupConfiguration) -> Result<(), Error> {
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    let sessions = gather::session_names(ctx, Source::Caches, KIND, &namespace, &name).await?;
+    let actions = run::due(KIND, object, &sessions, ctx.clock.now(), &ctx.settings);
+    apply::actions(ctx, object, &actions).await
+}
 
 /// One pass over a BackupConfiguration.
 ///

@@ -36,7 +36,9 @@ use decide::Stage;
 /// When the cluster cannot be read or written; the pass is repeated.
 pub async fn reconcile(ctx: &Context, object: &BackupSession) -> Result<Requeue, Error> {
     if decide::stage(object) == Stage::Waiting {
-        ctx.rush.over().await;
+        let invoker = &object.spec.invoker;
+        let name = (object.namespace().unwrap_or_default(), invoker.name.clone());
+        ctx.rush.over(&invoker.kind, &name).await;
     }
     let invoker = gather::invoker(ctx, object).await?;
     let old = object.status.as_ref();

@@ -1,9 +1,9 @@
-//! Starts a controller for each kind: what it watches, who else wakes it, how many passes run at a time, and what happens
-//! to a pass that fails.
+//! Starts a controller for each kind: what it watches, who else wakes it, and how many passes run at a time.
 //!
 //! Secrets are not watched: that takes the right to list every Secret of the cluster. One that is missing is looked for
 //! again after [`crate::Settings::missing_retry`], and one that changes is read when the next session starts.
 
+mod drive;
 mod watch;
 mod woken;
 
@@ -14,25 +14,21 @@ use coffer_api::{
     RestoreSession,
 };
 use coffer_runtime::{Runtime, readiness::Latch};
-use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
+use futures::{FutureExt as _, future::BoxFuture};
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::{
-    Api, ResourceExt,
-    runtime::{
-        Config, Controller,
-        controller::{self, Action},
-        reflector::ObjectRef,
-        watcher,
-    },
+    Api,
+    runtime::{Config, Controller, watcher},
 };
 
-use self::woken::{Woken, session_of};
+use self::{
+    drive::{Drive, Work},
+    woken::{Woken, session_of},
+};
 use crate::{
-    alarm::Alarm,
-    apply, auto_backup, backup_batch, backup_configuration, backup_session,
-    cache::{Cached, Caches, index::name},
+    auto_backup, backup_batch, backup_configuration, backup_session,
+    cache::{Cached, Caches},
     context::{Context, Error},
-    plan::Requeue,
     queue::Kind,
     repository, restore_batch, restore_session, turns,
     wake::Wake,
@@ -40,14 +36,10 @@ use crate::{
 
 /// Passes of one kind at a time. A pass may wait long for a check of a repository, so there are more than cores.
 const PASSES: u16 = 64;
-/// Every object is looked at this often, whatever happened: the recovery path.
-const RESYNC: Duration = Duration::from_secs(600);
 /// A Repository is looked at so long after the last change of those who use it: once for many that come together.
 const SETTLE: Duration = Duration::from_millis(300);
-/// Pause after a pass that failed.
+/// Pause before the sessions are listed again, when they could not be.
 const AGAIN: Duration = Duration::from_secs(3);
-/// Pause after somebody else wrote the object first.
-const AGAIN_AFTER_CONFLICT: Duration = Duration::from_millis(200);
 /// Labels of pods of ours.
 const OURS: &str = "app.kubernetes.io/managed-by=stash.appscode.com";
 
@@ -104,40 +96,40 @@ fn controllers<'a>(
     vec![
         drive.passes(
             configs,
-            |ctx, object: &BackupConfiguration| {
+            Work::of(|ctx, object: &BackupConfiguration| {
                 backup_configuration::reconcile(ctx, object).boxed()
-            },
-            nothing_left,
-        ),
-        drive.passes(
-            backups,
-            |ctx, object: &BackupSession| backup_session::reconcile(ctx, object).boxed(),
-            backup_left,
-        ),
-        drive.passes(
-            restores,
-            |ctx, object: &RestoreSession| restore_session::reconcile(ctx, object).boxed(),
-            restore_left,
-        ),
-        drive.passes(
-            repositories,
-            |ctx, object: &Repository| repository::reconcile(ctx, object).boxed(),
-            nothing_left,
+            })
+            .making(|ctx, object| backup_configuration::make_due(ctx, object).boxed()),
         ),
         drive.passes(
             batches,
-            |ctx, object: &BackupBatch| backup_batch::reconcile(ctx, object).boxed(),
-            nothing_left,
+            Work::of(|ctx, object: &BackupBatch| backup_batch::reconcile(ctx, object).boxed())
+                .making(|ctx, object| backup_batch::make_due(ctx, object).boxed()),
+        ),
+        drive.passes(
+            backups,
+            Work::of(|ctx, object: &BackupSession| backup_session::reconcile(ctx, object).boxed())
+                .leaving(backup_left),
+        ),
+        drive.passes(
+            restores,
+            Work::of(|ctx, object: &RestoreSession| {
+                restore_session::reconcile(ctx, object).boxed()
+            })
+            .leaving(restore_left),
+        ),
+        drive.passes(
+            repositories,
+            Work::of(|ctx, object: &Repository| repository::reconcile(ctx, object).boxed()),
         ),
         drive.passes(
             restore_batches,
-            |ctx, object: &RestoreBatch| restore_batch::reconcile(ctx, object).boxed(),
-            nothing_left,
+            Work::of(|ctx, object: &RestoreBatch| restore_batch::reconcile(ctx, object).boxed()),
         ),
         drive.passes(
             bindings,
-            |ctx, object: &AppBinding| auto_backup::reconcile(ctx, object).boxed(),
-            binding_left,
+            Work::of(|ctx, object: &AppBinding| auto_backup::reconcile(ctx, object).boxed())
+                .leaving(binding_left),
         ),
     ]
 }
@@ -156,10 +148,6 @@ async fn load(ctx: &Context) {
         tracing::warn!(error, "the sessions cannot be listed yet");
         ctx.clock.sleep(AGAIN).await;
     }
-}
-
-fn nothing_left(_: Arc<Context>, _: String, _: String) -> BoxFuture<'static, Result<(), Error>> {
-    std::future::ready(Ok(())).boxed()
 }
 
 fn backup_left(
@@ -186,127 +174,4 @@ fn binding_left(
     name: String,
 ) -> BoxFuture<'static, Result<(), Error>> {
     async move { auto_backup::gone(&ctx, &ns, &name).await }.boxed()
-}
-
-/// What is left to do for an object that is gone.
-type Gone = fn(Arc<Context>, String, String) -> BoxFuture<'static, Result<(), Error>>;
-type Pass<K> = for<'a> fn(&'a Context, &'a K) -> BoxFuture<'a, Result<Requeue, Error>>;
-
-/// What every pass of a kind shares.
-struct Driver<K: Cached> {
-    kind: &'static str,
-    ctx: Arc<Context>,
-    alarm: Alarm<ObjectRef<K>>,
-    pass: Pass<K>,
-}
-
-#[derive(Clone, Copy)]
-struct Drive<'a> {
-    ctx: &'a Arc<Context>,
-    runtime: &'a Runtime,
-}
-
-impl<'a> Drive<'a> {
-    /// Runs a controller until the shutdown.
-    fn passes<K: Cached>(
-        self,
-        controller: Controller<K>,
-        pass: Pass<K>,
-        gone: Gone,
-    ) -> BoxFuture<'a, ()> {
-        let kind = apply::kind::<K>();
-        let latch = self.runtime.readiness.latch(kind);
-        drive(self, kind, controller, pass, gone, latch).boxed()
-    }
-}
-
-async fn drive<K: Cached>(
-    Drive { ctx, runtime }: Drive<'_>,
-    kind: &'static str,
-    controller: Controller<K>,
-    pass: Pass<K>,
-    gone: Gone,
-    latch: Latch,
-) {
-    let store = controller.store();
-    let ready = async move {
-        if store.wait_until_ready().await.is_ok() {
-            latch.release();
-        }
-    };
-    let alarm = Alarm::new(ctx.clock.clone());
-    let driver = Arc::new(Driver { kind, ctx: ctx.clone(), alarm: alarm.clone(), pass });
-    let passes = controller
-        .reconcile_on(alarm.rings().inspect({
-            let ctx = ctx.clone();
-            move |due| {
-                ctx.rush.begin(kind, (due.namespace.clone().unwrap_or_default(), due.name.clone()))
-            }
-        }))
-        .graceful_shutdown_on(runtime.shutdown.token().cancelled_owned())
-        .run(one_pass, failed, driver);
-    let passing = async {
-        let mut passes = std::pin::pin!(passes);
-        while let Some(result) = passes.next().await {
-            match result {
-                Err(controller::Error::QueueError(error)) => watch::broke(kind, &error),
-                Err(controller::Error::ObjectNotFound(object)) => {
-                    let namespace = object.namespace.clone().unwrap_or_default();
-                    let name = object.name.clone();
-                    ctx.rush.end(kind, (namespace.clone(), name.clone()));
-                    if let Err(error) = gone(ctx.clone(), namespace.clone(), name.clone()).await {
-                        let error = error.describe();
-                        tracing::warn!(kind, namespace, name, error, "clean up after a deletion");
-                    }
-                }
-                // A pass that failed was logged where it failed.
-                Ok(_) | Err(_) => {}
-            }
-        }
-    };
-    let stopped = runtime.shutdown.token();
-    futures::future::join(passing, stopped.run_until_cancelled(ready)).await;
-}
-
-async fn one_pass<K: Cached>(object: Arc<K>, driver: Arc<Driver<K>>) -> Result<Action, Error> {
-    let name = name(object.as_ref());
-    let passed = pass(object, &driver).await;
-    driver.ctx.rush.end(driver.kind, name);
-    passed
-}
-
-async fn pass<K: Cached>(object: Arc<K>, driver: &Driver<K>) -> Result<Action, Error> {
-    let reference = ObjectRef::from_obj(object.as_ref());
-    let Some(fresh) = fresh(&driver.ctx, object).await? else {
-        driver.alarm.set(reference, None);
-        return Ok(Action::await_change());
-    };
-    let requeue = (driver.pass)(&driver.ctx, &fresh).await?;
-    driver.alarm.set(
-        reference,
-        match requeue {
-            Requeue::OnChange => None,
-            Requeue::At(instant) => Some(instant),
-        },
-    );
-    Ok(Action::requeue(RESYNC))
-}
-
-/// The object with all that we wrote ourselves; none when it is gone.
-async fn fresh<K: Cached>(ctx: &Context, object: Arc<K>) -> Result<Option<Arc<K>>, Error> {
-    if K::cache(&ctx.caches).is_behind(&object) {
-        return Ok(crate::gather::refresh(ctx, object.as_ref()).await?.map(Arc::new));
-    }
-    Ok(Some(object))
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "the controller calls it so")]
-fn failed<K: Cached>(object: Arc<K>, error: &Error, driver: Arc<Driver<K>>) -> Action {
-    if error.is_conflict() {
-        return Action::requeue(AGAIN_AFTER_CONFLICT);
-    }
-    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    let error = error.describe();
-    tracing::warn!(kind = driver.kind, namespace, name, error, "a pass failed and is repeated");
-    Action::requeue(AGAIN)
 }

@@ -151,7 +151,7 @@ pub async fn build(config: Config, client: kube::Client, runtime: &Runtime) -> R
         clock: runtime.clock.clone(),
         progress: progress::Board::default(),
         caches: cache::Caches::default(),
-        rush: rush::Rush::default(),
+        rush: rush::Rush::new(runtime.clock.clone()),
         turns: turns::Turns::new(settings.limits),
         leadership: leader::Leadership::new(settings.lease.as_ref()),
         settings,

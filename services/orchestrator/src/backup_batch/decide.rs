@@ -20,12 +20,9 @@ use crate::{
         gather::Facts,
         run,
     },
-    backup_session::{
-        batch::{self, Batch},
-        draft,
-    },
+    backup_session::batch::{self, Batch},
     hook,
-    plan::{Action, Lookup, Plan, Requeue},
+    plan::{Lookup, Plan, Requeue},
     policy,
     settings::Settings,
     variables,
@@ -82,13 +79,8 @@ pub(super) fn decide(
     let mut requeue =
         if complete { Requeue::OnChange } else { Requeue::At(now + settings.missing_retry) };
     if let Some((member, facts)) = batch.members.first().zip(together(facts)) {
-        let run = run::decide(member, &facts, now, settings, &mut all);
-        actions.extend(run::missed(&run.due).map(Action::Emit));
-        if let Some(instant) = run.due.now {
-            let session = draft::scheduled(batch::KIND, member, instant);
-            tracing::info!(session = session.name_any(), %instant, "a session is due");
-            actions.push(Action::CreateSession(Box::new(session)));
-        }
+        let run = run::decide(member, facts.seen(), now, settings, &mut all);
+        actions.extend(run.actions(batch::KIND, member));
         if let Some(next) = run.next {
             requeue = requeue.or_at(next);
         }
@@ -170,6 +162,7 @@ fn global(batch: &Batch) -> Vec<(&'static str, Handler)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Action;
     use coffer_api::{Repository, backup_configuration::InvokerPhase};
     use serde_json::json;
 
@@ -181,6 +174,7 @@ mod tests {
         serde_json::from_value(json!({
             "apiVersion": "stash.appscode.com/v1beta1", "kind": "BackupBatch",
             "metadata": {"name": "shop", "namespace": "demo", "uid": "u", "generation": 2,
+                "finalizers": ["stash.appscode.com"],
                 "creationTimestamp": "2026-11-23T09:30:00Z"},
             "spec": {"schedule": "@hourly", "repository": {"name": "repo"}, "members": [member("a"), member("b")],
                 "retentionPolicy": {"name": "x", "keepLast": 1, "prune": true}}}))
@@ -227,12 +221,19 @@ mod tests {
         assert_eq!(found(1), Some(condition::Status::False));
         pass(&mut object, &facts([true, true]), "2026-11-23T09:41:00Z");
         assert_eq!(object.status.as_ref().unwrap().phase, Some(InvokerPhase::Ready));
-        let plan = pass(&mut object, &facts([true, true]), "2026-11-23T10:00:00Z");
-        let session = plan.actions.iter().find_map(|action| match action {
-            Action::CreateSession(session) => Some(session),
-            _ => None,
-        });
-        let session = session.expect("a session is due");
+        let session = |actions: Vec<Action>| {
+            let found = actions.into_iter().find_map(|action| match action {
+                Action::CreateSession(session) => Some(*session),
+                _ => None,
+            });
+            found.expect("a session is due")
+        };
+        let now = "2026-11-23T10:00:00Z";
+        let member = &batch::parts(&object).members[0];
+        let first = run::due(batch::KIND, member, &[], now.parse().unwrap(), &Settings::default());
+        let session_of_pass = session(pass(&mut object, &facts([true, true]), now).actions);
+        let session = session(first);
+        assert_eq!(session, session_of_pass);
         assert_eq!(session.spec.invoker.kind, "BackupBatch");
         assert_eq!(session.owner_references()[0].kind, "BackupBatch");
     }

@@ -11,7 +11,6 @@ use coffer_api::{
 use kube::ResourceExt;
 
 use crate::{
-    backup_session::draft,
     plan::{Action, Lookup, Notice, Plan, Requeue},
     policy,
     settings::Settings,
@@ -19,6 +18,7 @@ use crate::{
 };
 
 use super::{
+    KIND,
     gather::{self, Facts, Neighbour},
     run,
 };
@@ -54,20 +54,15 @@ pub fn decide(
     };
     let mut actions = vec![];
     let failed_before = condition::CRON_JOB_CREATED.fails(&status.conditions);
-    let run = run::decide(object, facts, now, settings, &mut status.conditions);
+    let run = run::decide(object, facts.seen(), now, settings, &mut status.conditions);
     let refused = condition::CRON_JOB_CREATED.find(&status.conditions);
     if let Some(refused) = refused.filter(|c| c.status == Status::False && !failed_before) {
         let message = refused.message.clone();
         let notice = Notice { warning: true, reason: "CronJob Creation Failed", message };
         actions.push(Action::Emit(notice));
     }
-    actions.extend(run.trigger);
-    actions.extend(run::missed(&run.due).map(Action::Emit));
-    if let Some(instant) = run.due.now {
-        let session = draft::scheduled("BackupConfiguration", object, instant);
-        tracing::info!(session = session.name_any(), %instant, "a session is due");
-        actions.push(Action::CreateSession(Box::new(session)));
-    }
+    let made = run.actions(KIND, object);
+    actions.extend(run.trigger.into_iter().chain(made));
     if let Some(next) = run.next {
         requeue = requeue.or_at(next);
     }

@@ -12,6 +12,8 @@ use crate::{
     plan::Lookup,
 };
 
+use super::{KIND, run::Seen};
+
 /// What was found.
 #[derive(Clone, Debug)]
 pub struct Facts {
@@ -27,6 +29,16 @@ pub struct Facts {
     pub neighbours: Vec<Neighbour>,
     /// Names of the sessions that it has.
     pub sessions: Vec<String>,
+}
+
+impl Facts {
+    /// What the schedule depends on.
+    pub(crate) fn seen(&self) -> Seen<'_> {
+        let complete = self.repository.found().is_some()
+            && self.secret.found().is_some()
+            && self.target.found().is_some();
+        Seen { complete, sessions: &self.sessions }
+    }
 }
 
 /// Reads.
@@ -55,8 +67,7 @@ pub async fn gather(
         repository,
         secret,
         target,
-        sessions: session_names(ctx, source, "BackupConfiguration", &namespace, &object.name_any())
-            .await?,
+        sessions: session_names(ctx, source, KIND, &namespace, &object.name_any()).await?,
     })
 }
 

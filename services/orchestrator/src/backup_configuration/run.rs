@@ -18,12 +18,11 @@ use coffer_api::{
 use kube::ResourceExt;
 
 use crate::{
+    backup_session::draft,
     plan::{Action, Child, Notice},
     settings::Settings,
     trigger,
 };
-
-use super::gather::Facts;
 
 /// The schedule as it is written, for this object.
 fn schedule(object: &BackupConfiguration) -> Result<Schedule, ParseError> {
@@ -47,10 +46,49 @@ pub(crate) fn check(object: &BackupConfiguration) -> Result<(), String> {
 /// What the schedule says, and when to look again.
 #[derive(Default)]
 pub(crate) struct Run {
-    pub(crate) due: Due,
+    due: Due,
     pub(crate) next: Option<DateTime<Utc>>,
     /// The CronJob that there is to be, or the one that is not to be any more.
     pub(crate) trigger: Option<Action>,
+}
+
+/// What that depends on besides the object.
+#[derive(Clone, Copy)]
+pub(crate) struct Seen<'a> {
+    /// Whether all is there that a schedule needs to come into force.
+    pub(crate) complete: bool,
+    /// Names of the sessions that it has.
+    pub(crate) sessions: &'a [String],
+}
+
+impl Run {
+    /// Tells of missed runs, and makes the session that is due.
+    pub(crate) fn actions(&self, kind: &str, object: &BackupConfiguration) -> Vec<Action> {
+        let due = self.due.now.map(|instant| {
+            let session = draft::scheduled(kind, object, instant);
+            tracing::info!(session = session.name_any(), %instant, "a session is due");
+            Action::CreateSession(Box::new(session))
+        });
+        missed(&self.due).map(Action::Emit).into_iter().chain(due).collect()
+    }
+}
+
+/// The session that is due by a schedule in force, and that can be made before anything else is looked at: nothing of what
+/// it is made of lies outside the object. Runs that were missed are left to the pass, which tells of them.
+pub(crate) fn due(
+    kind: &str,
+    object: &BackupConfiguration,
+    sessions: &[String],
+    now: DateTime<Utc>,
+    settings: &Settings,
+) -> Vec<Action> {
+    let ours = object.finalizers().iter().any(|name| name == names::FINALIZER);
+    if !ours || object.metadata.deletion_timestamp.is_some() {
+        return vec![];
+    }
+    let mut conditions = object.status.clone().unwrap_or_default().conditions;
+    let run = decide(object, Seen { complete: false, sessions }, now, settings, &mut conditions);
+    if run.due.missed.is_some() { vec![] } else { run.actions(kind, object) }
 }
 
 /// How the message begins while a CronJob makes the sessions.
@@ -60,7 +98,7 @@ const BY_CRON_JOB: &str = "CronJob ";
 /// so when something goes missing later, as a CronJob would: its sessions then say what is missing.
 pub(crate) fn decide(
     object: &BackupConfiguration,
-    facts: &Facts,
+    Seen { complete, sessions }: Seen<'_>,
     now: DateTime<Utc>,
     settings: &Settings,
     all: &mut Vec<Condition>,
@@ -76,9 +114,6 @@ pub(crate) fn decide(
             return Run::default();
         }
     };
-    let complete = facts.repository.found().is_some()
-        && facts.secret.found().is_some()
-        && facts.target.found().is_some();
     if !kind.holds(all) && !complete {
         return Run::default();
     }
@@ -113,7 +148,7 @@ pub(crate) fn decide(
         .map_or(now, |condition| to_clock(&condition.last_transition_time));
     let created = object.metadata.creation_timestamp.as_ref().map_or(since, to_clock);
     // A session that somebody triggered in between stands for no instant of the schedule.
-    let made = facts.sessions.iter().filter_map(|name| instant(name));
+    let made = sessions.iter().filter_map(|name| instant(name));
     let last = made.filter(|at| *at <= now && *at > since && schedule.fires_at(*at)).max();
     let since = since.max(created).max(last.unwrap_or(since));
     let seconds = object.spec.starting_deadline_seconds.and_then(|s| u64::try_from(s).ok());
@@ -126,7 +161,7 @@ pub(crate) fn decide(
 }
 
 /// Tells of runs that nobody made: once, since the next pass counts from now on.
-pub(crate) fn missed(due: &Due) -> Option<Notice> {
+fn missed(due: &Due) -> Option<Notice> {
     let (first, last) = due.missed?;
     let stamp = |at: DateTime<Utc>| at.format("%FT%TZ").to_string();
     let count = due.missed_count;

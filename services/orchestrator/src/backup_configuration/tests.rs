@@ -86,11 +86,15 @@ impl World {
 }
 
 fn made(plan: &Plan<BackupConfigurationStatus>) -> Vec<String> {
+    made_by(&plan.actions)
+}
+
+fn made_by(actions: &[Action]) -> Vec<String> {
     let name = |action: &Action| match action {
         Action::CreateSession(session) => Some(session.name_any()),
         _ => None,
     };
-    plan.actions.iter().filter_map(name).collect()
+    actions.iter().filter_map(name).collect()
 }
 
 #[test]
@@ -251,6 +255,34 @@ fn a_due_instant_makes_one_session() {
     let owner = &session.owner_references()[0];
     assert_eq!((owner.kind.as_str(), owner.controller), ("BackupConfiguration", Some(true)));
     assert_eq!(session.spec.retry_left, Some(0));
+}
+
+#[test]
+fn what_is_due_is_made_before_anything_else_is_looked_at() {
+    let due = |world: &World| {
+        let World { object, facts, now, .. } = world;
+        made_by(&run::due(KIND, object, &facts.sessions, *now, &Settings::default()))
+    };
+    let mut world = world().ready().at("2026-11-23T08:59:59Z");
+    assert_eq!(due(&world), [""; 0]);
+    world = world.at("2026-11-23T09:00:00Z");
+    assert_eq!(due(&world), ["orders-1795424400"]);
+    // The pass that follows makes no other one, and tells what it found.
+    world.facts.sessions = vec!["orders-1795424400".into()];
+    world.facts.secret = Lookup::Missing;
+    let plan = world.pass();
+    assert_eq!((made(&plan), due(&world)), (vec![], vec![]));
+    assert_eq!(plan.status.unwrap().phase, Some(InvokerPhase::NotReady));
+
+    // Left to the pass: what was missed, what never came into force, what is paused or about to go.
+    let nine = || self::world().ready().at("2026-11-23T09:00:00Z");
+    assert_eq!(due(&nine().at("2026-11-23T10:00:00Z")), [""; 0]);
+    assert_eq!(due(&self::world().at("2026-11-23T09:00:00Z")), [""; 0]);
+    assert_eq!(due(&nine().spec(json!({"paused": true}))), [""; 0]);
+    assert_eq!(due(&nine().spec(json!({"schedule": "0 9 * * *"}))), [""; 0]);
+    let mut going = nine();
+    going.object.metadata.deletion_timestamp = Some(from_clock(going.now));
+    assert_eq!(due(&going), [""; 0]);
 }
 
 #[test]
