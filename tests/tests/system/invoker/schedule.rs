@@ -1,16 +1,21 @@
-//! A schedule makes sessions until it is paused, and again once it is resumed.
+//! A schedule makes sessions until it is paused, and again once it is resumed; several that are due together make all
+//! sessions before the first is started.
 
-use anyhow::{Context as _, Result};
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
 use coffer_api::{
     BackupConfiguration, BackupSession, backup_configuration::InvokerPhase,
     backup_session::SessionPhase,
 };
+use coffer_runtime::Clock;
 use coffer_tests::{
     coffer::Output,
     wait,
     world::{NAMESPACE, SESSION_LIMIT, World, configuration},
 };
-use kube::api::ListParams;
+use kube::api::{ListParams, WatchEvent, WatchParams};
+use tokio_stream::StreamExt as _;
 
 use crate::COFFER;
 
@@ -77,4 +82,56 @@ async fn it_makes_sessions_until_it_is_paused() -> Result<()> {
         Ok(list.iter().find(later).map(|_| ()))
     })
     .await
+}
+
+/// Those that are due together.
+const TOGETHER: [&str; 4] = ["one", "two", "three", "four"];
+
+#[tokio::test]
+async fn all_that_are_due_together_are_made_before_the_first_is_started() -> Result<()> {
+    let world = World::start(COFFER).await?;
+    world.redis.command::<()>(&["SET", "a", "1"]).await?;
+    world.apply(&world.storage())?;
+    world.apply(&world.app_binding("orders", &world.redis))?;
+    for name in TOGETHER {
+        world.apply(&configuration(name, "*/5 * * * * *", ""))?;
+    }
+    for name in TOGETHER {
+        world.ready(name).await?;
+    }
+    // Of an instant before, some may not have known in time.
+    let from = Clock::real().now().timestamp() + 1;
+    let sessions = world.api::<BackupSession>();
+    let events = sessions.watch(&WatchParams::default(), "0").await?;
+    let mut events = std::pin::pin!(events);
+    let mut made: BTreeMap<i64, Vec<String>> = BTreeMap::new();
+    let started = async {
+        loop {
+            match events.next().await.context("the watch ended")?? {
+                WatchEvent::Added(session) => {
+                    let (name, instant) = named(&session)?;
+                    made.entry(instant).or_default().push(name);
+                }
+                WatchEvent::Modified(session) => {
+                    let (name, instant) = named(&session)?;
+                    if instant > from {
+                        let made = made.remove(&instant).unwrap_or_default();
+                        return anyhow::Ok((name, made));
+                    }
+                }
+                WatchEvent::Deleted(_) | WatchEvent::Bookmark(_) => {}
+                WatchEvent::Error(error) => anyhow::bail!("the watch broke: {error:?}"),
+            }
+        }
+    };
+    let (first, made) = tokio::time::timeout(SESSION_LIMIT, started).await??;
+    ensure!(made.len() == TOGETHER.len(), "when {first} was started, there were only {made:?}");
+    Ok(())
+}
+
+/// Its name, and the instant that it was made for.
+fn named(session: &BackupSession) -> Result<(String, i64)> {
+    let name = session.metadata.name.clone().unwrap_or_default();
+    let instant = name.rsplit('-').next().unwrap_or_default().parse();
+    Ok((name.clone(), instant.with_context(|| format!("{name} names no instant"))?))
 }
