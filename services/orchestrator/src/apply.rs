@@ -117,7 +117,7 @@ pub async fn actions<K: Kept + Cached>(
                 create(ctx, claim.as_ref(), object.meta().uid.as_deref()).await?;
             }
             Action::CreateJob(job) => {
-                create(ctx, job.as_ref(), object.meta().uid.as_deref()).await?
+                create(ctx, job.as_ref(), object.meta().uid.as_deref()).await?;
             }
             Action::DeleteJob(child) => delete::<Job>(ctx, child).await?,
             Action::DeleteSecret(child) => delete::<Secret>(ctx, child).await?,
@@ -292,7 +292,7 @@ async fn create_or_get<K: Kept>(ctx: &Context, object: &K) -> Result<(K, Created
 }
 
 /// Creates an object; one that exists stays as it is, but must belong to `owner` when one is given.
-async fn create<K: Kept>(ctx: &Context, object: &K, owner: Option<&str>) -> Result<(), Error> {
+async fn create<K: Kept>(ctx: &Context, object: &K, owner: Option<&str>) -> Result<K, Error> {
     let (found, created) = create_or_get(ctx, object).await?;
     let ours = owner.is_none_or(|uid| found.owner_references().iter().any(|o| o.uid == uid));
     if created == Created::Before && !ours {
@@ -302,22 +302,24 @@ async fn create<K: Kept>(ctx: &Context, object: &K, owner: Option<&str>) -> Resu
             name: object.name_any(),
         });
     }
-    Ok(())
+    Ok(found)
 }
 
 /// A session whose name is taken by another invoker's is made under a name of its own: a backup that is due must not be
 /// taken for made because somebody else's is there.
 async fn create_session(ctx: &Context, session: &BackupSession) -> Result<(), Error> {
     let owner = session.owner_references().first().map(|owner| owner.uid.clone());
-    match create(ctx, session, owner.as_deref()).await {
+    let made = match create(ctx, session, owner.as_deref()).await {
         Err(Error::Foreign { .. }) => {
             let owner = owner.unwrap_or_default();
             let mut renamed = session.clone();
             renamed.metadata.name = Some(names::distinct_session(&session.name_any(), &owner));
-            create(ctx, &renamed, Some(&owner)).await
+            create(ctx, &renamed, Some(&owner)).await?
         }
-        made => made,
-    }
+        made => made?,
+    };
+    ctx.caches.backups.made(&made);
+    Ok(())
 }
 
 /// The name of a kind of ours.
@@ -344,7 +346,7 @@ async fn session_secret<K: Kept>(
         .map_err(|source| Error::Json { what: "the session document", source })?;
     let mut secret = secret.clone();
     secret.data = Some([(KEY.to_owned(), k8s_openapi::ByteString(text.into_bytes()))].into());
-    create(ctx, &secret, object.meta().uid.as_deref()).await
+    create(ctx, &secret, object.meta().uid.as_deref()).await.map(drop)
 }
 
 /// Applies what a blueprint makes. An object of that name that somebody else made is theirs.

@@ -146,6 +146,11 @@ impl<K: Cached> Cache<K> {
         Some(Changed { object: now, before, change })
     }
 
+    /// Finds an object that we made by its name before the watch tells of it: a pass that follows must not make it again.
+    pub fn made(&self, object: &K) {
+        self.index.put(name(object), object.keys());
+    }
+
     /// Remembers that we wrote an object, as the API server returned it. One that is not here is gone by now.
     pub fn wrote(&self, object: &K) {
         let mut written = self.written.lock();

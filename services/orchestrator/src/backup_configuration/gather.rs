@@ -71,8 +71,8 @@ pub async fn gather(
     })
 }
 
-/// Names of the sessions that an invoker has. A session that the cache does not have yet is made again under the same name,
-/// which changes nothing.
+/// Names of the sessions that an invoker has. One that the cache does not know yet, since somebody else made it, is made
+/// again under the same name, which changes nothing.
 pub(crate) async fn session_names(
     ctx: &Context,
     source: Source,

@@ -91,6 +91,18 @@ fn each_is_found_by_what_it_names_now() {
 }
 
 #[test]
+fn what_we_made_is_named_before_the_watch_tells_of_it() {
+    let cache = Cache::<BackupConfiguration>::default();
+    let (new, here) = (config("a", 1, json!({})), Key::Repository(at("backups", "one")));
+    cache.made(&new);
+    assert_eq!((cache.names(&here), cache.find(&here).len()), (vec![at("shop", "a")], 0));
+    assert_eq!(told(&cache, [Event::Apply(new.clone())]), [named("a", Change::Spec)]);
+    assert_eq!((cache.names(&here).len(), cache.find(&here).len()), (1, 1));
+    told(&cache, [Event::Delete(new)]);
+    assert_eq!(cache.names(&here), []);
+}
+
+#[test]
 fn spec_metadata_and_status_are_told_apart() {
     let cache = Cache::<BackupConfiguration>::default();
     let tell = |event| told(&cache, [event]).pop().map(|(_, change)| change);
