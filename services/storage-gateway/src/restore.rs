@@ -140,27 +140,16 @@ pub async fn run(
         ..restic::SnapshotFilter::default()
     };
     let snapshot = opened.repository.snapshot(&wanted, &filter).await.map_err(failed())?;
-    let files = opened.repository.files(&snapshot).await.map_err(failed())?;
-    let path = match &request.path {
-        Some(path) => path.clone(),
-        None => only_data_file(&request, &snapshot, &files)?,
-    };
-    let size = files.iter().find(|file| file.path == path).map_or(0, |file| file.size);
-    if request.offset > size {
-        return Err(Error::BadRange { path, offset: request.offset, size });
-    }
-    let manifest = read_manifest(&opened, &request, &snapshot, &files).await?;
-    let options = restic::ReadOptions {
-        offset: request.offset,
-        length: request.length,
-        ..restic::ReadOptions::default()
-    };
-    let reader = opened.repository.read(&snapshot, &path, options).await.map_err(failed())?;
-    let whole = reader.len() == size;
-    let promised = manifest.as_ref().filter(|_| whole).and_then(|manifest| {
-        manifest.files.iter().find(|file| file.path == path).map(|file| file.sha256.clone())
+    let held = opened.repository.hold(&snapshot).await.map_err(failed())?;
+    let begun = begin(&opened, &request, snapshot, &held).await;
+    // The reader's, if there is one; else what comes next must not meet our lock.
+    held.release().await;
+    let (header, reader) = begun?;
+    let whole = reader.len() == header.size;
+    let promised = header.manifest.as_ref().filter(|_| whole).and_then(|manifest| {
+        let file = manifest.files.iter().find(|file| file.path == header.path)?;
+        Some(file.sha256.clone())
     });
-    let header = Header { snapshot, files, path, size, manifest };
     let state = Reading {
         left: reader.len(),
         reader,
@@ -178,6 +167,32 @@ pub async fn run(
         Ok(state.next().await?.map(|message| (message, state)))
     });
     Ok((header, messages.boxed()))
+}
+
+/// Finds out what is to be read, and begins to. All of it under one lock, since each takes its time to settle.
+async fn begin(
+    opened: &Opened,
+    request: &Request,
+    snapshot: restic::Snapshot,
+    held: &restic::HeldSnapshot,
+) -> Result<(Header, restic::FileReader), Error> {
+    let files = held.files();
+    let path = match &request.path {
+        Some(path) => path.clone(),
+        None => only_data_file(request, &snapshot, &files)?,
+    };
+    let size = files.iter().find(|file| file.path == path).map_or(0, |file| file.size);
+    if request.offset > size {
+        return Err(Error::BadRange { path, offset: request.offset, size });
+    }
+    let manifest = read_manifest(opened, request, &snapshot, held, &files).await?;
+    let options = restic::ReadOptions {
+        offset: request.offset,
+        length: request.length,
+        ..restic::ReadOptions::default()
+    };
+    let reader = held.read(&path, options).map_err(opened.place.failed("restore from"))?;
+    Ok((Header { snapshot, files, path, size, manifest }, reader))
 }
 
 struct Reading {
@@ -268,6 +283,7 @@ async fn read_manifest(
     opened: &Opened,
     request: &Request,
     snapshot: &restic::Snapshot,
+    held: &restic::HeldSnapshot,
     files: &[restic::FileEntry],
 ) -> Result<Option<Manifest>, Error> {
     let manifest = files.iter().find(|file| file.path == manifest::PATH);
@@ -276,8 +292,7 @@ async fn read_manifest(
     }
     let failed = || opened.place.failed("read the manifest from");
     let options = restic::ReadOptions::default();
-    let reader =
-        opened.repository.read(snapshot, manifest::PATH, options).await.map_err(failed())?;
+    let reader = held.read(manifest::PATH, options).map_err(failed())?;
     let pieces: Vec<Bytes> = reader.try_collect().await.map_err(failed())?;
     let json = pieces.concat();
     serde_json::from_slice(&json).map(Some).map_err(|source| Error::BadManifest {

@@ -82,7 +82,7 @@ pub use maintain::{ForgetSummary, UnlockScope};
 pub use migrate::Migration;
 pub use options::{BackupOptions, Compression, InitOptions, OpenOptions};
 pub use progress::{Observer, Progress, Unit};
-pub use read::{FileEntry, FileReader, ReadOptions};
+pub use read::{FileEntry, FileReader, HeldSnapshot, ReadOptions};
 pub use repair::{RepairOptions, RepairSummary};
 pub use repository::Repository;
 pub use resources::Resources;

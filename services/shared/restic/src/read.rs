@@ -1,19 +1,16 @@
 //! Snapshot → byte stream: ranged reads of packs, several in flight, in order, each blob verified.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use chrono::{DateTime, FixedOffset};
-use futures::stream::{BoxStream, Stream, StreamExt, TryStreamExt};
-use tokio::sync::Semaphore;
+use futures::stream::{BoxStream, Stream, StreamExt};
 
 use crate::encode;
 use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::index::Location;
-use crate::lock::{self, Mode};
 use crate::pack::BlobKind;
 use crate::repository::{Inner, Repository};
 use crate::snapshot::Snapshot;
@@ -21,10 +18,12 @@ use crate::store::FileKind;
 use crate::tree::{Node, Tree};
 
 mod fetch;
+mod held;
 mod plan;
 
-use fetch::{BUDGET_UNITS, missing_pack};
-use plan::{Part, Reads};
+use fetch::missing_pack;
+
+pub use held::HeldSnapshot;
 
 /// Folders may not be nested deeper: a limit against damaged or malicious trees.
 const MAX_DEPTH: usize = 64;
@@ -99,82 +98,31 @@ impl Repository {
     /// # Errors
     /// [`Error::MissingBlob`] or [`Error::Damaged`] if a tree cannot be read.
     pub async fn files(&self, snapshot: &Snapshot) -> Result<Vec<FileEntry>> {
-        let lock = self.inner.lock_for_reading(Mode::Shared).await?;
-        let nodes = lock::during(lock, async {
-            self.inner.refresh_index().await?;
-            self.inner.file_nodes(snapshot).await
-        })
-        .await?;
-        let entry =
-            |(path, node): (String, Node)| FileEntry { path, size: node.size, mtime: node.mtime };
-        Ok(nodes.into_iter().map(entry).collect())
+        let held = self.hold(snapshot).await?;
+        let files = held.files();
+        held.release().await;
+        Ok(files)
     }
 
     /// Reads a file of a snapshot.
     ///
     /// # Errors
-    /// [`Error::NoFile`]; [`Error::MissingBlob`] before anything is read, if any part of the file
-    /// is in no pack. Errors while reading come through the stream and end it.
+    /// Those of [`hold`](Self::hold) and of [`HeldSnapshot::read`].
     pub async fn read(
         &self,
         snapshot: &Snapshot,
         path: &str,
         options: ReadOptions,
     ) -> Result<FileReader> {
-        let inner = &self.inner;
-        let stream = inner.resources.enter();
-        let plan = || inner.plan(snapshot, path, &options);
-        let (lock, (reads, length)) = inner.lock_for_reading_while(plan).await?;
-        // Yields nothing, and not before the lock is released.
-        let end = async move {
-            drop(stream);
-            if let Some(lock) = lock {
-                lock.release().await;
-            }
-            futures::stream::empty()
-        };
-        let end = futures::stream::once(end).flatten();
-        let budget = Arc::new(Semaphore::new(BUDGET_UNITS as usize));
-        let shared = Arc::clone(inner);
-        let content = futures::stream::iter(reads)
-            // One after the other, so that the read that is due first has its memory first.
-            .then(move |read| fetch::begin(Arc::clone(&shared), Arc::clone(&budget), read))
-            .map(fetch::finish)
-            .buffered(options.ahead.max(1))
-            .map_ok(fetch::pieces)
-            .try_flatten()
-            .chain(end);
-        Ok(FileReader { length, content: content.boxed() })
+        let held = self.hold(snapshot).await?;
+        let reader = held.read(path, options);
+        // Not the reader's, if there is one: then what comes next must not meet our lock.
+        held.release().await;
+        reader
     }
 }
 
 impl Inner {
-    async fn plan(
-        self: &Arc<Self>,
-        snapshot: &Snapshot,
-        path: &str,
-        options: &ReadOptions,
-    ) -> Result<(Reads, u64)> {
-        self.refresh_index().await?;
-        let mut nodes = self.file_nodes(snapshot).await?;
-        let Some(at) = nodes.iter().position(|(other, _)| other == path) else {
-            let present: Vec<&str> = nodes.iter().map(|(path, _)| path.as_str()).take(10).collect();
-            return Err(Error::NoFile {
-                snapshot: snapshot.id,
-                path: path.into(),
-                present: present.join(", "),
-            });
-        };
-        let (_, node) = nodes.swap_remove(at);
-        let needed_by = format!("{path} in snapshot {}", snapshot.id.short());
-        let part = Part::of(node.size, options);
-        let length = part.length();
-        Ok((
-            Reads::new(self, node.content.unwrap_or_default(), node.size, needed_by, part)?,
-            length,
-        ))
-    }
-
     /// The file nodes of a snapshot with their paths, sorted by path.
     pub(crate) async fn file_nodes(&self, snapshot: &Snapshot) -> Result<Vec<(String, Node)>> {
         let mut found = Vec::new();

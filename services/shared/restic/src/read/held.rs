@@ -1,0 +1,119 @@
+//! A snapshot that stays while it is looked at: one lock for the list of its files and for all that are read.
+//!
+//! A lock takes its 200 ms to settle. Whoever lists the files, reads one that says what is in the others, and
+//! then those, would wait for each of these steps.
+
+use std::sync::Arc;
+
+use futures::stream::{StreamExt, TryStreamExt};
+use tokio::sync::Semaphore;
+
+use super::fetch::{self, BUDGET_UNITS};
+use super::plan::{Part, Reads};
+use super::{FileEntry, FileReader, ReadOptions};
+use crate::error::{Error, Result};
+use crate::lock::Lock;
+use crate::repository::{Inner, Repository};
+use crate::snapshot::Snapshot;
+use crate::tree::Node;
+
+/// A snapshot under a shared lock (unless reads are opened without). The lock is released when this and
+/// every reader begun from it have ended or are dropped.
+#[derive(Debug)]
+pub struct HeldSnapshot {
+    inner: Arc<Inner>,
+    lock: Option<Arc<Lock>>,
+    snapshot: Snapshot,
+    nodes: Vec<(String, Node)>,
+}
+
+impl Repository {
+    /// Takes a lock, and under it looks up the files of a snapshot.
+    ///
+    /// # Errors
+    /// [`Error::MissingBlob`] or [`Error::Damaged`] if a tree cannot be read.
+    pub async fn hold(&self, snapshot: &Snapshot) -> Result<HeldSnapshot> {
+        let inner = &self.inner;
+        let look = || async {
+            inner.refresh_index().await?;
+            inner.file_nodes(snapshot).await
+        };
+        let (lock, nodes) = inner.lock_for_reading_while(look).await?;
+        Ok(HeldSnapshot {
+            inner: Arc::clone(inner),
+            lock: lock.map(Arc::new),
+            snapshot: snapshot.clone(),
+            nodes,
+        })
+    }
+}
+
+impl HeldSnapshot {
+    /// Its files, in every folder, by path.
+    #[must_use]
+    pub fn files(&self) -> Vec<FileEntry> {
+        let entry = |(path, node): &(String, Node)| FileEntry {
+            path: path.clone(),
+            size: node.size,
+            mtime: node.mtime,
+        };
+        self.nodes.iter().map(entry).collect()
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`Error::NoFile`]; [`Error::MissingBlob`] before anything is read, if any part of the file
+    /// is in no pack. Errors while reading come through the stream and end it.
+    pub fn read(&self, path: &str, options: ReadOptions) -> Result<FileReader> {
+        let inner = &self.inner;
+        let stream = inner.resources.enter();
+        let (reads, length) = self.plan(path, &options)?;
+        let lock = self.lock.clone();
+        // Yields nothing, and not before the lock is released.
+        let end = async move {
+            drop(stream);
+            release(lock).await;
+            futures::stream::empty()
+        };
+        let end = futures::stream::once(end).flatten();
+        let budget = Arc::new(Semaphore::new(BUDGET_UNITS as usize));
+        let shared = Arc::clone(inner);
+        let content = futures::stream::iter(reads)
+            // One after the other, so that the read that is due first has its memory first.
+            .then(move |read| fetch::begin(Arc::clone(&shared), Arc::clone(&budget), read))
+            .map(fetch::finish)
+            .buffered(options.ahead.max(1))
+            .map_ok(fetch::pieces)
+            .try_flatten()
+            .chain(end);
+        Ok(FileReader { length, content: content.boxed() })
+    }
+
+    /// Lets go. Waits until the lock is released, unless a reader still needs it.
+    pub async fn release(self) {
+        release(self.lock).await;
+    }
+
+    fn plan(&self, path: &str, options: &ReadOptions) -> Result<(Reads, u64)> {
+        let snapshot = self.snapshot.id;
+        let Some((_, node)) = self.nodes.iter().find(|(other, _)| other == path) else {
+            let present: Vec<&str> = self.nodes.iter().map(|(path, _)| path.as_str()).collect();
+            return Err(Error::NoFile {
+                snapshot,
+                path: path.into(),
+                present: present[..present.len().min(10)].join(", "),
+            });
+        };
+        let needed_by = format!("{path} in snapshot {}", snapshot.short());
+        let part = Part::of(node.size, options);
+        let blobs = node.content.clone().unwrap_or_default();
+        Ok((Reads::new(&self.inner, blobs, node.size, needed_by, part)?, part.length()))
+    }
+}
+
+async fn release(lock: Option<Arc<Lock>>) {
+    if let Some(lock) = lock.and_then(Arc::into_inner) {
+        lock.release().await;
+    }
+}
