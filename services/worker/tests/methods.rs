@@ -221,47 +221,6 @@ async fn a_memory_limit_that_is_too_small_is_told_before_anything_is_written() {
 }
 
 #[tokio::test]
-async fn a_target_attaches_loads_and_is_promoted() {
-    let (source, services) = (TestServer::start(&[]), Services::default());
-    fill(&mut source.client().await).await;
-    let endpoint = services.serve().await;
-    let done = backed_up(backup(source.redis(), &endpoint, &[]).await);
-    for options in [&[][..], &["--masterauth", "anything"]] {
-        let target = TestServer::start(options);
-        target.client().await;
-        let loaded = restored(restore(target.redis(), &endpoint, &["--load=replica"]).await);
-        assert_eq!((&loaded.restored, loaded.functions), (&done.keys, 1));
-        assert_eq!(source.digest().await, target.digest().await);
-        let Reply::Bulk(Some(info)) = line(&mut target.client().await, "INFO replication").await
-        else {
-            panic!()
-        };
-        assert!(String::from_utf8_lossy(&info).contains("role:master"));
-        // What is there is not deleted without a word.
-        let failure = failed(restore(target.redis(), &endpoint, &["--load=replica"]).await);
-        assert!(failure.error.contains("it holds keys"), "{}", failure.error);
-        line(&mut target.client().await, "SET stranger 1").await;
-        let more = &["--load=replica", "--flush=true"];
-        restored(restore(target.redis(), &endpoint, more).await);
-        assert_eq!(source.digest().await, target.digest().await);
-    }
-    let failure =
-        failed(restore(source.redis(), &endpoint, &["--load=replica", "--types=hash"]).await);
-    assert!(failure.error.contains("need `load: keys`"), "{}", failure.error);
-    // Cut off in the midst, nothing of it stays, and the target is a master again.
-    let target = TestServer::start(&[]);
-    target.client().await;
-    services.set(|stored| stored.fault = support::gateway::Fault::NoFinish);
-    let failure = failed(restore(target.redis(), &endpoint, &["--load=replica"]).await);
-    assert!(failure.error.contains("ended the data without its finish"), "{}", failure.error);
-    assert_eq!(size(&target).await, 0);
-    let Reply::Bulk(Some(info)) = line(&mut target.client().await, "INFO replication").await else {
-        panic!()
-    };
-    assert!(String::from_utf8_lossy(&info).contains("role:master"));
-}
-
-#[tokio::test]
 async fn a_restore_is_verified_on_request() {
     let (source, services) = (TestServer::start(&[]), Services::default());
     fill(&mut source.client().await).await;

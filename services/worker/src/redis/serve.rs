@@ -7,23 +7,28 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use coffer_rdb::resp::{CommandReader, Reply};
-use coffer_rdb::strings::printable;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use bytes::Bytes;
+use coffer_rdb::resp::Reply;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use self::greeting::greet;
+use self::straight::Straight;
+use super::error::first_word;
 use super::{Client, Error, Node, Server};
 
-/// A command of a replica's handshake is never larger.
-const LARGEST_COMMAND: u64 = 64 * 1024;
+mod greeting;
+mod straight;
+
 /// A replica attaches once a second; this long it may take until it comes.
 const ATTACH_LIMIT: Duration = Duration::from_secs(30);
 /// Between two looks at whether the target is done.
 const PAUSE: Duration = Duration::from_millis(20);
 /// A target that loads tells nothing else; how long it may take after the last byte without an answer.
 const LOAD_LIMIT: Duration = Duration::from_secs(3600);
+/// What was sent before may have to be loaded before a target notices that nothing more comes.
+const LET_GO_LIMIT: Duration = Duration::from_secs(60);
 const SERVING: &str = "serve the dump to";
 
 /// A target that is to attach.
@@ -35,6 +40,15 @@ pub struct Serving {
     replica: Option<TcpStream>,
     /// Whether the target was told to attach, and has to be told to let go.
     attached: bool,
+    straight: Straight,
+}
+
+/// A target that has loaded everything.
+pub struct Served {
+    /// What it says about itself, a master again.
+    pub server: Server,
+    /// What a user should know.
+    pub remarks: Vec<String>,
 }
 
 impl Serving {
@@ -73,7 +87,12 @@ impl Serving {
         let listener = TcpListener::bind(SocketAddr::new(here.ip(), 0)).await;
         let listener =
             listener.map_err(|source| Error::Listen { address: here.ip().to_string(), source })?;
-        Ok(Self { client, address, listener, peer: there.ip(), replica: None, attached: false })
+        let straight = match server.keys {
+            0 => Straight::ask(&mut client).await?,
+            _ => Straight::No,
+        };
+        let (peer, replica, attached) = (there.ip(), None, false);
+        Ok(Self { client, address, listener, peer, replica, attached, straight })
     }
 
     /// Tells the target to attach, and answers its greeting up to where the file is due.
@@ -125,12 +144,11 @@ impl Serving {
         }
     }
 
-    /// Waits until the target has loaded everything, and makes it a master again. Gives back what it says
-    /// about itself then.
+    /// Waits until the target has loaded everything, and makes it a master again.
     ///
     /// # Errors
     /// When it did not load the file.
-    pub async fn finish(mut self) -> Result<Server, Error> {
+    pub async fn finish(&mut self) -> Result<Served, Error> {
         let deadline = Instant::now() + LOAD_LIMIT;
         while !Server::ask(&mut self.client).await?.link_is_up {
             // A file that it cannot read makes it hang up and attach anew.
@@ -152,17 +170,34 @@ impl Serving {
         }
         self.client.run(&[b"SLAVEOF", b"NO", b"ONE"]).await?;
         self.attached = false;
-        Server::ask(&mut self.client).await
+        let set = self.straight.put_back(&mut self.client).await?;
+        let saved = self.straight.save(&mut self.client).await?;
+        let server = Server::ask(&mut self.client).await?;
+        Ok(Served { server, remarks: set.into_iter().chain(saved).collect() })
     }
 
     async fn has_come_again(&self) -> bool {
         matches!(timeout(Duration::ZERO, self.listener.accept()).await, Ok(Ok(_)))
     }
 
-    /// Lets a target go that did not get everything: without that it would try to attach for ever.
+    /// Lets a target go that did not load everything: without that it would try to attach for ever.
     pub async fn give_up(mut self) {
+        // One that loads waits for more, and hears nothing before it sees that there is none.
+        self.replica = None;
         if self.attached {
-            let _ = self.client.ask(&[b"SLAVEOF", b"NO", b"ONE"]).await;
+            let _ = timeout(LET_GO_LIMIT, self.let_go()).await;
+        }
+        let _ = self.straight.put_back(&mut self.client).await;
+    }
+
+    async fn let_go(&mut self) -> Result<(), Error> {
+        loop {
+            match self.client.ask(&[b"SLAVEOF", b"NO", b"ONE"]).await? {
+                Reply::Error(reply) if first_word(&reply) == "LOADING" => {
+                    sleep_until(Instant::now() + PAUSE).await;
+                }
+                _ => return Ok(()),
+            }
         }
     }
 
@@ -173,43 +208,6 @@ impl Serving {
     fn broken(&self) -> Error {
         self.lost(std::io::ErrorKind::NotConnected.into())
     }
-}
-
-/// Answers a replica until it has asked for a sync.
-async fn greet(socket: &mut TcpStream, bytes: u64) -> std::io::Result<()> {
-    let mut reader = CommandReader::new(LARGEST_COMMAND);
-    let mut buffer = BytesMut::with_capacity(4096);
-    loop {
-        while let Some(command) = reader.next().map_err(std::io::Error::other)? {
-            let name = command.first().map(|name| name.to_ascii_uppercase()).unwrap_or_default();
-            let answer = match name.as_slice() {
-                b"PING" => "+PONG\r\n".to_owned(),
-                // With masterauth set it logs in; it is welcome without.
-                b"AUTH" | b"REPLCONF" => "+OK\r\n".to_owned(),
-                b"PSYNC" => {
-                    let id: String = (0..5).map(|_| format!("{:08x}", rand_word())).collect();
-                    socket
-                        .write_all(format!("+FULLRESYNC {id} 1\r\n${bytes}\r\n").as_bytes())
-                        .await?;
-                    return Ok(());
-                }
-                other => format!("-ERR unknown command '{}'\r\n", printable(other, 40)),
-            };
-            socket.write_all(answer.as_bytes()).await?;
-        }
-        buffer.clear();
-        if socket.read_buf(&mut buffer).await? == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
-        reader.feed(&buffer);
-    }
-}
-
-/// A word of a replication id that no server has had before; no secret.
-fn rand_word() -> u32 {
-    use std::hash::{BuildHasher, RandomState};
-    let hash = RandomState::new().hash_one(0_u8);
-    u32::try_from(hash & u64::from(u32::MAX)).unwrap_or_default()
 }
 
 fn value_of(reply: &Reply) -> Option<Bytes> {

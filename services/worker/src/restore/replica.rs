@@ -8,7 +8,7 @@ use super::source::File;
 use super::{Restore, convert, survey};
 use crate::error::Error;
 use crate::progress::Stage;
-use crate::redis::{self, Serving, Topology};
+use crate::redis::{self, Served, Serving, Topology};
 
 impl Restore<'_> {
     /// Serves the snapshot's only file to the target.
@@ -35,15 +35,18 @@ impl Restore<'_> {
             ));
         }
         let mut serving = Serving::prepare(node, self.options.flush).await?;
-        let served = Box::pin(self.hand_out(&mut serving, &mut file)).await;
-        let (bytes, summary) = match served {
+        let served = async {
+            let handed_out = self.hand_out(&mut serving, &mut file).await?;
+            Ok::<_, Error>((handed_out, serving.finish().await?))
+        };
+        let served = Box::pin(served).await;
+        let ((bytes, summary), Served { server, remarks }) = match served {
             Ok(served) => served,
             Err(error) => {
                 serving.give_up().await;
                 return Err(error);
             }
         };
-        let server = serving.finish().await?;
         let read = summary.total();
         if server.keys > read {
             return Err(file
@@ -60,7 +63,7 @@ impl Restore<'_> {
             "the target attached to this Job as a replica, loaded the file and was promoted";
         let target = Target::from_info(&server.redis_version, server.valkey_version.as_deref());
         let verified = self.verify(std::slice::from_ref(&file), target).await?;
-        let words = Some(words.to_owned()).into_iter().chain(found).collect::<Vec<_>>().join("; ");
+        let words = [words.to_owned()].into_iter().chain(remarks).chain(found).collect::<Vec<_>>();
         Ok(Restored {
             snapshot_id: file.snapshot_id(),
             path: file.path().trim_start_matches('/').to_owned(),
@@ -68,7 +71,7 @@ impl Restore<'_> {
             restored: totals,
             expired: read - server.keys,
             functions: summary.functions,
-            remark: self.remark(Some(words), verified),
+            remark: self.remark(Some(words.join("; ")), verified),
             verified,
             ..Restored::default()
         })

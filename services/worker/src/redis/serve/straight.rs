@@ -1,0 +1,86 @@
+//! Has the target load the file while it comes, instead of writing it to its disk first and reading it from there.
+//!
+//! A target that gets only a part of it throws the part away, and one that meets damage in it lives on (a damaged file
+//! on its disk makes a Redis end). It is asked only while it is empty: one that holds data keeps them until the whole
+//! file is there. What the other way leaves behind is that file, which the server would start on after a crash, so
+//! that one that relies on such files is told to save.
+
+use bytes::Bytes;
+use coffer_rdb::resp::Reply;
+use coffer_rdb::strings::printable;
+
+use super::value_of;
+use crate::redis::{Client, Error};
+
+const SETTING: &[u8] = b"repl-diskless-load";
+/// What servers come with.
+const DISABLED: &[u8] = b"disabled";
+/// Should somebody write to the target at the last moment, it decides by itself for its disk.
+const WANTED: &[u8] = b"on-empty-db";
+
+/// How a target loads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Straight {
+    /// From its disk: it holds data, is older than Redis 6.0, or may not be configured by us.
+    No,
+    /// From the socket, as it is set to.
+    Always,
+    /// From the socket, since we have set it so.
+    ForOnce,
+}
+
+impl Straight {
+    /// Asks an empty target to.
+    pub(super) async fn ask(client: &mut Client) -> Result<Self, Error> {
+        match config(client, SETTING).await?.as_deref() {
+            None => Ok(Self::No),
+            Some(DISABLED) => match client.ask(&[b"CONFIG", b"SET", SETTING, WANTED]).await? {
+                Reply::Error(_) => Ok(Self::No),
+                _ => Ok(Self::ForOnce),
+            },
+            Some(_) => Ok(Self::Always),
+        }
+    }
+
+    /// Sets the target back to how it was. Gives back what a user should know.
+    pub(super) async fn put_back(&mut self, client: &mut Client) -> Result<Option<String>, Error> {
+        if *self != Self::ForOnce {
+            return Ok(None);
+        }
+        let reply = client.ask(&[b"CONFIG", b"SET", SETTING, DISABLED]).await?;
+        *self = Self::Always;
+        Ok(refusal(&reply).map(|why| {
+            format!("its repl-diskless-load is on-empty-db now, and could not be set back: {why}")
+        }))
+    }
+
+    /// Has what was loaded saved, where the server has only its memory and would rely on a file. Gives back what a user
+    /// should know.
+    pub(super) async fn save(self, client: &mut Client) -> Result<Option<String>, Error> {
+        if self == Self::No || !relies_on_file(client).await? {
+            return Ok(None);
+        }
+        let reply = client.ask(&[b"BGSAVE"]).await?;
+        Ok(refusal(&reply).map(|why| {
+            format!("it did not begin to save what it loaded, and would lose it in a crash until it does: {why}")
+        }))
+    }
+}
+
+/// Whether it has save points and no append-only file, which it would write anew by itself.
+async fn relies_on_file(client: &mut Client) -> Result<bool, Error> {
+    let points = config(client, b"save").await?;
+    let appends = config(client, b"appendonly").await?;
+    Ok(points.is_none_or(|points| !points.is_empty()) && appends.as_deref() != Some(b"yes"))
+}
+
+async fn config(client: &mut Client, name: &[u8]) -> Result<Option<Bytes>, Error> {
+    Ok(value_of(&client.ask(&[b"CONFIG", b"GET", name]).await?))
+}
+
+fn refusal(reply: &Reply) -> Option<String> {
+    match reply {
+        Reply::Error(why) => Some(printable(why, 200)),
+        _ => None,
+    }
+}

@@ -1,0 +1,137 @@
+//! Playing the master: a target that attaches to the worker, and what is left when it does not get all.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+mod support;
+
+use std::time::Duration;
+
+use coffer_api::outcome::Outcome;
+use coffer_api::session::{Redis, Sensitive};
+use coffer_rdb::resp::Reply;
+use coffer_runtime::Runtime;
+use support::gateway::{Fault, Services};
+use support::job::{BACKUP, RESTORE, backed_up, failed, restored, run_with, session};
+use support::{TestServer, fill, line};
+
+async fn backup(redis: Redis, endpoint: &str) -> Outcome {
+    run_with(&session("BackupSession", redis, endpoint), BACKUP, &[], &Runtime::new()).await
+}
+
+async fn restore(redis: Redis, endpoint: &str, more: &[&str]) -> Outcome {
+    run_with(&session("RestoreSession", redis, endpoint), RESTORE, more, &Runtime::new()).await
+}
+
+async fn size(server: &TestServer) -> i64 {
+    match line(&mut server.client().await, "DBSIZE").await {
+        Reply::Integer(size) => size,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn is_master(server: &TestServer) -> bool {
+    match line(&mut server.client().await, "INFO replication").await {
+        Reply::Bulk(Some(info)) => String::from_utf8_lossy(&info).contains("role:master"),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn diskless_load(server: &TestServer) -> String {
+    let reply = line(&mut server.client().await, "CONFIG GET repl-diskless-load").await;
+    let Reply::Array(Some(pair)) = reply else { panic!("{reply:?}") };
+    let [_, Reply::Bulk(Some(value))] = pair.as_slice() else { panic!("{pair:?}") };
+    String::from_utf8_lossy(value).into_owned()
+}
+
+#[tokio::test]
+async fn a_target_attaches_loads_and_is_promoted() {
+    let (source, services) = (TestServer::start(&[]), Services::default());
+    fill(&mut source.client().await).await;
+    let endpoint = services.serve().await;
+    let done = backed_up(backup(source.redis(), &endpoint).await);
+    for options in [&[][..], &["--masterauth", "anything"]] {
+        let target = TestServer::start(options);
+        target.client().await;
+        let loaded = restored(restore(target.redis(), &endpoint, &["--load=replica"]).await);
+        assert_eq!((&loaded.restored, loaded.functions), (&done.keys, 1));
+        assert_eq!(source.digest().await, target.digest().await);
+        assert!(is_master(&target).await);
+        assert!(!target.dir().join("dump.rdb").exists(), "it loaded past its disk");
+        assert_eq!(diskless_load(&target).await, "disabled");
+        // What is there is not deleted without a word.
+        let failure = failed(restore(target.redis(), &endpoint, &["--load=replica"]).await);
+        assert!(failure.error.contains("it holds keys"), "{}", failure.error);
+        line(&mut target.client().await, "SET stranger 1").await;
+        let more = &["--load=replica", "--flush=true"];
+        restored(restore(target.redis(), &endpoint, more).await);
+        assert_eq!(source.digest().await, target.digest().await);
+        assert!(target.dir().join("dump.rdb").exists(), "it kept what it had until the end");
+    }
+    let failure =
+        failed(restore(source.redis(), &endpoint, &["--load=replica", "--types=hash"]).await);
+    assert!(failure.error.contains("need `load: keys`"), "{}", failure.error);
+}
+
+#[tokio::test]
+async fn a_target_that_gets_a_part_keeps_nothing_of_it() {
+    let (source, services) = (TestServer::start(&["--rdbcompression", "no"]), Services::default());
+    let mut client = source.client().await;
+    // Several pieces, so that a part is loaded when the end does not come.
+    for key in 0..200 {
+        client.run(&[b"SET", format!("key{key}").as_bytes(), &[b'x'; 100_000]]).await.unwrap();
+    }
+    let endpoint = services.serve().await;
+    backed_up(backup(source.redis(), &endpoint).await);
+    let target = TestServer::start(&[]);
+    target.client().await;
+    for (fault, problem) in [
+        (Fault::NoFinish, "ended the data without its finish"),
+        (Fault::OtherBytes, "checksum differs"),
+    ] {
+        services.set(|stored| stored.fault = fault);
+        let failure = failed(restore(target.redis(), &endpoint, &["--load=replica"]).await);
+        assert!(failure.error.contains(problem), "{}", failure.error);
+        assert_eq!(size(&target).await, 0);
+        assert!(is_master(&target).await);
+        assert_eq!(diskless_load(&target).await, "disabled");
+    }
+    services.set(|stored| stored.fault = Fault::None);
+    restored(restore(target.redis(), &endpoint, &["--load=replica"]).await);
+    assert_eq!(source.digest().await, target.digest().await);
+}
+
+#[tokio::test]
+async fn a_target_that_relies_on_its_file_saves_what_it_has_loaded() {
+    let (source, services) = (TestServer::start(&[]), Services::default());
+    fill(&mut source.client().await).await;
+    let endpoint = services.serve().await;
+    backed_up(backup(source.redis(), &endpoint).await);
+    let limited = ["--user", "limited", "on", ">word", "~*", "&*", "+@all", "-bgsave"];
+    let points = ["--save", "3600 1"];
+    for (options, saves, refuses) in [
+        (points.to_vec(), true, false),
+        // It writes its log anew by itself.
+        ([&points[..], &["--appendonly", "yes"]].concat(), false, false),
+        ([&points[..], &limited].concat(), false, true),
+    ] {
+        let target = TestServer::start(&options);
+        target.client().await;
+        let mut redis = target.redis();
+        if refuses {
+            redis.username = Some("limited".to_owned());
+            redis.password = Some(Sensitive::new("word"));
+        }
+        let done = restored(restore(redis, &endpoint, &["--load=replica"]).await);
+        let file = target.dir().join("dump.rdb");
+        if saves {
+            let saved = async {
+                while !file.exists() {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(10), saved).await.unwrap();
+        }
+        assert_eq!(file.exists(), saves, "{options:?}");
+        assert_eq!(done.remark.contains("did not begin to save"), refuses, "{}", done.remark);
+    }
+}
