@@ -7,6 +7,7 @@ pub mod confined;
 pub mod dataset;
 pub mod gateway;
 pub mod listener;
+pub mod memory;
 pub mod orchestrator;
 pub mod redis_server;
 pub mod report;

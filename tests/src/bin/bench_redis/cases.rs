@@ -1,0 +1,146 @@
+//! The cases, in the order of the table.
+
+use std::{fs, process::Command, time::Duration};
+
+use anyhow::Result;
+
+use crate::{bench::Bench, data, figure::Figure, latency::Latency};
+
+const BY_REPLICA: &str = "restore by replica (limit: the server's own)";
+/// What a worker may take in memory, in MiB: 64 beside the largest value.
+const SMALL: f64 = 64.0;
+const LARGE: f64 = 74.0;
+
+impl Bench {
+    pub(crate) async fn backups(&self, figures: &mut Vec<Figure>) -> Result<()> {
+        let port = self.source.port;
+        for (case, compressed) in [
+            ("backup by replication, to committed snapshot", "yes"),
+            ("  with rdbcompression no", "no"),
+        ] {
+            self.source.command::<()>(&["CONFIG", "SET", "rdbcompression", compressed]).await?;
+            let bare = self.shell(&format!("redis-cli -p {port} --rdb - > /dev/null 2>&1"))?;
+            let peer = self.shell(&format!(
+                "redis-cli -p {port} --rdb - 2> /dev/null | restic backup --quiet --stdin --stdin-filename dump.rdb"
+            ))?;
+            let took = self.backup("replication")?;
+            figures.push(Figure::seconds(case, took.seconds, Some(peer), Some(bare)));
+            if compressed == "yes" {
+                let case = "  around it: the Job, retention, check, metrics";
+                figures.push(Figure::seconds(case, took.around, None, None));
+                figures.push(Figure::worker(&took, SMALL));
+            }
+        }
+        let dump_go = Command::new("redis-dump-go").arg("-h").output().is_ok();
+        let peer = match dump_go {
+            true => Some(self.shell(&format!(
+                "redis-dump-go -host 127.0.0.1 -port {port} -n 100 2> /dev/null | \
+                 restic backup --quiet --stdin --stdin-filename dumpfile.resp"
+            ))?),
+            false => None,
+        };
+        let idle = Latency::watch(port).stop_after(Duration::from_secs(2))?;
+        let latency = Latency::watch(port);
+        let took = self.backup("scan")?;
+        let busy = latency.stop()?;
+        figures.push(Figure::seconds(
+            "backup by scan (peer: redis-dump-go -n 100)",
+            took.seconds,
+            peer,
+            None,
+        ));
+        figures.push(Figure {
+            case: "  p99 of another client's GET meanwhile",
+            ours: busy,
+            peer: Some(idle),
+            unit: "ms",
+            more: false,
+            limit: Some(1.0),
+        });
+        figures.push(Figure::worker(&took, SMALL));
+        Ok(())
+    }
+
+    pub(crate) async fn restores(&self, figures: &mut Vec<Figure>) -> Result<()> {
+        self.source.command::<()>(&["CONFIG", "SET", "rdbcompression", "yes"]).await?;
+        self.backup("replication")?;
+        self.loads(figures, ["restore by keys (peer: redis-cli --pipe)", BY_REPLICA], SMALL).await
+    }
+
+    /// Few values, each of ten megabytes that do not compress.
+    pub(crate) async fn large_values(&self, count: u64, figures: &mut Vec<Figure>) -> Result<()> {
+        self.source.command::<()>(&["FLUSHALL"]).await?;
+        data::fill_large(&self.source, count).await?;
+        let port = self.source.port;
+        let bare = self.shell(&format!("redis-cli -p {port} --rdb - > /dev/null 2>&1"))?;
+        let peer = self.shell(&format!(
+            "redis-cli -p {port} --rdb - 2> /dev/null | restic backup --quiet --stdin --stdin-filename large.rdb"
+        ))?;
+        let took = self.backup("replication")?;
+        let case = "values of 10 MB: backup by replication";
+        figures.push(Figure::seconds(case, took.seconds, Some(peer), Some(bare)));
+        figures.push(Figure::worker(&took, LARGE));
+        let cases = ["values of 10 MB: restore by keys", "values of 10 MB: restore by replica"];
+        self.loads(figures, cases, LARGE).await
+    }
+
+    /// The last backup in each way, beside what Stash's addon does: typed commands, which a server writes, too, when it
+    /// rewrites its log.
+    async fn loads(
+        &self,
+        figures: &mut Vec<Figure>,
+        [by_keys, by_replica]: [&'static str; 2],
+        memory_limit: f64,
+    ) -> Result<()> {
+        let typed = self.typed_dump().await?;
+        self.shell(&format!(
+            "restic backup --quiet --stdin --stdin-filename typed.resp < {}",
+            typed.display()
+        ))?;
+        fs::remove_file(typed)?;
+        let port = self.target.port;
+        self.target.command::<()>(&["FLUSHALL"]).await?;
+        let peer = self.shell(&format!(
+            "restic dump latest --path /typed.resp /typed.resp | redis-cli -p {port} --pipe > /dev/null"
+        ))?;
+        self.is_complete().await?;
+        self.target.command::<()>(&["FLUSHALL"]).await?;
+        let took = self.restore("keys")?;
+        self.is_complete().await?;
+        figures.push(Figure::seconds(by_keys, took.seconds, Some(peer), None));
+        figures.push(Figure::worker(&took, memory_limit));
+        self.target.command::<()>(&["FLUSHALL"]).await?;
+        let own = self.own_loading()?;
+        let took = self.restore("replica")?;
+        self.is_complete().await?;
+        figures.push(Figure::seconds(by_replica, took.seconds, Some(peer), Some(own)));
+        figures.push(Figure::worker(&took, memory_limit));
+        Ok(())
+    }
+
+    /// How much of the data a second backup adds after a change of 1 % of the keys, which stand together.
+    pub(crate) async fn canonical(&self, keys: u64, figures: &mut Vec<Figure>) -> Result<()> {
+        self.backup("canonical")?;
+        let whole = self.stored_bytes()?;
+        // Every second one of these is a string.
+        let last = (keys / 50).max(1).to_string();
+        let script = "for i = 1, tonumber(ARGV[1]) do if i % 12 < 6 then \
+            redis.call('APPEND', string.format('string:%08d', i), 'x') end end";
+        self.source.command::<()>(&["EVAL", script, "0", &last]).await?;
+        self.backup("canonical")?;
+        let after_change = self.stored_bytes()?;
+        figures.push(Figure {
+            case: "canonical order, 1 % of a range changed: added",
+            ours: percent(after_change - whole, whole),
+            peer: None,
+            unit: "%",
+            more: false,
+            limit: Some(6.0),
+        });
+        Ok(())
+    }
+}
+
+fn percent(part: f64, whole: f64) -> f64 {
+    100.0 * part / whole
+}

@@ -1,0 +1,78 @@
+//! `make bench-redis`: the ways out of Redis and in, beside those that people use, and the limit that nature sets.
+//!
+//! All in one run, on the same server and the same data. Argument: thousands of keys (2000), and a tenth as many values of
+//! 10 MB in the last cases. The table goes to standard output, the figures to `target/bench/redis.json`: `ratio` is ours
+//! over the peer, above 1 is better for us; `limit` is what cannot be beaten, or must not be crossed. Ours is the time of
+//! the Job, from its start to the committed snapshot or the last key; what a session does around it (the Job is made,
+//! retention, the check, metrics) has a line of its own.
+
+mod bench;
+mod cases;
+mod data;
+mod figure;
+mod latency;
+mod manifests;
+
+use std::{fs, process::ExitCode};
+
+use anyhow::{Context as _, Result};
+use coffer_tests::{
+    coffer::{Coffer, Output},
+    redis_server::{self, RedisServer},
+};
+
+use self::{bench::Bench, figure::Figure};
+
+/// Of all repositories.
+const SECRET: &str = "restic-secret";
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench failed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<()> {
+    let thousands: u64 = match std::env::args().nth(1) {
+        Some(words) => words.parse().context("usage: bench-redis [THOUSANDS OF KEYS]")?,
+        None => 2000,
+    };
+    fs::create_dir_all("target/bench")?;
+    let figures = measure(thousands * 1000).await?;
+    figure::print(&figures);
+    let json = serde_json::to_string_pretty(&figure::to_json(&figures))?;
+    fs::write("target/bench/redis.json", json)?;
+    Ok(())
+}
+
+async fn measure(keys: u64) -> Result<Vec<Figure>> {
+    let folder = tempfile::tempdir_in("target")?;
+    let folder = folder.path().canonicalize()?;
+    eprintln!("filling a Redis with {keys} keys");
+    let source = RedisServer::start(open()).await?;
+    source.command::<()>(&["CONFIG", "SET", "repl-diskless-sync-delay", "0"]).await?;
+    data::fill(&source, keys).await?;
+    let target = RedisServer::start(open()).await?;
+    let coffer = Coffer::up(&folder).await?;
+    fs::write(folder.join("manifests.yaml"), manifests::manifests(&source, &target, &folder))?;
+    let file = folder.join("manifests.yaml").display().to_string();
+    coffer.run(&["apply", "-f", &file], Output::Captured)?;
+    let bench = Bench { folder, source, target, coffer };
+    let mut figures = vec![];
+    bench.backups(&mut figures).await?;
+    bench.restores(&mut figures).await?;
+    bench.canonical(keys, &mut figures).await?;
+    bench.large_values((keys / 10_000).max(2), &mut figures).await?;
+    bench.coffer.down().await?;
+    Ok(figures)
+}
+
+/// Without a password, as the peers' benchmarks are.
+fn open() -> redis_server::Options {
+    redis_server::Options { password: String::new(), ..redis_server::Options::default() }
+}
