@@ -129,7 +129,7 @@ async fn tell(channel: Authorized, name: proto::SessionRef, mut seen: watch::Rec
                 if reports.send(report).await.is_err() {
                     break false;
                 }
-                sleep(INTERVAL).await;
+                pause(INTERVAL, seen).await;
                 if seen.changed().await.is_err() {
                     // Ends the stream, upon which the call answers.
                     break true;
@@ -146,4 +146,10 @@ async fn tell(channel: Authorized, name: proto::SessionRef, mut seen: watch::Rec
         }
         sleep(RETRY_PAUSE).await;
     }
+}
+
+/// Waits so long, but not beyond the end of the job, which would wait for us.
+async fn pause(span: Duration, seen: &watch::Receiver<State>) {
+    let mut seen = seen.clone();
+    let _ = timeout(span, seen.wait_for(|_| false)).await;
 }
