@@ -21,7 +21,7 @@ const MIB: usize = 1024 * 1024;
 const MEMORY: usize = 384 * MIB;
 /// However few streams there are, one takes no more than this. A chunk in the making, input on its way
 /// and codecs come on top, some 15 MiB.
-const MOST_FOR_ONE: usize = 38 * MIB;
+const MOST_FOR_ONE: usize = 37 * MIB;
 /// However many streams there are, one needs this: two packs of 4 MiB, and a little content.
 const LEAST_FOR_ONE: usize = 12 * MIB;
 /// A typical chunk in its buffer, and a small one. A larger one takes all, so that it always finds a place.
@@ -35,9 +35,9 @@ pub(crate) const OVERSHOOT: usize = 3 * MIB / 4;
 /// Packs of a stream that are filled at a time.
 const MOST_LANES: usize = 3;
 /// Buffers of a stream beside its share: the chunk in the making, and what is lost to rounding.
-const BESIDE: usize = 6 * MIB;
-/// The same for all streams together.
-const MOST_BESIDE: usize = 64 * MIB;
+const BESIDE: usize = 5 * MIB;
+/// The same for all streams together: many are seldom all at their most.
+const MOST_BESIDE: usize = 24 * MIB;
 /// What stays idle for the next stream when the last one has left.
 const KEPT: usize = 12 * MIB;
 

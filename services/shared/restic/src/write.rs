@@ -26,6 +26,7 @@ use crate::tree::{self, FileNode, Folder};
 
 mod blobs;
 mod file;
+use blobs::Chunk;
 pub use file::{FileSummary, FileWriter};
 
 /// A semaphore's whole, which stands for the content that a stream may hold between the chunker and the
@@ -296,7 +297,7 @@ impl Session {
         let mut trees = Vec::new();
         let root = root.encode(self.options.time, &mut |json| {
             let id = Id::of(&json);
-            trees.push(json.into());
+            trees.push(Chunk { content: json.into(), permit: None });
             id
         })?;
         self.store_blobs(BlobKind::Tree, trees).await?;

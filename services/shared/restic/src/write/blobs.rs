@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::Session;
 use crate::buffers::Buffer;
 use crate::codec::Codec;
@@ -11,14 +13,22 @@ use crate::id::Id;
 use crate::pack::BlobKind;
 use crate::packer::{FullPack, OpenPack};
 
+/// Content, and its part of the stream's memory, which is free for others as soon as the content is in a pack or needs
+/// none: whoever waits for it may be what the next processor waits for.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub(super) content: Buffer,
+    pub(super) permit: Option<OwnedSemaphorePermit>,
+}
+
 /// Some blobs on their way into packs. Several at once, because their hashes are quicker together.
 struct Job {
     kind: BlobKind,
-    contents: Vec<Buffer>,
-    /// Of all contents, in their order, once they are hashed.
+    chunks: Vec<Chunk>,
+    /// Of all chunks, in their order, once they are hashed.
     ids: Option<Vec<Id>>,
     /// What is new and not in a pack yet.
-    new: VecDeque<(Id, Buffer)>,
+    new: VecDeque<(Id, Chunk)>,
 }
 
 /// The pack after a computation.
@@ -32,11 +42,11 @@ impl Session {
     pub(super) async fn store_blobs(
         self: &Arc<Self>,
         kind: BlobKind,
-        contents: Vec<Buffer>,
+        chunks: Vec<Chunk>,
     ) -> Result<Vec<Id>> {
         let resources = &self.repository.resources;
         let _lane = self.packer.lane().await?;
-        let mut job = Job { kind, contents, ids: None, new: VecDeque::new() };
+        let mut job = Job { kind, chunks, ids: None, new: VecDeque::new() };
         loop {
             let mut pack = self.packer.open(kind).await?;
             let session = Arc::clone(self);
@@ -64,17 +74,17 @@ impl Session {
 }
 
 impl Job {
-    /// Hashes the contents, the first time, and keeps those that are new.
+    /// Hashes the chunks, the first time, and keeps those that are new.
     fn name(&mut self, session: &Session, pack: &mut OpenPack) {
         if self.ids.is_some() {
             return;
         }
-        let contents = std::mem::take(&mut self.contents);
-        let messages: Vec<&[u8]> = contents.iter().map(AsRef::as_ref).collect();
+        let chunks = std::mem::take(&mut self.chunks);
+        let messages: Vec<&[u8]> = chunks.iter().map(|chunk| chunk.content.as_ref()).collect();
         let ids = pack.builder.hash_along(&messages);
-        for (id, content) in ids.iter().zip(contents) {
+        for (id, chunk) in ids.iter().zip(chunks) {
             if session.claim(self.kind, *id) {
-                self.new.push_back((*id, content));
+                self.new.push_back((*id, chunk));
             }
         }
         self.ids = Some(ids);
@@ -84,13 +94,14 @@ impl Job {
     fn fill(&mut self, session: &Session, codec: &mut Codec, pack: &mut OpenPack) -> Result<bool> {
         let resources = &session.repository.resources;
         let share = resources.share();
-        while let Some((id, content)) = self.new.pop_front() {
+        while let Some((id, chunk)) = self.new.pop_front() {
+            let content = &chunk.content;
             if !pack.make_room(content.len(), &share, resources) {
-                self.new.push_front((id, content));
+                self.new.push_front((id, chunk));
                 return Ok(true);
             }
             let packed = pack.builder.add(self.kind, id, |out| {
-                session.encoder.encode(codec, self.kind, &id, &content, out)
+                session.encoder.encode(codec, self.kind, &id, content, out)
             })?;
             session.added(self.kind, content.len(), packed);
             if pack.is_full(&share) {

@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::blobs::Chunk;
 use super::{CONTENT_UNITS, Session};
 use crate::buffers::Buffer;
 use crate::chunker::Chunker;
@@ -48,14 +48,7 @@ pub struct FileWriter {
     pending: VecDeque<AbortOnDropHandle<Result<Vec<Id>>>>,
     content: Vec<Id>,
     /// Chunks that wait for a second one: two are hashed more quickly than one after the other.
-    waiting: Vec<Budgeted>,
-}
-
-/// A chunk and its part of the stream's memory.
-#[derive(Debug)]
-struct Budgeted {
-    content: Buffer,
-    permit: OwnedSemaphorePermit,
+    waiting: Vec<Chunk>,
 }
 
 #[derive(Debug)]
@@ -204,7 +197,7 @@ impl FileWriter {
                 permit.map_err(|closed| Error::internal("budget a chunk", closed))?
             }
         };
-        self.waiting.push(Budgeted { content, permit });
+        self.waiting.push(Chunk { content, permit: Some(permit) });
         if self.waiting.len() >= TOGETHER {
             self.store_waiting();
         }
@@ -218,10 +211,7 @@ impl FileWriter {
         let waiting = std::mem::take(&mut self.waiting);
         let session = Arc::clone(&self.session);
         let task = tokio::spawn(async move {
-            let (contents, permits): (Vec<_>, Vec<_>) =
-                waiting.into_iter().map(|chunk| (chunk.content, chunk.permit)).unzip();
-            let stored = session.store_blobs(BlobKind::Data, contents).await;
-            drop(permits);
+            let stored = session.store_blobs(BlobKind::Data, waiting).await;
             if let Err(error) = &stored {
                 session.fail(error);
             }
