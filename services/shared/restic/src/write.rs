@@ -297,7 +297,7 @@ impl Session {
         let mut trees = Vec::new();
         let root = root.encode(self.options.time, &mut |json| {
             let id = Id::of(&json);
-            trees.push(Chunk { content: json.into(), permit: None });
+            trees.push(Chunk::new(json.into(), None));
             id
         })?;
         self.store_blobs(BlobKind::Tree, trees).await?;

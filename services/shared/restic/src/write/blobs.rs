@@ -17,8 +17,14 @@ use crate::packer::{FullPack, OpenPack};
 /// none: whoever waits for it may be what the next processor waits for.
 #[derive(Debug)]
 pub(super) struct Chunk {
-    pub(super) content: Buffer,
-    pub(super) permit: Option<OwnedSemaphorePermit>,
+    content: Buffer,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Chunk {
+    pub(super) const fn new(content: Buffer, permit: Option<OwnedSemaphorePermit>) -> Self {
+        Self { content, _permit: permit }
+    }
 }
 
 /// Some blobs on their way into packs. Several at once, because their hashes are quicker together.

@@ -197,7 +197,7 @@ impl FileWriter {
                 permit.map_err(|closed| Error::internal("budget a chunk", closed))?
             }
         };
-        self.waiting.push(Chunk { content, permit: Some(permit) });
+        self.waiting.push(Chunk::new(content, Some(permit)));
         if self.waiting.len() >= TOGETHER {
             self.store_waiting();
         }
