@@ -101,7 +101,7 @@ impl Restore<'_> {
             verify::check(&files)?;
         }
         if self.options.load == Load::Replica {
-            return Box::pin(self.serve(topology, files)).await;
+            return Box::pin(self.serve(topology, files, warnings)).await;
         }
         let Topology { nodes, slots, remarks, found } = topology;
         warnings.extend(remarks);

@@ -4,14 +4,13 @@
 
 mod support;
 
-use std::time::Duration;
-
 use coffer_api::outcome::Outcome;
 use coffer_api::session::{Redis, Sensitive};
 use coffer_rdb::resp::Reply;
 use coffer_runtime::Runtime;
 use support::gateway::{Fault, Services};
 use support::job::{BACKUP, RESTORE, backed_up, failed, restored, run_with, session};
+use support::sets::until;
 use support::{TestServer, fill, line};
 
 async fn backup(redis: Redis, endpoint: &str) -> Outcome {
@@ -121,17 +120,37 @@ async fn a_target_that_relies_on_its_file_saves_what_it_has_loaded() {
             redis.username = Some("limited".to_owned());
             redis.password = Some(Sensitive::new("word"));
         }
-        let done = restored(restore(redis, &endpoint, &["--load=replica"]).await);
-        let file = target.dir().join("dump.rdb");
+        let outcome = restore(redis, &endpoint, &["--load=replica"]).await;
         if saves {
-            let saved = async {
-                while !file.exists() {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-            };
-            tokio::time::timeout(Duration::from_secs(10), saved).await.unwrap();
+            until(&target.redis(), &["INFO", "persistence"], "rdb_bgsave_in_progress:0").await;
         }
-        assert_eq!(file.exists(), saves, "{options:?}");
-        assert_eq!(done.remark.contains("did not begin to save"), refuses, "{}", done.remark);
+        assert_eq!(target.dir().join("dump.rdb").exists(), saves, "{options:?}");
+        let told = outcome.warnings.iter().any(|told| told.contains("let it with BGSAVE: "));
+        assert_eq!(told, refuses, "{:?}", outcome.warnings);
+        restored(outcome);
     }
+}
+
+#[tokio::test]
+async fn what_cannot_be_undone_is_told() {
+    let (source, services) = (TestServer::start(&[]), Services::default());
+    fill(&mut source.client().await).await;
+    let endpoint = services.serve().await;
+    backed_up(backup(source.redis(), &endpoint).await);
+    // It may attach, and not let go.
+    let user = ["--user", "limited", "on", ">word", "~*", "&*", "+@all"];
+    let target = TestServer::start(&[&user[..], &["-slaveof", "+slaveof|127.0.0.1"]].concat());
+    target.client().await;
+    services.set(|stored| stored.fault = Fault::NoFinish);
+    let redis = Redis {
+        username: Some("limited".to_owned()),
+        password: Some(Sensitive::new("word")),
+        ..target.redis()
+    };
+    let outcome = restore(redis, &endpoint, &["--load=replica"]).await;
+    let [told] = outcome.warnings.as_slice() else { panic!("{outcome:?}") };
+    assert!(told.contains("make it a master with REPLICAOF NO ONE: "), "{told}");
+    assert!(told.contains("slaveof"), "{told}");
+    failed(outcome);
+    assert!(!is_master(&target).await);
 }

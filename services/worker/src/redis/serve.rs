@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coffer_rdb::resp::Reply;
+use coffer_runtime::fault::chain;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -41,14 +42,6 @@ pub struct Serving {
     /// Whether the target was told to attach, and has to be told to let go.
     attached: bool,
     straight: Straight,
-}
-
-/// A target that has loaded everything.
-pub struct Served {
-    /// What it says about itself, a master again.
-    pub server: Server,
-    /// What a user should know.
-    pub remarks: Vec<String>,
 }
 
 impl Serving {
@@ -144,11 +137,12 @@ impl Serving {
         }
     }
 
-    /// Waits until the target has loaded everything, and makes it a master again.
+    /// Waits until the target has loaded everything, and makes it a master again. Gives back what it says about itself
+    /// then.
     ///
     /// # Errors
     /// When it did not load the file.
-    pub async fn finish(&mut self) -> Result<Served, Error> {
+    pub async fn finish(&mut self, warnings: &mut Vec<String>) -> Result<Server, Error> {
         let deadline = Instant::now() + LOAD_LIMIT;
         while !Server::ask(&mut self.client).await?.link_is_up {
             // A file that it cannot read makes it hang up and attach anew.
@@ -170,32 +164,45 @@ impl Serving {
         }
         self.client.run(&[b"SLAVEOF", b"NO", b"ONE"]).await?;
         self.attached = false;
-        let set = self.straight.put_back(&mut self.client).await?;
-        let saved = self.straight.save(&mut self.client).await?;
-        let server = Server::ask(&mut self.client).await?;
-        Ok(Served { server, remarks: set.into_iter().chain(saved).collect() })
+        warnings.extend(self.straight.put_back(&mut self.client).await);
+        warnings.extend(self.straight.save(&mut self.client).await?);
+        Server::ask(&mut self.client).await
     }
 
     async fn has_come_again(&self) -> bool {
         matches!(timeout(Duration::ZERO, self.listener.accept()).await, Ok(Ok(_)))
     }
 
-    /// Lets a target go that did not load everything: without that it would try to attach for ever.
-    pub async fn give_up(mut self) {
+    /// Lets a target go that did not load everything: without that it would try to attach for ever. What cannot be
+    /// undone is told.
+    pub async fn give_up(mut self, warnings: &mut Vec<String>) {
         // One that loads waits for more, and hears nothing before it sees that there is none.
         self.replica = None;
         if self.attached {
-            let _ = timeout(LET_GO_LIMIT, self.let_go()).await;
+            let left = match timeout(LET_GO_LIMIT, self.let_go()).await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(chain(&error)),
+                Err(_) => Some(format!("it still loads after {} s", LET_GO_LIMIT.as_secs())),
+            };
+            warnings.extend(left.map(|why| {
+                format!(
+                    "{} is still set to be a replica of this Job, which is gone, and takes no writes; make it a master \
+                     with REPLICAOF NO ONE: {why}",
+                    self.address
+                )
+            }));
         }
-        let _ = self.straight.put_back(&mut self.client).await;
+        warnings.extend(self.straight.put_back(&mut self.client).await);
     }
 
     async fn let_go(&mut self) -> Result<(), Error> {
+        const LET_GO: [&[u8]; 3] = [b"SLAVEOF", b"NO", b"ONE"];
         loop {
-            match self.client.ask(&[b"SLAVEOF", b"NO", b"ONE"]).await? {
+            match self.client.ask(&LET_GO).await? {
                 Reply::Error(reply) if first_word(&reply) == "LOADING" => {
                     sleep_until(Instant::now() + PAUSE).await;
                 }
+                Reply::Error(reply) => return Err(self.client.refused(&LET_GO, &reply)),
                 _ => return Ok(()),
             }
         }

@@ -8,7 +8,7 @@ use super::source::File;
 use super::{Restore, convert, survey};
 use crate::error::Error;
 use crate::progress::Stage;
-use crate::redis::{self, Served, Serving, Topology};
+use crate::redis::{self, Serving, Topology};
 
 impl Restore<'_> {
     /// Serves the snapshot's only file to the target.
@@ -16,6 +16,7 @@ impl Restore<'_> {
         &self,
         topology: Topology,
         mut files: Vec<File>,
+        warnings: &mut Vec<String>,
     ) -> Result<Restored, Error> {
         let Topology { nodes, found, .. } = topology;
         let mut nodes = nodes.into_iter();
@@ -37,13 +38,13 @@ impl Restore<'_> {
         let mut serving = Serving::prepare(node, self.options.flush).await?;
         let served = async {
             let handed_out = self.hand_out(&mut serving, &mut file).await?;
-            Ok::<_, Error>((handed_out, serving.finish().await?))
+            Ok::<_, Error>((handed_out, serving.finish(warnings).await?))
         };
         let served = Box::pin(served).await;
-        let ((bytes, summary), Served { server, remarks }) = match served {
+        let ((bytes, summary), server) = match served {
             Ok(served) => served,
             Err(error) => {
-                serving.give_up().await;
+                serving.give_up(warnings).await;
                 return Err(error);
             }
         };
@@ -63,7 +64,7 @@ impl Restore<'_> {
             "the target attached to this Job as a replica, loaded the file and was promoted";
         let target = Target::from_info(&server.redis_version, server.valkey_version.as_deref());
         let verified = self.verify(std::slice::from_ref(&file), target).await?;
-        let words = [words.to_owned()].into_iter().chain(remarks).chain(found).collect::<Vec<_>>();
+        let words = [words.to_owned()].into_iter().chain(found).collect::<Vec<_>>();
         Ok(Restored {
             snapshot_id: file.snapshot_id(),
             path: file.path().trim_start_matches('/').to_owned(),

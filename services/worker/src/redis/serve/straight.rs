@@ -8,6 +8,7 @@
 use bytes::Bytes;
 use coffer_rdb::resp::Reply;
 use coffer_rdb::strings::printable;
+use coffer_runtime::fault::chain;
 
 use super::value_of;
 use crate::redis::{Client, Error};
@@ -43,15 +44,19 @@ impl Straight {
     }
 
     /// Sets the target back to how it was. Gives back what a user should know.
-    pub(super) async fn put_back(&mut self, client: &mut Client) -> Result<Option<String>, Error> {
+    pub(super) async fn put_back(&mut self, client: &mut Client) -> Option<String> {
         if *self != Self::ForOnce {
-            return Ok(None);
+            return None;
         }
-        let reply = client.ask(&[b"CONFIG", b"SET", SETTING, DISABLED]).await?;
         *self = Self::Always;
-        Ok(refusal(&reply).map(|why| {
-            format!("its repl-diskless-load is on-empty-db now, and could not be set back: {why}")
-        }))
+        let why = match client.ask(&[b"CONFIG", b"SET", SETTING, DISABLED]).await {
+            Ok(reply) => refusal(&reply)?,
+            Err(error) => chain(&error),
+        };
+        Some(format!(
+            "repl-diskless-load of {} was disabled and is on-empty-db now; set it back with CONFIG SET: {why}",
+            client.address()
+        ))
     }
 
     /// Has what was loaded saved, where the server has only its memory and would rely on a file. Gives back what a user
@@ -62,7 +67,10 @@ impl Straight {
         }
         let reply = client.ask(&[b"BGSAVE"]).await?;
         Ok(refusal(&reply).map(|why| {
-            format!("it did not begin to save what it loaded, and would lose it in a crash until it does: {why}")
+            format!(
+                "{} did not begin to save what it loaded, and would lose it in a crash; let it with BGSAVE: {why}",
+                client.address()
+            )
         }))
     }
 }
