@@ -40,7 +40,7 @@ use std::time::Duration;
 
 use coffer_api::outcome::{Outcome, Result as Ended};
 use coffer_api::session::{self, Session};
-use coffer_runtime::Runtime;
+use coffer_runtime::{Runtime, Shutdown};
 
 pub use args::Args;
 pub use error::Error;
@@ -50,8 +50,8 @@ use crate::args::{AddonArgs, Job};
 
 /// Does the job, leaves its result, and says how the process is to end.
 ///
-/// The runtime's shutdown aborts the job: what it has written to the storage-gateway is not committed, and
-/// the result says that it was terminated.
+/// The runtime's shutdown ends the job where it stands, but for a Redis that has to be set back first: what it has
+/// written to the storage-gateway is not committed, and the result says that it was terminated.
 pub async fn run(args: Args, runtime: &Runtime) -> ExitCode {
     let started = runtime.clock.now();
     let written = Arc::new(AtomicU64::new(0));
@@ -59,15 +59,7 @@ pub async fn run(args: Args, runtime: &Runtime) -> ExitCode {
     let session = read_session(&args).await;
     let result = match &session {
         Err(error) => outcome::failed(error, 0),
-        Ok(session) => {
-            let job = Box::pin(work(&args.job, session, runtime, &mut warnings, &written));
-            tokio::select! {
-                result = job => result,
-                () = runtime.shutdown.triggered() => {
-                    outcome::failed(&Error::Terminated, written.load(Ordering::Relaxed))
-                }
-            }
-        }
+        Ok(session) => Box::pin(work(&args.job, session, runtime, &mut warnings, &written)).await,
     };
     let duration = runtime.clock.now() - started;
     let duration_ms = u64::try_from(duration.num_milliseconds()).unwrap_or(0);
@@ -115,22 +107,33 @@ async fn work(
     warnings: &mut Vec<String>,
     written: &Arc<AtomicU64>,
 ) -> Ended {
-    let clock = &runtime.clock;
     let result = match job {
         Job::BackupRedis(args) => match wait_of(&args.addon, session) {
             Ok(wait) => {
-                backup::run(args, session, wait, clock, warnings).await.map(Ended::BackedUp)
+                let job = backup::run(args, session, wait, &runtime.clock, warnings);
+                unless_stopped(&runtime.shutdown, job).await.map(Ended::BackedUp)
             }
             Err(error) => Err(error),
         },
         Job::RestoreRedis(args) => match wait_of(&args.addon, session) {
-            Ok(wait) => restore::run(args, session, wait, clock, warnings, written)
+            Ok(wait) => restore::run(args, session, wait, runtime, warnings, written)
                 .await
                 .map(Ended::Restored),
             Err(error) => Err(error),
         },
     };
     result.unwrap_or_else(|error| outcome::failed(&error, written.load(Ordering::Relaxed)))
+}
+
+/// Drops what is being done where it stands when we are told to stop.
+async fn unless_stopped<T>(
+    stop: &Shutdown,
+    act: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    tokio::select! {
+        done = act => done,
+        () = stop.triggered() => Err(Error::Terminated),
+    }
 }
 
 async fn read_session(args: &Args) -> Result<Session, Error> {

@@ -21,7 +21,7 @@ use coffer_proto::storage::v1 as proto;
 use coffer_rdb::entries::{Entries, Event};
 use coffer_rdb::payload::FOOTER_LEN;
 use coffer_rdb::target::Target;
-use coffer_runtime::Clock;
+use coffer_runtime::{Clock, Runtime};
 
 use self::source::{File, Source};
 use self::verify::Verification;
@@ -31,7 +31,7 @@ use crate::error::Error;
 use crate::gateway::Gateway;
 use crate::options::{self, Load, OnConflict, Prefer};
 use crate::progress::{Progress, Stage};
-use crate::redis::{self, LoadOptions, Loader, ReadBack, Replay, Topology};
+use crate::redis::{self, LoadOptions, Loader, ReadBack, Replay, Serving, Topology};
 
 /// The largest command of a RESP dump: a batch of a thousand elements, each of any size.
 const LARGEST_COMMAND_BYTES: u64 = 2 * 1024 * 1024 * 1024;
@@ -41,16 +41,22 @@ pub(crate) async fn run(
     args: &RestoreArgs,
     session: &Session,
     wait: Duration,
-    clock: &Clock,
+    runtime: &Runtime,
     warnings: &mut Vec<String>,
     written: &Arc<AtomicU64>,
 ) -> Result<Restored, Error> {
+    let Runtime { clock, shutdown: stop, .. } = runtime;
     let options = options::Restore::new(args)?;
     let gateway = Gateway::new(session)?;
     let progress = Progress::start(session, SessionKind::Restore);
     let source = Source::new(gateway, request(args, session), wait);
     let restore = Restore { options, source, session, wait, clock, progress };
-    let restored = Box::pin(restore.load(warnings, written)).await;
+    let mut serving = None;
+    let restoring = Box::pin(restore.load(&mut serving, warnings, written));
+    let restored = crate::unless_stopped(stop, restoring).await;
+    if let Some(serving) = serving {
+        serving.give_up(stop, warnings).await;
+    }
     restore.progress.finish().await;
     restored
 }
@@ -87,8 +93,10 @@ enum Reader {
 }
 
 impl Restore<'_> {
+    /// Leaves the target in `serving` for as long as it may have to be set back.
     async fn load(
         &self,
+        serving: &mut Option<Serving>,
         warnings: &mut Vec<String>,
         written: &Arc<AtomicU64>,
     ) -> Result<Restored, Error> {
@@ -101,7 +109,7 @@ impl Restore<'_> {
             verify::check(&files)?;
         }
         if self.options.load == Load::Replica {
-            return Box::pin(self.serve(topology, files, warnings)).await;
+            return Box::pin(self.serve(topology, files, serving, warnings)).await;
         }
         let Topology { nodes, slots, remarks, found } = topology;
         warnings.extend(remarks);

@@ -6,6 +6,7 @@ mod support;
 
 use coffer_api::outcome::Outcome;
 use coffer_api::session::{Redis, Sensitive};
+use coffer_proto::orchestrator::v1::ReportRequest;
 use coffer_rdb::resp::Reply;
 use coffer_runtime::Runtime;
 use support::gateway::{Fault, Services};
@@ -97,6 +98,42 @@ async fn a_target_that_gets_a_part_keeps_nothing_of_it() {
     services.set(|stored| stored.fault = Fault::None);
     restored(restore(target.redis(), &endpoint, &["--load=replica"]).await);
     assert_eq!(source.digest().await, target.digest().await);
+}
+
+#[tokio::test]
+async fn a_job_that_is_stopped_lets_its_target_go() {
+    let (source, services) = (TestServer::start(&["--rdbcompression", "no"]), Services::default());
+    let mut client = source.client().await;
+    for key in 0..200 {
+        client.run(&[b"SET", format!("key{key}").as_bytes(), &[b'x'; 100_000]]).await.unwrap();
+    }
+    let endpoint = services.serve().await;
+    backed_up(backup(source.redis(), &endpoint).await);
+    services.set(|stored| stored.fault = Fault::StandsStill);
+    let size_of_file = services.get(|stored| stored.data.len() as u64);
+    for (more, left) in [(&["--load=replica"][..], 0), (&["--load=replica", "--flush=true"], 1)] {
+        let target = TestServer::start(&[]);
+        let mut client = target.client().await;
+        for key in 0..left {
+            line(&mut client, &format!("SET stranger{key} 1")).await;
+        }
+        services.set(|stored| stored.reports.clear());
+        let (session, runtime) =
+            (session("RestoreSession", target.redis(), &endpoint), Runtime::new());
+        let stop = async {
+            let is_there = |report: &ReportRequest| report.bytes == size_of_file;
+            services.until(|stored| stored.reports.iter().any(is_there)).await;
+            runtime.shutdown.trigger();
+        };
+        let (outcome, ()) = tokio::join!(run_with(&session, RESTORE, more, &runtime), stop);
+        assert_eq!(outcome.warnings, Vec::<String>::new());
+        let failure = failed(outcome);
+        assert!(failure.error.contains("terminated before"), "{}", failure.error);
+        assert!(is_master(&target).await);
+        assert_eq!(size(&target).await, left, "it has what it had");
+        assert_eq!(diskless_load(&target).await, "disabled");
+        line(&mut target.client().await, "SET written 1").await;
+    }
 }
 
 #[tokio::test]

@@ -1,4 +1,7 @@
 //! One connection that speaks RESP2: a question, an answer.
+//!
+//! Who asks may be dropped before the answer is there, as a job is that is told to stop. What was asked is asked, and
+//! the next question goes behind it: its answer is not taken for that to the one before.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,6 +25,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
 pub struct Client {
     socket: Box<dyn Socket>,
     replies: ReplyReader,
+    /// Of the questions, what is still to be sent.
+    unsent: BytesMut,
+    /// Questions whose answers have not come.
+    open: usize,
     address: String,
     /// How long nothing may move before the server counts as hung.
     idle: Duration,
@@ -34,7 +41,8 @@ pub struct Client {
 impl Client {
     pub(crate) fn new(socket: Box<dyn Socket>, address: String, idle: Duration) -> Self {
         let replies = ReplyReader::new(LARGEST_REPLY_BYTES);
-        Self { socket, replies, address, idle, fresh: true, ends: None }
+        let unsent = BytesMut::new();
+        Self { socket, replies, unsent, open: 0, address, idle, fresh: true, ends: None }
     }
 
     pub(crate) fn between(self, ends: Option<(SocketAddr, SocketAddr)>) -> Self {
@@ -52,15 +60,16 @@ impl Client {
         &self.address
     }
 
-    /// Sends a command and waits for the answer, which may be an error reply.
+    /// Sends a command and waits for the answer, which may be an error reply. When this is dropped, the command may be
+    /// carried out all the same.
     ///
     /// # Errors
     /// When the connection fails or what answers is no Redis.
     pub async fn ask(&mut self, arguments: &[&[u8]]) -> Result<Reply, Error> {
-        let mut command = BytesMut::new();
-        resp::write_command(&mut command, arguments);
+        resp::write_command(&mut self.unsent, arguments);
+        self.open += 1;
         let sent = async {
-            self.socket.write_all(&command).await?;
+            self.socket.write_all_buf(&mut self.unsent).await?;
             self.socket.flush().await
         };
         let sent = tokio::time::timeout(self.idle, sent).await;
@@ -70,7 +79,13 @@ impl Client {
             Ok(Err(failure)) if !self.fresh => return Err(self.lost(failure)),
             Ok(_) => {}
         }
-        self.answer().await
+        loop {
+            let answer = self.answer().await?;
+            self.open -= 1;
+            if self.open == 0 {
+                return Ok(answer);
+            }
+        }
     }
 
     /// Sends commands whose answers are then read one by one.

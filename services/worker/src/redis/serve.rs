@@ -3,6 +3,9 @@
 //!
 //! The target must reach us. We listen at the address by which we reach it, and serve one connection from
 //! its address only, since what we hand out is all of the data.
+//!
+//! From [`Serving::attach`] on the target is not as it was, and [`Serving::give_up`] sets it back. Each step may be
+//! dropped in its midst, as when the job is told to stop: what may have been done counts as done.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -10,9 +13,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use coffer_rdb::resp::Reply;
 use coffer_runtime::fault::chain;
+use coffer_runtime::shutdown::Shutdown;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use self::greeting::greet;
 use self::straight::Straight;
@@ -30,6 +34,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 const LOAD_LIMIT: Duration = Duration::from_secs(3600);
 /// What was sent before may have to be loaded before a target notices that nothing more comes.
 const LET_GO_LIMIT: Duration = Duration::from_secs(60);
+/// A Pod that is told to stop has 30 s, and the result is to be written, too.
+const STOP_LIMIT: Duration = Duration::from_secs(20);
 const SERVING: &str = "serve the dump to";
 
 /// A target that is to attach.
@@ -41,11 +47,13 @@ pub struct Serving {
     replica: Option<TcpStream>,
     /// Whether the target was told to attach, and has to be told to let go.
     attached: bool,
+    /// It has no keys that it should keep until the file is there.
+    empty: bool,
     straight: Straight,
 }
 
 impl Serving {
-    /// Makes sure that the target may be loaded this way, and listens for it.
+    /// Makes sure that the target may be loaded this way, and listens for it. Changes nothing.
     ///
     /// # Errors
     /// Says what does not fit.
@@ -80,12 +88,16 @@ impl Serving {
         let listener = TcpListener::bind(SocketAddr::new(here.ip(), 0)).await;
         let listener =
             listener.map_err(|source| Error::Listen { address: here.ip().to_string(), source })?;
-        let straight = match server.keys {
-            0 => Straight::ask(&mut client).await?,
-            _ => Straight::No,
-        };
-        let (peer, replica, attached) = (there.ip(), None, false);
-        Ok(Self { client, address, listener, peer, replica, attached, straight })
+        Ok(Self {
+            client,
+            address,
+            listener,
+            peer: there.ip(),
+            replica: None,
+            attached: false,
+            empty: server.keys == 0,
+            straight: Straight::No,
+        })
     }
 
     /// Tells the target to attach, and answers its greeting up to where the file is due.
@@ -94,10 +106,17 @@ impl Serving {
     /// When it refuses, or does not come.
     pub async fn attach(&mut self, bytes: u64) -> Result<(), Error> {
         let here = self.listener.local_addr().map_err(|source| self.lost(source))?;
+        if self.empty {
+            self.straight.ask(&mut self.client).await?;
+        }
         let (host, port) = (here.ip().to_string(), here.port().to_string());
-        // Known to Redis as REPLICAOF since 5.0; the old name still works everywhere.
-        self.client.run(&[b"SLAVEOF", host.as_bytes(), port.as_bytes()]).await?;
         self.attached = true;
+        // Known to Redis as REPLICAOF since 5.0; the old name still works everywhere.
+        let attach: [&[u8]; 3] = [b"SLAVEOF", host.as_bytes(), port.as_bytes()];
+        if let Reply::Error(reply) = self.client.ask(&attach).await? {
+            self.attached = false;
+            return Err(self.client.refused(&attach, &reply));
+        }
         let no_way_back = || Error::Replication {
             address: self.address.clone(),
             why: format!(
@@ -174,25 +193,35 @@ impl Serving {
     }
 
     /// Lets a target go that did not load everything: without that it would try to attach for ever. What cannot be
-    /// undone is told.
-    pub async fn give_up(mut self, warnings: &mut Vec<String>) {
+    /// undone, or not in time, is told.
+    pub async fn give_up(mut self, stop: &Shutdown, warnings: &mut Vec<String>) {
         // One that loads waits for more, and hears nothing before it sees that there is none.
         self.replica = None;
+        let limit = tokio::select! {
+            () = self.undo(warnings) => return,
+            limit = too_long(stop) => limit,
+        };
+        let why = format!("it still loads or does not answer after {} s", limit.as_secs());
+        warnings.extend(self.attached.then(|| self.left(&why)));
+        warnings.extend(self.straight.left(&self.address, &why));
+    }
+
+    async fn undo(&mut self, warnings: &mut Vec<String>) {
         if self.attached {
-            let left = match timeout(LET_GO_LIMIT, self.let_go()).await {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(chain(&error)),
-                Err(_) => Some(format!("it still loads after {} s", LET_GO_LIMIT.as_secs())),
-            };
-            warnings.extend(left.map(|why| {
-                format!(
-                    "{} is still set to be a replica of this Job, which is gone, and takes no writes; make it a master \
-                     with REPLICAOF NO ONE: {why}",
-                    self.address
-                )
-            }));
+            let let_go = self.let_go().await;
+            warnings.extend(let_go.err().map(|error| self.left(&chain(&error))));
+            self.attached = false;
         }
         warnings.extend(self.straight.put_back(&mut self.client).await);
+    }
+
+    /// What a user should know who finds the target attached.
+    fn left(&self, why: &str) -> String {
+        format!(
+            "{} is still set to be a replica of this Job, which is gone, and takes no writes; make it a master with \
+             REPLICAOF NO ONE: {why}",
+            self.address
+        )
     }
 
     async fn let_go(&mut self) -> Result<(), Error> {
@@ -214,6 +243,18 @@ impl Serving {
 
     fn broken(&self) -> Error {
         self.lost(std::io::ErrorKind::NotConnected.into())
+    }
+}
+
+/// Waits for as long as may be waited for a target that is to let go, which is less from when we are told to stop.
+async fn too_long(stop: &Shutdown) -> Duration {
+    let stopped = async {
+        stop.triggered().await;
+        sleep(STOP_LIMIT).await;
+    };
+    tokio::select! {
+        () = sleep(LET_GO_LIMIT) => LET_GO_LIMIT,
+        () = stopped => STOP_LIMIT,
     }
 }
 

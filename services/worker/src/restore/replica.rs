@@ -11,11 +11,12 @@ use crate::progress::Stage;
 use crate::redis::{self, Serving, Topology};
 
 impl Restore<'_> {
-    /// Serves the snapshot's only file to the target.
+    /// Serves the snapshot's only file to the target, which is in `serving` meanwhile.
     pub(super) async fn serve(
         &self,
         topology: Topology,
         mut files: Vec<File>,
+        serving: &mut Option<Serving>,
         warnings: &mut Vec<String>,
     ) -> Result<Restored, Error> {
         let Topology { nodes, found, .. } = topology;
@@ -35,19 +36,10 @@ impl Restore<'_> {
                  load the file",
             ));
         }
-        let mut serving = Serving::prepare(node, self.options.flush).await?;
-        let served = async {
-            let handed_out = self.hand_out(&mut serving, &mut file).await?;
-            Ok::<_, Error>((handed_out, serving.finish(warnings).await?))
-        };
-        let served = Box::pin(served).await;
-        let ((bytes, summary), server) = match served {
-            Ok(served) => served,
-            Err(error) => {
-                serving.give_up(warnings).await;
-                return Err(error);
-            }
-        };
+        let attached = serving.insert(Serving::prepare(node, self.options.flush).await?);
+        let (bytes, summary) = self.hand_out(attached, &mut file).await?;
+        let server = attached.finish(warnings).await?;
+        *serving = None;
         let read = summary.total();
         if server.keys > read {
             return Err(file

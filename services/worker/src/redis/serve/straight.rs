@@ -32,15 +32,20 @@ pub(super) enum Straight {
 
 impl Straight {
     /// Asks an empty target to.
-    pub(super) async fn ask(client: &mut Client) -> Result<Self, Error> {
+    pub(super) async fn ask(&mut self, client: &mut Client) -> Result<(), Error> {
         match config(client, SETTING).await?.as_deref() {
-            None => Ok(Self::No),
-            Some(DISABLED) => match client.ask(&[b"CONFIG", b"SET", SETTING, WANTED]).await? {
-                Reply::Error(_) => Ok(Self::No),
-                _ => Ok(Self::ForOnce),
-            },
-            Some(_) => Ok(Self::Always),
+            None => *self = Self::No,
+            Some(DISABLED) => {
+                // Before the answer, without which nobody knows that it was not done.
+                *self = Self::ForOnce;
+                let reply = client.ask(&[b"CONFIG", b"SET", SETTING, WANTED]).await?;
+                if refusal(&reply).is_some() {
+                    *self = Self::No;
+                }
+            }
+            Some(_) => *self = Self::Always,
         }
+        Ok(())
     }
 
     /// Sets the target back to how it was. Gives back what a user should know.
@@ -48,15 +53,23 @@ impl Straight {
         if *self != Self::ForOnce {
             return None;
         }
-        *self = Self::Always;
         let why = match client.ask(&[b"CONFIG", b"SET", SETTING, DISABLED]).await {
-            Ok(reply) => refusal(&reply)?,
-            Err(error) => chain(&error),
+            Ok(reply) => refusal(&reply),
+            Err(error) => Some(chain(&error)),
         };
-        Some(format!(
-            "repl-diskless-load of {} was disabled and is on-empty-db now; set it back with CONFIG SET: {why}",
-            client.address()
-        ))
+        let left = why.and_then(|why| self.left(client.address(), &why));
+        *self = Self::Always;
+        left
+    }
+
+    /// What a user should know who finds the target as it is.
+    pub(super) fn left(self, address: &str, why: &str) -> Option<String> {
+        (self == Self::ForOnce).then(|| {
+            format!(
+                "repl-diskless-load of {address} was disabled and may be on-empty-db now; set it back with CONFIG SET: \
+                 {why}"
+            )
+        })
     }
 
     /// Has what was loaded saved, where the server has only its memory and would rely on a file. Gives back what a user
