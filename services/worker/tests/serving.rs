@@ -72,16 +72,21 @@ async fn a_target_attaches_loads_and_is_promoted() {
     assert!(failure.error.contains("need `load: keys`"), "{}", failure.error);
 }
 
-#[tokio::test]
-async fn a_target_that_gets_a_part_keeps_nothing_of_it() {
+/// A backup of several pieces, so that a part is loaded when the end does not come.
+async fn several_pieces() -> (TestServer, Services, String) {
     let (source, services) = (TestServer::start(&["--rdbcompression", "no"]), Services::default());
     let mut client = source.client().await;
-    // Several pieces, so that a part is loaded when the end does not come.
     for key in 0..200 {
         client.run(&[b"SET", format!("key{key}").as_bytes(), &[b'x'; 100_000]]).await.unwrap();
     }
     let endpoint = services.serve().await;
     backed_up(backup(source.redis(), &endpoint).await);
+    (source, services, endpoint)
+}
+
+#[tokio::test]
+async fn a_target_that_gets_a_part_keeps_nothing_of_it() {
+    let (source, services, endpoint) = several_pieces().await;
     let target = TestServer::start(&[]);
     target.client().await;
     for (fault, problem) in [
@@ -102,13 +107,7 @@ async fn a_target_that_gets_a_part_keeps_nothing_of_it() {
 
 #[tokio::test]
 async fn a_job_that_is_stopped_lets_its_target_go() {
-    let (source, services) = (TestServer::start(&["--rdbcompression", "no"]), Services::default());
-    let mut client = source.client().await;
-    for key in 0..200 {
-        client.run(&[b"SET", format!("key{key}").as_bytes(), &[b'x'; 100_000]]).await.unwrap();
-    }
-    let endpoint = services.serve().await;
-    backed_up(backup(source.redis(), &endpoint).await);
+    let (_source, services, endpoint) = several_pieces().await;
     services.set(|stored| stored.fault = Fault::StandsStill);
     let size_of_file = services.get(|stored| stored.data.len() as u64);
     for (more, left) in [(&["--load=replica"][..], 0), (&["--load=replica", "--flush=true"], 1)] {
