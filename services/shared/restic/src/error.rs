@@ -84,7 +84,7 @@ pub enum Error {
         /// The repository.
         location: String,
     },
-    /// The store acknowledged a write, twice, and keeps something else.
+    /// The store acknowledged a write, twice where it could be repeated, and keeps something else.
     #[error("write {path}: the store acknowledged it, but {problem}; do not trust this store")]
     WrongWrite {
         /// The object, with its location.

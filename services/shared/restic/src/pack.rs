@@ -9,6 +9,7 @@ use crate::crypto::{OVERHEAD, SealingKey};
 use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::sha256::{self, Hasher};
+use crate::store::{PackFile, Store};
 
 /// The size that restic aims at, and maintenance too. Streams close their packs earlier, for memory.
 pub(crate) const TARGET_LEN: usize = 16 * 1024 * 1024;
@@ -99,10 +100,15 @@ pub(crate) fn header_len(blobs: &[PackedBlob]) -> usize {
 /// A pack being filled.
 #[derive(Debug, Default)]
 pub(crate) struct PackBuilder {
+    /// What was written out already, where the store takes that.
+    file: Option<PackFile>,
+    /// The length of that.
+    written: usize,
+    /// What follows it.
     content: Buffer,
     blobs: Vec<PackedBlob>,
     hasher: Hasher,
-    /// How much of the content went through the hasher.
+    /// How much of `content` went through the hasher.
     hashed: usize,
 }
 
@@ -110,7 +116,14 @@ pub(crate) struct PackBuilder {
 #[derive(Debug)]
 pub(crate) struct SealedPack {
     pub(crate) pack: IndexedPack,
-    pub(crate) content: Bytes,
+    pub(crate) content: Content,
+}
+
+/// All of a pack.
+#[derive(Debug)]
+pub(crate) enum Content {
+    Memory(Bytes),
+    File(PackFile),
 }
 
 impl PackBuilder {
@@ -120,17 +133,32 @@ impl PackBuilder {
 
     /// The size so far, without the header.
     pub(crate) fn len(&self) -> usize {
+        self.written + self.content.len()
+    }
+
+    /// How much of it is in memory.
+    pub(crate) fn held(&self) -> usize {
         self.content.len()
     }
 
-    /// The size that fits into its buffer.
+    /// How much fits into its buffer.
     pub(crate) fn capacity(&self) -> usize {
         self.content.capacity()
     }
 
-    /// Moves it to a buffer of this size, if it has less.
+    /// Moves what is in memory to a buffer of this size, if it has less.
     pub(crate) fn reserve(&mut self, size: usize, buffers: &Buffers) {
         self.content.grow(size, buffers);
+    }
+
+    /// Writes out what is in memory. Its hash catches up, if it has not: better along with others.
+    pub(crate) fn write_out(&mut self, store: &Store) -> Result<()> {
+        self.hash_along(&[]);
+        store.append(&mut self.file, &self.content)?;
+        self.written += self.content.len();
+        self.content.clear();
+        self.hashed = 0;
+        Ok(())
     }
 
     /// Adds the sealed blob that `write` appends to the content; `write` returns the length before
@@ -145,7 +173,7 @@ impl PackBuilder {
     ) -> Result<u32> {
         let too_long = |source| Error::internal("fill a pack", source);
         let start = self.content.len();
-        let offset = u32::try_from(start).map_err(too_long)?;
+        let offset = u32::try_from(self.written + start).map_err(too_long)?;
         let raw_length = write(&mut self.content)?;
         let length = u32::try_from(self.content.len() - start).map_err(too_long)?;
         self.blobs.push(PackedBlob { kind, id, offset, length, raw_length });
@@ -153,10 +181,13 @@ impl PackBuilder {
     }
 
     /// Takes over what another pack has.
-    pub(crate) fn absorb(&mut self, other: Self) -> Result<()> {
-        let shift = u32::try_from(self.content.len());
+    pub(crate) fn absorb(&mut self, other: Self, store: &Store) -> Result<()> {
+        let shift = u32::try_from(self.len());
         let shift = shift.map_err(|source| Error::internal("fill a pack", source))?;
         let moved = |blob: PackedBlob| PackedBlob { offset: blob.offset + shift, ..blob };
+        if let Some(file) = &other.file {
+            self.content.extend_from_slice(&store.content_of(file)?);
+        }
         self.content.extend_from_slice(&other.content);
         self.blobs.extend(other.blobs.into_iter().map(moved));
         Ok(())
@@ -173,16 +204,20 @@ impl PackBuilder {
         hashers.into_iter().map(Hasher::finish).collect()
     }
 
-    /// Appends the header and ends the hash.
-    pub(crate) fn seal(mut self, key: &SealingKey) -> Result<SealedPack> {
+    /// Appends the header and ends the hash; of a pack that was begun in a file, writes the rest.
+    pub(crate) fn seal(mut self, key: &SealingKey, store: &Store) -> Result<SealedPack> {
         let header = key.seal(&encode_header(&self.blobs))?;
         let length = u32::try_from(header.len()).map_err(|e| Error::internal("seal a pack", e))?;
         self.content.extend_from_slice(&header);
         self.content.extend_from_slice(&length.to_le_bytes());
         self.hash_along(&[]);
-        let Self { content, blobs, hasher, hashed: _ } = self;
+        if self.file.is_some() {
+            self.write_out(store)?;
+        }
+        let Self { file, content, blobs, hasher, .. } = self;
         let pack = IndexedPack { id: hasher.finish(), blobs };
-        Ok(SealedPack { pack, content: content.into() })
+        let content = file.map_or_else(|| Content::Memory(content.into()), Content::File);
+        Ok(SealedPack { pack, content })
     }
 }
 
@@ -286,13 +321,35 @@ mod tests {
 
     use super::*;
 
-    fn build(key: &SealingKey, blobs: &[(bool, Option<u32>, Vec<u8>)]) -> SealedPack {
-        fill(blobs).seal(key).unwrap()
+    fn store() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::local(folder.path()).unwrap();
+        (folder, store)
     }
 
-    fn fill(blobs: &[(bool, Option<u32>, Vec<u8>)]) -> PackBuilder {
+    /// A finished pack, its content, and whether that was in a file.
+    fn seal(builder: PackBuilder, key: &SealingKey, store: &Store) -> (IndexedPack, Bytes, bool) {
+        let SealedPack { pack, content } = builder.seal(key, store).unwrap();
+        match content {
+            Content::Memory(content) => (pack, content, false),
+            Content::File(file) => (pack, store.content_of(&file).unwrap().into(), true),
+        }
+    }
+
+    fn build(key: &SealingKey, blobs: &[(bool, Option<u32>, Vec<u8>)]) -> (IndexedPack, Bytes) {
+        let (_folder, store) = store();
+        let (pack, content, _) = seal(fill(blobs, &store, |_| false), key, &store);
+        (pack, content)
+    }
+
+    /// Writes out what is in memory behind the blobs that `writes` names by their number.
+    fn fill(
+        blobs: &[(bool, Option<u32>, Vec<u8>)],
+        store: &Store,
+        writes: impl Fn(usize) -> bool,
+    ) -> PackBuilder {
         let mut builder = PackBuilder::default();
-        for (tree, raw, content) in blobs {
+        for (number, (tree, raw, content)) in blobs.iter().enumerate() {
             let kind = if *tree { BlobKind::Tree } else { BlobKind::Data };
             let write = |out: &mut Vec<u8>| {
                 out.extend_from_slice(content);
@@ -304,6 +361,9 @@ mod tests {
                 // Whenever the hash catches up, it ends the same.
                 assert_eq!(builder.hash_along(&[content]), [Id::of(content)]);
             }
+            if writes(number) {
+                builder.write_out(store).unwrap();
+            }
         }
         builder
     }
@@ -312,24 +372,45 @@ mod tests {
         #[test]
         fn header_round_trip(blobs: Vec<(bool, Option<u32>, Vec<u8>)>) {
             let key = SealingKey::generate().unwrap();
-            let sealed = build(&key, &blobs);
-            prop_assert_eq!(sealed.pack.size(), sealed.content.len() as u64);
-            prop_assert_eq!(sealed.pack.id, Id::of(&sealed.content));
-            prop_assert_eq!(read_header(&key, &sealed.content).unwrap(), sealed.pack.blobs);
+            let (pack, content) = build(&key, &blobs);
+            prop_assert_eq!(pack.size(), content.len() as u64);
+            prop_assert_eq!(pack.id, Id::of(&content));
+            prop_assert_eq!(read_header(&key, &content).unwrap(), pack.blobs);
+        }
+
+        #[test]
+        fn a_pack_in_a_file_is_the_same(
+            blobs in proptest::collection::vec(any::<(bool, Option<u32>, Vec<u8>)>(), 1..20),
+            every in 1_usize..5,
+        ) {
+            let (_folder, store) = store();
+            let key = SealingKey::generate().unwrap();
+            let builder = fill(&blobs, &store, |number| number % every == 0);
+            prop_assert_eq!(builder.len(), blobs.iter().map(|(_, _, blob)| blob.len()).sum::<usize>());
+            let (pack, content, in_file) = seal(builder, &key, &store);
+            prop_assert!(in_file);
+            prop_assert_eq!(pack.size(), content.len() as u64);
+            prop_assert_eq!(pack.id, Id::of(&content));
+            prop_assert_eq!(&read_header(&key, &content).unwrap(), &pack.blobs);
+            prop_assert_eq!(pack.blobs, build(&key, &blobs).0.blobs);
         }
 
         #[test]
         fn two_packs_become_one(
             one: Vec<(bool, Option<u32>, Vec<u8>)>,
             other: Vec<(bool, Option<u32>, Vec<u8>)>,
+            in_files: (bool, bool),
         ) {
-            let mut builder = fill(&one);
-            builder.absorb(fill(&other)).unwrap();
-            let together = [one, other].concat();
-            prop_assert_eq!(&builder.blobs, &fill(&together).blobs);
-            let sealed = builder.seal(&SealingKey::generate().unwrap()).unwrap();
-            prop_assert_eq!(sealed.pack.id, Id::of(&sealed.content));
-            prop_assert_eq!(sealed.pack.size(), sealed.content.len() as u64);
+            let (_folder, store) = store();
+            let key = SealingKey::generate().unwrap();
+            let mut builder = fill(&one, &store, |number| in_files.0 && number == 0);
+            let other_builder = fill(&other, &store, |number| in_files.1 && number == 0);
+            builder.absorb(other_builder, &store).unwrap();
+            let (pack, content, _) = seal(builder, &key, &store);
+            prop_assert_eq!(&pack.blobs, &build(&key, &[one, other].concat()).0.blobs);
+            prop_assert_eq!(read_header(&key, &content).unwrap(), &pack.blobs[..]);
+            prop_assert_eq!(pack.id, Id::of(&content));
+            prop_assert_eq!(pack.size(), content.len() as u64);
         }
 
         #[test]
@@ -342,8 +423,9 @@ mod tests {
     #[test]
     fn damage_is_noticed() {
         let key = SealingKey::generate().unwrap();
-        let sealed = build(&key, &[(false, None, vec![1; 100]), (true, Some(9), vec![2; 50])]);
-        let content = sealed.content.to_vec();
+        let (_, content) =
+            build(&key, &[(false, None, vec![1; 100]), (true, Some(9), vec![2; 50])]);
+        let content = content.to_vec();
         let cut = &content[1..];
         assert_eq!(read_header(&key, cut), Err(HeaderError::WrongSize));
         assert_eq!(read_header(&key, &content[..3]), Err(HeaderError::TooShort));
@@ -355,21 +437,22 @@ mod tests {
     #[test]
     fn the_end_of_a_pack_is_enough_for_its_header() {
         let key = SealingKey::generate().unwrap();
-        let sealed = build(&key, &[(false, None, vec![1; 100]), (true, Some(9), vec![2; 50])]);
-        let size = sealed.content.len() as u64;
-        let sum: u64 = sealed.pack.blobs.iter().map(footprint).sum();
+        let (pack, content) =
+            build(&key, &[(false, None, vec![1; 100]), (true, Some(9), vec![2; 50])]);
+        let size = content.len() as u64;
+        let sum: u64 = pack.blobs.iter().map(footprint).sum();
         assert_eq!(sum + size_of(&[]), size);
         let read = |length: usize| {
-            let tail = &sealed.content[sealed.content.len() - length..];
+            let tail = &content[content.len() - length..];
             read_tail(&key, size, tail)
         };
         let Ok(Tail::Longer(needed)) = read(10) else { panic!("{:?}", read(10)) };
-        let blobs = Ok(Tail::Blobs(sealed.pack.blobs.clone()));
+        let blobs = Ok(Tail::Blobs(pack.blobs.clone()));
         assert_eq!(read(usize::try_from(needed).unwrap()), blobs);
-        assert_eq!(read(sealed.content.len()), blobs);
+        assert_eq!(read(content.len()), blobs);
         assert_eq!(read(3), Err(HeaderError::TooShort));
-        assert_eq!(read_tail(&key, size - 1, &sealed.content), Err(HeaderError::WrongSize));
-        assert_eq!(read_tail(&key, 20, &sealed.content), Err(HeaderError::TooShort));
+        assert_eq!(read_tail(&key, size - 1, &content), Err(HeaderError::WrongSize));
+        assert_eq!(read_tail(&key, 20, &content), Err(HeaderError::TooShort));
     }
 
     #[test]

@@ -16,9 +16,9 @@ use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::index_file;
 use crate::lock::LockWatch;
-use crate::pack::{BlobKind, IndexedPack, PackBuilder, SealedPack, TARGET_LEN};
-use crate::resources::{OVERSHOOT, Resources, Share};
-use crate::store::FileKind;
+use crate::pack::{BlobKind, Content, IndexedPack, PackBuilder, SealedPack, TARGET_LEN};
+use crate::resources::{FILE_BUFFER, OVERSHOOT, Packs, Resources, Share};
+use crate::store::{FileKind, Store};
 use crate::vault::Vault;
 
 /// A semaphore's whole, of which a lane takes its part: divisible by any number of lanes.
@@ -30,6 +30,8 @@ const PACK_UNITS: u32 = 60;
 const INDEX_EVERY: Duration = Duration::from_secs(5 * 60);
 /// What compression, nonce and tag may add to content, beside a small part of it.
 const ENCODED_MARGIN: usize = 16 * 1024;
+/// A pack with less may as well stay in memory.
+const WORTH_WRITING: usize = 1024 * 1024;
 
 /// Dropping the packer stops its uploads.
 #[derive(Debug)]
@@ -76,6 +78,15 @@ impl OpenPack {
         self.builder.len() >= share.pack_target
     }
 
+    /// Writes out what is in memory, if the store takes parts of packs and it is worth it. To be called when
+    /// all of it is hashed.
+    pub(crate) fn write_out(&mut self, store: &Store) -> Result<()> {
+        if store.takes_pack_files() && self.builder.held() >= WORTH_WRITING {
+            self.builder.write_out(store)?;
+        }
+        Ok(())
+    }
+
     /// Makes room for content of this length. False: the pack should be ended first, for its buffer
     /// is full and would have to be moved.
     pub(crate) fn make_room(
@@ -83,23 +94,30 @@ impl OpenPack {
         length: usize,
         share: &Share,
         resources: &Resources,
-    ) -> bool {
-        let needed = self.builder.len() + ENCODED_MARGIN + length + length / 128;
-        if needed <= self.builder.capacity() {
-            return true;
+        store: &Store,
+    ) -> Result<bool> {
+        let length = ENCODED_MARGIN + length + length / 128;
+        if self.builder.held() + length <= self.builder.capacity() {
+            return Ok(true);
         }
-        if self.builder.len() >= share.pack_target / 2 {
-            return false;
-        }
+        let buffer = if store.takes_pack_files() {
+            self.write_out(store)?;
+            FILE_BUFFER
+        } else if self.builder.len() >= share.pack_target / 2 {
+            return Ok(false);
+        } else {
+            share.pack_target + OVERSHOOT
+        };
+        let needed = self.builder.held() + length;
         // What will not become a large pack stays small.
-        let all = if needed > share.pack_target / 8 { share.pack_target + OVERSHOOT } else { 0 };
+        let all = if needed > buffer / 8 { buffer } else { 0 };
         self.builder.reserve(needed.max(all), resources.buffers());
-        true
+        Ok(true)
     }
 
     /// Ends the pack: some milliseconds of work.
     pub(crate) fn seal(self, vault: &Vault) -> Result<FullPack> {
-        Ok(FullPack { sealed: self.builder.seal(&vault.key)?, slot: self.slot })
+        Ok(FullPack { sealed: self.builder.seal(&vault.key, &vault.store)?, slot: self.slot })
     }
 }
 
@@ -134,14 +152,20 @@ impl Packer {
         Self { full_sized: true, ..self }
     }
 
-    fn share(&self) -> Share {
-        let share = self.resources.share();
+    /// Where packs are while they are filled.
+    pub(crate) fn packs(&self) -> Packs {
+        if self.vault.store.takes_pack_files() { Packs::InFiles } else { Packs::InMemory }
+    }
+
+    /// What may be held at a time.
+    pub(crate) fn share(&self) -> Share {
+        let share = self.resources.share(self.packs());
         if self.full_sized { Share { pack_target: TARGET_LEN, ..share } } else { share }
     }
 
     /// The right to fill a pack, for as long as the permit is held.
     pub(crate) async fn lane(&self) -> Result<OwnedSemaphorePermit> {
-        acquire(&self.lanes, part(LANE_UNITS, self.resources.share().lanes)).await
+        acquire(&self.lanes, part(LANE_UNITS, self.share().lanes)).await
     }
 
     /// A pack to put blobs into. Waits while too many packs are on their way: that is the
@@ -153,7 +177,7 @@ impl Packer {
                 return Ok(idle.swap_remove(at).1);
             }
         }
-        let share = self.resources.share();
+        let share = self.share();
         let units = part(PACK_UNITS, share.packs.min(share.lanes + self.uploads));
         let slot = match Arc::clone(&self.slots).try_acquire_many_owned(units) {
             Ok(slot) => slot,
@@ -168,7 +192,7 @@ impl Packer {
 
     /// Takes a pack back that is not full.
     pub(crate) async fn put_back(&self, kind: BlobKind, pack: OpenPack) -> Result<()> {
-        let lanes = self.resources.share().lanes;
+        let lanes = self.share().lanes;
         let idle = self.state.lock().idle.iter().filter(|(of, _)| *of == kind).count();
         if idle < lanes || pack.builder.is_empty() {
             self.state.lock().idle.push((kind, pack));
@@ -193,10 +217,11 @@ impl Packer {
     pub(crate) async fn add(&self, kind: BlobKind, id: Id, blob: &SealedBlob) -> Result<()> {
         let mut pack = self.open(kind).await?;
         let share = self.share();
-        if !pack.make_room(blob.sealed.len(), &share, &self.resources) {
+        let (length, store) = (blob.sealed.len(), &self.vault.store);
+        if !pack.make_room(length, &share, &self.resources, store)? {
             self.seal_and_upload(pack).await?;
             pack = self.open(kind).await?;
-            pack.make_room(blob.sealed.len(), &share, &self.resources);
+            pack.make_room(length, &share, &self.resources, store)?;
         }
         pack.builder.add(kind, id, |out| {
             out.extend_from_slice(&blob.sealed);
@@ -239,9 +264,9 @@ impl Packer {
                 .find(|(of, host)| *of == kind && host.builder.len() + length <= TARGET_LEN / 2);
             match host {
                 Some((_, host)) => {
-                    let all = host.builder.len() + length;
+                    let all = host.builder.held() + length;
                     host.builder.reserve(all, self.resources.buffers());
-                    host.builder.absorb(pack.builder)?;
+                    host.builder.absorb(pack.builder, &self.vault.store)?;
                 }
                 None => packs.push((kind, pack)),
             }
@@ -285,7 +310,11 @@ fn part(whole: u32, count: usize) -> u32 {
 
 async fn send(vault: Arc<Vault>, pack: FullPack) -> Result<IndexedPack> {
     let FullPack { sealed: SealedPack { pack, content }, slot } = pack;
-    vault.store.put(&FileKind::Pack.name(&pack.id), content).await?;
+    let name = FileKind::Pack.name(&pack.id);
+    match content {
+        Content::Memory(content) => vault.store.put(&name, content).await?,
+        Content::File(file) => vault.store.place(&name, file).await?,
+    }
     drop(slot);
     Ok(pack)
 }

@@ -72,6 +72,7 @@ impl Repository {
                 let observer = &options.observer;
                 execute::execute(inner, &catalog, plan, &snapshots, &lock, observer).await?;
             }
+            inner.vault.store.sweep().await?;
             Ok(summary)
         };
         let done = done.await;

@@ -22,6 +22,8 @@ const MEMORY: usize = 384 * MIB;
 /// However few streams there are, one takes no more than this. A chunk in the making, input on its way
 /// and codecs come on top, some 15 MiB.
 const MOST_FOR_ONE: usize = 37 * MIB;
+/// The same for one whose packs are written to files while they are filled.
+const MOST_WITH_FILES: usize = 34 * MIB;
 /// However many streams there are, one needs this: two packs of 4 MiB, and a little content.
 const LEAST_FOR_ONE: usize = 12 * MIB;
 /// A typical chunk in its buffer, and a small one. A larger one takes all, so that it always finds a place.
@@ -32,6 +34,10 @@ const LEAST_PACK: usize = 4 * MIB;
 const PACK_STEP: usize = MIB / 2;
 /// A pack is closed by the blob that takes it over its target: half a typical chunk more.
 pub(crate) const OVERSHOOT: usize = 3 * MIB / 4;
+/// Of a pack in a file, what may be in memory: two chunks, and what was not worth writing.
+pub(crate) const FILE_BUFFER: usize = 5 * MIB;
+/// Packs in files that are on their way to the disk, for each stream.
+const FILES_UNDER_WAY: usize = 3;
 /// Packs of a stream that are filled at a time.
 const MOST_LANES: usize = 3;
 /// Buffers of a stream beside its share: the chunk in the making, and what is lost to rounding.
@@ -59,6 +65,8 @@ struct Shared {
     parallelism: usize,
     memory: usize,
     streams: AtomicUsize,
+    /// Bytes that all of them would take if there were enough for all.
+    wanted: AtomicUsize,
     buffers: Buffers,
     /// Codecs that no computation uses at the moment; never more than there are permits.
     codecs: Mutex<Vec<Codec>>,
@@ -68,7 +76,7 @@ impl Shared {
     /// Bounds the buffers for the streams that there are.
     fn bound_buffers(&self) {
         let streams = self.streams.load(Ordering::Relaxed);
-        let shares = self.memory.min(streams * MOST_FOR_ONE);
+        let shares = self.memory.min(self.wanted.load(Ordering::Relaxed));
         let beside = MOST_BESIDE.min(streams * BESIDE);
         self.buffers.limit((shares + beside).max(KEPT));
     }
@@ -78,6 +86,24 @@ impl Shared {
 #[derive(Debug)]
 pub(crate) struct Stream {
     resources: Resources,
+    wants: usize,
+}
+
+/// Where packs are while they are filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Packs {
+    InMemory,
+    /// All but their ends.
+    InFiles,
+}
+
+impl Packs {
+    const fn most_for_one(self) -> usize {
+        match self {
+            Self::InMemory => MOST_FOR_ONE,
+            Self::InFiles => MOST_WITH_FILES,
+        }
+    }
 }
 
 /// What a stream may hold at a time.
@@ -91,24 +117,28 @@ pub(crate) struct Share {
     pub(crate) packs: usize,
     /// The size at which a pack is closed.
     pub(crate) pack_target: usize,
-    /// Instead of all that: bytes of reads ahead.
-    pub(crate) reads: usize,
 }
 
 impl Share {
-    fn of(memory: usize, parallelism: usize, streams: usize) -> Self {
+    fn of(memory: usize, parallelism: usize, streams: usize, packs: Packs) -> Self {
         let streams = streams.max(1);
-        let all = (memory / streams).clamp(LEAST_FOR_ONE, MOST_FOR_ONE);
-        let content = (all / 4).max(LEAST_CONTENT);
+        let all = (memory / streams).clamp(LEAST_FOR_ONE, packs.most_for_one());
         let lanes = parallelism.div_ceil(streams).clamp(1, MOST_LANES);
+        if packs == Packs::InFiles {
+            let lanes = lanes.min((all - 2 * LEAST_CONTENT) / FILE_BUFFER);
+            // The rest is room for buffers that lie idle for a moment: fresh ones are dear.
+            let content = (all - lanes * FILE_BUFFER) / 3 * 2;
+            let packs = lanes + FILES_UNDER_WAY;
+            return Self { content, lanes, packs, pack_target: TARGET_LEN };
+        }
+        let content = (all / 4).max(LEAST_CONTENT);
         let for_packs = all - content;
         let packs = (for_packs / (LEAST_PACK + OVERSHOOT)).clamp(2, lanes + 3);
         let lanes = lanes.min(packs - 1);
         let pack_buffer = for_packs / packs / PACK_STEP * PACK_STEP;
         let pack_target = pack_buffer.saturating_sub(OVERSHOOT);
         let pack_target = pack_target.clamp(LEAST_PACK, TARGET_LEN);
-        // What is read ahead was allocated by others, who are not as thrifty with it.
-        Self { content, lanes, packs, pack_target, reads: (all / 4 * 3).max(LEAST_FOR_ONE) }
+        Self { content, lanes, packs, pack_target }
     }
 }
 
@@ -131,6 +161,7 @@ impl Resources {
                 parallelism,
                 memory,
                 streams: AtomicUsize::new(0),
+                wanted: AtomicUsize::new(0),
                 buffers: Buffers::default(),
                 codecs: Mutex::default(),
             }),
@@ -142,17 +173,35 @@ impl Resources {
         &self.shared.buffers
     }
 
-    /// Counts a stream in.
-    pub(crate) fn enter(&self) -> Stream {
+    /// Counts a stream in that fills packs.
+    pub(crate) fn enter(&self, packs: Packs) -> Stream {
+        self.count_in(packs.most_for_one())
+    }
+
+    /// Counts a stream in that reads.
+    pub(crate) fn enter_reading(&self) -> Stream {
+        self.count_in(MOST_FOR_ONE)
+    }
+
+    fn count_in(&self, wants: usize) -> Stream {
         self.shared.streams.fetch_add(1, Ordering::Relaxed);
+        self.shared.wanted.fetch_add(wants, Ordering::Relaxed);
         self.shared.bound_buffers();
-        Stream { resources: self.clone() }
+        Stream { resources: self.clone(), wants }
     }
 
     /// What a stream may hold as of now.
-    pub(crate) fn share(&self) -> Share {
+    pub(crate) fn share(&self, packs: Packs) -> Share {
         let Shared { parallelism, memory, streams, .. } = &*self.shared;
-        Share::of(*memory, *parallelism, streams.load(Ordering::Relaxed))
+        Share::of(*memory, *parallelism, streams.load(Ordering::Relaxed), packs)
+    }
+
+    /// Bytes that a stream may read ahead, as of now.
+    pub(crate) fn reads(&self) -> usize {
+        let Shared { memory, streams, .. } = &*self.shared;
+        let all = memory / streams.load(Ordering::Relaxed).max(1);
+        // What is read ahead was allocated by others, who are not as thrifty with it.
+        (all.min(MOST_FOR_ONE) / 4 * 3).max(LEAST_FOR_ONE)
     }
 
     /// Runs `work` on a blocking thread as soon as a processor is free.
@@ -222,6 +271,7 @@ impl Drop for Stream {
     fn drop(&mut self) {
         let shared = &self.resources.shared;
         shared.streams.fetch_sub(1, Ordering::Relaxed);
+        shared.wanted.fetch_sub(self.wants, Ordering::Relaxed);
         shared.bound_buffers();
     }
 }
@@ -231,37 +281,49 @@ mod tests {
     use super::*;
 
     /// All of a share at once, each pack with what may go over.
-    fn most(share: &Share) -> usize {
-        share.content + share.packs * (share.pack_target + OVERSHOOT)
+    fn most(share: &Share, packs: Packs) -> usize {
+        let for_packs = match packs {
+            Packs::InMemory => share.packs * (share.pack_target + OVERSHOOT),
+            Packs::InFiles => share.lanes * FILE_BUFFER,
+        };
+        share.content + for_packs
     }
 
     #[test]
     fn shares_keep_within_the_bounds() {
-        for parallelism in [1, 2, 8, 64] {
-            for streams in 1..=32 {
-                let share = Share::of(MEMORY, parallelism, streams);
-                assert!(most(&share) <= MOST_FOR_ONE, "{streams}: {share:?}");
-                let all = streams * most(&share);
+        for packs in [Packs::InMemory, Packs::InFiles] {
+            for (parallelism, streams) in
+                [1, 2, 8, 64].into_iter().flat_map(|cores| (1..=32).map(move |s| (cores, s)))
+            {
+                let share = Share::of(MEMORY, parallelism, streams, packs);
+                assert!(most(&share, packs) <= packs.most_for_one(), "{streams}: {share:?}");
+                let all = streams * most(&share, packs);
                 // A little more than their part is what many streams need for two packs each.
                 assert!(all <= MEMORY + MEMORY / 20, "{streams}: {all} {share:?}");
                 assert!(share.lanes >= 1 && share.packs > share.lanes, "{share:?}");
+                assert!(share.content >= LEAST_CONTENT, "{share:?}");
                 assert!((LEAST_PACK..=TARGET_LEN).contains(&share.pack_target));
             }
         }
-        let alone = Share::of(MEMORY, 2, 1);
+        let alone = Share::of(MEMORY, 2, 1, Packs::InMemory);
         assert_eq!((alone.lanes, alone.packs), (2, 5));
         assert!(alone.pack_target > 4 * MIB);
-        let crowded = Share::of(MEMORY, 2, 32);
+        let crowded = Share::of(MEMORY, 2, 32, Packs::InMemory);
         assert_eq!((crowded.lanes, crowded.packs, crowded.pack_target), (1, 2, LEAST_PACK));
+        let crowded = Share::of(MEMORY, 2, 32, Packs::InFiles);
+        assert_eq!((crowded.lanes, crowded.pack_target), (1, TARGET_LEN));
     }
 
     #[test]
     fn a_stream_counts_until_it_is_dropped() {
         let resources = Resources::new(2);
-        let alone = resources.share();
-        let streams: Vec<_> = (0..32).map(|_| resources.clone().enter()).collect();
-        assert_eq!(resources.share(), Share::of(MEMORY, 2, 32));
+        let now = || (resources.share(Packs::InMemory), resources.reads());
+        let alone = now();
+        let streams: Vec<_> = (0..32).map(|_| resources.clone().enter(Packs::InFiles)).collect();
+        assert_eq!(now(), (Share::of(MEMORY, 2, 32, Packs::InMemory), LEAST_FOR_ONE));
+        assert_eq!(resources.shared.wanted.load(Ordering::Relaxed), 32 * MOST_WITH_FILES);
         drop(streams);
-        assert_eq!(resources.share(), alone);
+        assert_eq!(now(), alone);
+        assert_eq!(resources.shared.wanted.load(Ordering::Relaxed), 0);
     }
 }

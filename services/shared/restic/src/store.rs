@@ -16,9 +16,12 @@ use crate::error::{Error, Result};
 use crate::id::Id;
 
 mod directory;
+mod pack_file;
+mod pages;
 mod proof;
 mod range;
 
+pub(crate) use pack_file::PackFile;
 pub use proof::Attested;
 
 /// The kinds of objects in a repository, `config` apart.

@@ -117,7 +117,7 @@ impl Repository {
         let packer =
             Packer::new(Arc::clone(vault), inner.resources.clone(), lock.watch(), options.uploads);
         let stop = CancellationToken::new();
-        let stream = inner.resources.enter();
+        let stream = inner.resources.enter(packer.packs());
         let session = Session {
             repository: inner,
             options,

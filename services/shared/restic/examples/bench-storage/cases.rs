@@ -1,10 +1,11 @@
 //! What is measured, and how the two sides are run.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 
 use coffer_restic::speed::Steps;
+use rustix::fs::{Advice, fadvise};
 
 use crate::data::{self, Kind};
 use crate::engine::{FILE, PASSWORD, Settings};
@@ -58,7 +59,7 @@ pub(crate) fn one_stream(args: &Args, folder: &Path, kind: Kind) -> Result<Vec<F
             // The second backup and the read depend little on how the first was made.
             let repeats = if settings == Settings::Default { 3 } else { 1 };
             for (step, [us, them]) in rounds.iter_mut().enumerate().take(repeats) {
-                sync()?;
+                settle(&ours)?;
                 us.push(match step {
                     0 | 1 => {
                         let words = ["backup".as_ref(), ours.as_os_str(), settings.name().as_ref()];
@@ -69,7 +70,7 @@ pub(crate) fn one_stream(args: &Args, folder: &Path, kind: Kind) -> Result<Vec<F
                         measure::run(child().args(words), None, Output::Discarded)?
                     }
                 });
-                sync()?;
+                settle(&theirs)?;
                 them.push(match step {
                     0 | 1 => peer.backup(&theirs, settings, &file)?,
                     _ => peer.read(&theirs)?,
@@ -183,6 +184,18 @@ fn child() -> Command {
 /// What earlier runs left to be written must not slow the next one.
 fn sync() -> Result<()> {
     measure::run(&mut Command::new("sync"), None, Output::Discarded).map(drop)
+}
+
+/// The same, and no pack is in the system's cache: whoever needs a backup has not just written it.
+fn settle(repository: &Path) -> Result<()> {
+    sync()?;
+    // Not there yet before the first backup.
+    for folder in fs::read_dir(repository.join("data")).into_iter().flatten() {
+        for pack in fs::read_dir(folder?.path())? {
+            fadvise(File::open(pack?.path())?, 0, None, Advice::DontNeed)?;
+        }
+    }
+    Ok(())
 }
 
 /// The restic program.

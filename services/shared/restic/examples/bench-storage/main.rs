@@ -1,7 +1,7 @@
 //! `make bench-storage`: our engine beside the restic program, on the same data and the same disk, in one run.
 //!
 //! Each measurement is a process of its own, ours and the peer's in turn, so that processor seconds and memory are those
-//! of one backup and nothing else. The best of the rounds counts, for both. The table goes to standard output and to
+//! of one backup and nothing else; none finds a pack in the system's cache. The best of the rounds counts, for both. The table goes to standard output and to
 //! `target/bench/storage.json`. Beside each speed stands what the processor could do at most: the steps that a byte
 //! cannot avoid (copy, cut, hash, compress, seal), each measured alone, on all processors.
 

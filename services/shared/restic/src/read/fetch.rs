@@ -37,7 +37,7 @@ pub(super) async fn begin(
     read: Result<Read>,
 ) -> Result<Fetching> {
     let read = read?;
-    let all = inner.resources.share().reads.max(1) as u64;
+    let all = inner.resources.reads().max(1) as u64;
     let units = read.memory() * u64::from(BUDGET_UNITS) / all;
     let units = u32::try_from(units).unwrap_or(BUDGET_UNITS).min(BUDGET_UNITS);
     let permit = budget.acquire_many_owned(units).await;

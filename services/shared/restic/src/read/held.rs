@@ -67,7 +67,7 @@ impl HeldSnapshot {
     /// is in no pack. Errors while reading come through the stream and end it.
     pub fn read(&self, path: &str, options: ReadOptions) -> Result<FileReader> {
         let inner = &self.inner;
-        let stream = inner.resources.enter();
+        let stream = inner.resources.enter_reading();
         let (reads, length) = self.plan(path, &options)?;
         let lock = self.lock.clone();
         // Yields nothing, and not before the lock is released.

@@ -88,7 +88,7 @@ impl Reads {
             let problem = format!("its chunks make {length} bytes, its size is {size}");
             return Err(Error::damaged(needed_by, problem));
         }
-        let share = inner.resources.share().reads as u64;
+        let share = inner.resources.reads() as u64;
         Ok(Self {
             inner: Arc::clone(inner),
             blobs: blobs.into_iter(),

@@ -61,7 +61,8 @@ impl Store {
             GetResultPayload::File(mut file, _) => {
                 let read = move || {
                     file.seek(SeekFrom::Start(start))?;
-                    file.take(wanted).read_to_end(&mut buffer)?;
+                    (&file).take(wanted).read_to_end(&mut buffer)?;
+                    super::pages::let_go(&file, start..start + wanted);
                     Ok(buffer)
                 };
                 let read = tokio::task::spawn_blocking(read).await;

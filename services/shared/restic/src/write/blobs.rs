@@ -57,7 +57,7 @@ impl Session {
             let mut pack = self.packer.open(kind).await?;
             let session = Arc::clone(self);
             let work = move |codec: &mut Codec| {
-                job.name(&session, &mut pack);
+                job.name(&session, &mut pack)?;
                 let full = job.fill(&session, codec, &mut pack)?;
                 let pack = if full {
                     Pack::Full(pack.seal(&session.repository.vault)?)
@@ -81,28 +81,30 @@ impl Session {
 
 impl Job {
     /// Hashes the chunks, the first time, and keeps those that are new.
-    fn name(&mut self, session: &Session, pack: &mut OpenPack) {
+    fn name(&mut self, session: &Session, pack: &mut OpenPack) -> Result<()> {
         if self.ids.is_some() {
-            return;
+            return Ok(());
         }
         let chunks = std::mem::take(&mut self.chunks);
         let messages: Vec<&[u8]> = chunks.iter().map(|chunk| chunk.content.as_ref()).collect();
         let ids = pack.builder.hash_along(&messages);
+        pack.write_out(&session.repository.vault.store)?;
         for (id, chunk) in ids.iter().zip(chunks) {
             if session.claim(self.kind, *id) {
                 self.new.push_back((*id, chunk));
             }
         }
         self.ids = Some(ids);
+        Ok(())
     }
 
     /// Encodes what is new until the pack is full, and tells whether it is.
     fn fill(&mut self, session: &Session, codec: &mut Codec, pack: &mut OpenPack) -> Result<bool> {
-        let resources = &session.repository.resources;
-        let share = resources.share();
+        let (resources, store) = (&session.repository.resources, &session.repository.vault.store);
+        let share = session.packer.share();
         while let Some((id, chunk)) = self.new.pop_front() {
             let content = &chunk.content;
-            if !pack.make_room(content.len(), &share, resources) {
+            if !pack.make_room(content.len(), &share, resources, store)? {
                 self.new.push_front((id, chunk));
                 return Ok(true);
             }

@@ -187,7 +187,7 @@ impl FileWriter {
             }
         }
         let budget = Arc::clone(&self.session.budget);
-        let cost = cost(content.capacity(), self.session.repository.resources.share().content);
+        let cost = cost(content.capacity(), self.session.packer.share().content);
         let permit = match Arc::clone(&budget).try_acquire_many_owned(cost) {
             Ok(permit) => permit,
             Err(_) => {

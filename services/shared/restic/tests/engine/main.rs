@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests may fail")]
 
 mod damage;
+mod directory;
 mod faults;
 mod init;
 mod interrupted;

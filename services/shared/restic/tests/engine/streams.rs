@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use crate::support::{PASSWORD, Place, backup, data, everyone, latest, read};
+use crate::support::{PASSWORD, Place, backup, data, everyone, latest, noise, read};
 use async_trait::async_trait;
 use bytes::Bytes;
 use coffer_restic::{
@@ -137,18 +137,6 @@ async fn init(objects: Arc<dyn ObjectStore>, resources: &Resources) -> Repositor
     let options = OpenOptions { resources: resources.clone(), ..crate::support::options() };
     let store = Store::new(objects, "gated");
     Repository::init(store, &Password::new(PASSWORD), &init, options).await.unwrap()
-}
-
-/// Noise that no chunk of repeats.
-fn noise(piece: u64) -> Bytes {
-    let mut state = (piece + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let words = (0..MIB / 8).flat_map(|_| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words.collect::<Vec<u8>>().into()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -189,6 +189,18 @@ pub(crate) fn data(seed: u64, len: usize) -> Vec<u8> {
     data
 }
 
+/// Noise that no chunk of repeats.
+pub(crate) fn noise(piece: u64) -> Bytes {
+    let mut state = (piece + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let words = (0..(1 << 20) / 8).flat_map(|_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.collect::<Vec<u8>>().into()
+}
+
 /// Waits for a condition, with a limit.
 pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
