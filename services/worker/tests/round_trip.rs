@@ -210,6 +210,77 @@ async fn a_key_that_is_there_after_all_is_replaced() {
 }
 
 #[tokio::test]
+async fn the_last_of_several_values_of_a_key_stays_though_it_is_large() {
+    let source = TestServer::start(&[]);
+    let mut from = source.client().await;
+    let large = noise(100_000);
+    let mut stream = bytes::BytesMut::new();
+    for value in [b"first", b"other", &large[..]] {
+        from.run(&[b"SET", b"key", value]).await.unwrap();
+        let Reply::Bulk(Some(payload)) = line(&mut from, "DUMP key").await else {
+            panic!("no payload")
+        };
+        coffer_rdb::resp::write_command(&mut stream, &[b"RESTORE", b"key", b"0", &payload]);
+    }
+    let target = TestServer::start(&[]);
+    let mut loader = loader(&target.redis()).await.unwrap();
+    Replay::new("/dumpfile.resp", 1 << 20).feed(&stream, &mut loader, LONG_AGO).await.unwrap();
+    loader.finish(LONG_AGO).await.unwrap();
+    assert_eq!(line(&mut target.client().await, "GET key").await, Reply::Bulk(Some(large.into())));
+}
+
+/// How often each command was called, of two.
+async fn calls(server: &TestServer) -> (u64, u64) {
+    let Reply::Bulk(Some(stats)) = line(&mut server.client().await, "INFO commandstats").await
+    else {
+        panic!("no statistics")
+    };
+    let stats = String::from_utf8(stats.to_vec()).unwrap();
+    let of = |name: &str| {
+        let (_, after) = stats.split_once(&format!("cmdstat_{name}:calls=")).unwrap_or(("", "0,"));
+        after.split_once(',').unwrap().0.parse().unwrap()
+    };
+    (of("set"), of("restore"))
+}
+
+#[tokio::test]
+async fn large_strings_go_by_set_where_it_comes_to_the_same() {
+    let source = TestServer::start(&[]);
+    let mut client = source.client().await;
+    let large = noise(3_000_000);
+    client.run(&[b"SET", b"plain", &large]).await.unwrap();
+    client.run(&[b"SET", b"expires", &large, b"PXAT", b"4102444800000"]).await.unwrap();
+    client.run(&[b"SET", b"packed", &[b'a'; 3_000_000]]).await.unwrap();
+    client.run(&[b"RPUSH", b"list", &large, &large]).await.unwrap();
+    line(&mut client, "SET small text").await;
+    let (chunks, _) = dump(&source.redis()).await.unwrap();
+
+    let target = TestServer::start(&[]);
+    line(&mut target.client().await, "RPUSH plain old").await;
+    for round in 1..=2 {
+        let tally = load(&target.redis(), &chunks, LONG_AGO).await.unwrap();
+        assert_eq!((tally.total(), tally.replaced), (5, if round == 1 { 1 } else { 5 }));
+        assert_eq!(calls(&target).await, (2 * round, 3 * round));
+        assert_eq!(source.digest().await, target.digest().await);
+        let expiry = line(&mut target.client().await, "PEXPIRETIME expires").await;
+        assert_eq!(expiry, Reply::Integer(4_102_444_800_000));
+    }
+    // Whoever may not SET can still restore.
+    let target = TestServer::start(&[]);
+    line(&mut target.client().await, "ACL SETUSER default -set").await;
+    load(&target.redis(), &chunks, LONG_AGO).await.unwrap();
+    assert_eq!(calls(&target).await, (0, 5));
+    assert_eq!(source.digest().await, target.digest().await);
+    // SET says nothing of how long a key was not used.
+    line(&mut client, "CONFIG SET maxmemory-policy allkeys-lru").await;
+    let (chunks, _) = dump(&source.redis()).await.unwrap();
+    let target = TestServer::start(&[]);
+    load(&target.redis(), &chunks, LONG_AGO).await.unwrap();
+    assert_eq!(calls(&target).await, (0, 5));
+    assert_eq!(source.digest().await, target.digest().await);
+}
+
+#[tokio::test]
 async fn a_stash_dump_is_replayed_and_a_repeat_does_no_harm() {
     let target = TestServer::start(&[]);
     let mut client = target.client().await;

@@ -161,9 +161,11 @@ impl Entries {
         loop {
             match self.parser.parse(&self.input)? {
                 Parsed::Hungry(used) => {
-                    self.check_size(used)?;
+                    let due = self.parser.due();
+                    self.check_size((used as u64).saturating_add(due))?;
                     let part = self.advance(used);
-                    self.keep(&part);
+                    // Checked just now: no more than the largest item.
+                    self.keep(&part, usize::try_from(due).unwrap_or(0));
                     return Ok(None);
                 }
                 Parsed::Next(used) => {
@@ -175,12 +177,12 @@ impl Entries {
                     }
                 }
                 Parsed::Item(used, item) => {
-                    self.check_item_size(used, item)?;
+                    self.check_item_size(used as u64, item)?;
                     let tail = self.advance(used);
                     let whole = if self.kept.is_empty() {
                         tail
                     } else {
-                        self.keep(&tail);
+                        self.keep(&tail, 0);
                         // A buffer of its own, which is given back when the value has been sent.
                         Bytes::from(std::mem::take(&mut self.kept))
                     };
@@ -194,21 +196,23 @@ impl Entries {
         }
     }
 
-    /// Grows by an eighth and not, as a vector would, by as much again: the largest value may take all the
-    /// memory that there is.
-    fn keep(&mut self, part: &[u8]) {
+    /// Keeps a part, behind which so many bytes are due.
+    ///
+    /// Makes room for those at once, and else for an eighth and not, as a vector would, for as much again: the largest
+    /// value may take all the memory that there is.
+    fn keep(&mut self, part: &[u8], due: usize) {
         if self.kept.len() + part.len() > self.kept.capacity() {
-            self.kept.reserve_exact(part.len().max(self.kept.len() / 8));
+            self.kept.reserve_exact((part.len() + due).max(self.kept.len() / 8));
         }
         self.kept.extend_from_slice(part);
     }
 
-    fn check_size(&self, more: usize) -> Result<(), Error> {
+    fn check_size(&self, more: u64) -> Result<(), Error> {
         self.parser.item().map_or(Ok(()), |item| self.check_item_size(more, item))
     }
 
-    fn check_item_size(&self, more: usize, item: Item) -> Result<(), Error> {
-        if (self.kept.len() + more) as u64 <= self.largest {
+    fn check_item_size(&self, more: u64, item: Item) -> Result<(), Error> {
+        if (self.kept.len() as u64).saturating_add(more) <= self.largest {
             return Ok(());
         }
         let (what, name) = match item {

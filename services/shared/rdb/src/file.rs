@@ -116,6 +116,11 @@ impl Parser {
         }
     }
 
+    /// Bytes that the item under way must have yet, at least.
+    pub(crate) const fn due(&self) -> u64 {
+        self.skipper.due()
+    }
+
     /// Goes on. The caller must pass every byte exactly once, and in order.
     pub(crate) fn parse(&mut self, input: &[u8]) -> Result<Parsed, Error> {
         match self.state {

@@ -74,6 +74,11 @@ impl Skipper {
         self.length = LengthReader::default();
     }
 
+    /// Bytes that must still come at least: those of the string that the input ended in.
+    pub(crate) const fn due(&self) -> u64 {
+        self.raw
+    }
+
     /// Goes on with the program. Offsets in errors count from the start of `input`.
     pub(crate) fn run(&mut self, input: &[u8]) -> Result<Ran, Error> {
         if let Some(program) = self.fresh.take() {

@@ -37,6 +37,14 @@ pub(crate) fn take(input: &mut Bytes, largest: u64) -> Result<Bytes, Error> {
     }
 }
 
+/// The bytes of an encoded string, where they stand in it as they are: no number, not packed, nothing behind it.
+#[must_use]
+pub fn plain(encoded: &Bytes) -> Option<Bytes> {
+    let mut rest = encoded.clone();
+    let Ok(Length::Plain(len)) = number_or_special(&mut rest) else { return None };
+    (rest.len() as u64 == len).then_some(rest)
+}
+
 /// Takes one number off the front of `input`.
 pub(crate) fn take_number(input: &mut Bytes) -> Result<u64, Error> {
     match number_or_special(input)? {
@@ -92,6 +100,16 @@ mod tests {
             let mut input = Bytes::from([encoded, b"rest"].concat());
             assert_eq!(take(&mut input, 100).unwrap(), want);
             assert_eq!(input, &b"rest"[..]);
+        }
+    }
+
+    #[test]
+    fn finds_what_stands_there_as_it_is() {
+        let plain = |encoded: &'static [u8]| plain(&Bytes::from_static(encoded));
+        assert_eq!(plain(b"\x03abc").unwrap(), "abc");
+        assert_eq!(plain(b"\x00").unwrap(), "");
+        for other in [&b"\xc0\x07"[..], b"\xc3\x04\x08\x00a\xa0\x00", b"\x03abcd", b"\x03ab", b""] {
+            assert_eq!(plain(other), None);
         }
     }
 

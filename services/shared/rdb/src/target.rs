@@ -44,6 +44,8 @@ pub enum Feature {
     Streams,
     /// `RESTORE` with `ABSTTL`, `IDLETIME` and `FREQ`.
     AbsoluteRestore,
+    /// `SET` with `PXAT`.
+    AbsoluteSet,
     /// `XGROUP CREATECONSUMER`.
     CreateConsumer,
     /// The figures of a stream: `ENTRIESREAD`, `ENTRIESADDED`, `MAXDELETEDID`.
@@ -77,7 +79,7 @@ impl Target {
         // Valkey began with 7.2, which has all that Redis 7.2 has.
         let (redis, valkey) = match feature {
             Feature::Streams | Feature::AbsoluteRestore => ((5, 0), (7, 2)),
-            Feature::CreateConsumer => ((6, 2), (7, 2)),
+            Feature::AbsoluteSet | Feature::CreateConsumer => ((6, 2), (7, 2)),
             Feature::StreamFigures | Feature::Functions => ((7, 0), (7, 2)),
             Feature::FieldTtls => ((7, 4), (9, 0)),
         };

@@ -14,6 +14,7 @@ mod limits;
 mod losses;
 mod options;
 mod pipe;
+mod set;
 mod throttle;
 mod typed;
 
@@ -34,7 +35,8 @@ use self::answers::{Again, Expect, Kept, To};
 use self::lanes::Lanes;
 use self::limits::Limits;
 use self::losses::Losses;
-use self::pipe::WRITE_BYTES;
+use self::pipe::LARGE_BYTES;
+use self::set::Set;
 use self::throttle::Throttle;
 use super::topology::Slots;
 use super::{Error, Node, Server};
@@ -59,6 +61,10 @@ pub struct Loader {
     target: Target,
     largest_argument: u64,
     may_ask_existing: bool,
+    /// Whether the user may `SET`.
+    may_set: bool,
+    /// Whether a key may come more than once.
+    repeats: bool,
     /// Where the commands of a RESP dump go.
     database: u64,
     tally: Tally,
@@ -103,6 +109,8 @@ impl Loader {
             target: limits.target.unwrap_or_else(|| Target::from_info("", None)),
             largest_argument: limits.largest_argument.unwrap_or(DEFAULT_LARGEST_ARGUMENT),
             may_ask_existing: limits.may_ask_existing,
+            may_set: limits.may_set,
+            repeats: false,
             database: 0,
             tally: Tally::default(),
             losses: Losses::default(),
@@ -114,6 +122,11 @@ impl Loader {
     #[must_use]
     pub const fn largest_argument(&self) -> u64 {
         self.largest_argument
+    }
+
+    /// Prepares for a dump in which a key may stand twice, the last time as it is meant.
+    pub(crate) const fn expect_repeats(&mut self) {
+        self.repeats = true;
     }
 
     /// Empties the target, or those of its databases that are loaded into.
@@ -237,8 +250,10 @@ impl Loader {
 
     /// Sends a key to its server, or to where one said that it is.
     ///
-    /// Into a database that was empty it goes without `REPLACE`, which has the server look for a key to delete first: a
-    /// quarter of its time for small values. If there is one after all, the key is sent once more.
+    /// Into a database that was empty a small one goes without `REPLACE`, which has the server look for a key to delete
+    /// first: a quarter of its time. If there is one after all, the key is sent once more. A large one would have to be
+    /// kept for that. It replaces at once, by `SET` where that comes to the same; but not where a key may come again,
+    /// since what is sent once more is overtaken.
     async fn send(&mut self, entry: Entry, now_ms: i64, again: Option<Again>) -> Result<(), Error> {
         let hops = again.as_ref().map_or(0, |again| again.hops);
         let is_cluster = self.lanes.is_cluster();
@@ -247,7 +262,10 @@ impl Loader {
             Some(again) => self.lanes.follow(again).await?,
         };
         let replaces = self.options.on_conflict == OnConflict::Replace;
-        let hopes = replaces && again.is_none() && !lane.holds_keys;
+        let large = entry.body.len() >= LARGE_BYTES && !self.repeats;
+        let hopes = replaces && again.is_none() && !lane.holds_keys && !large;
+        let set = large && replaces && self.may_set;
+        let set = set.then(|| Set::of(&entry, &self.target)).flatten();
         let expect = Expect::Key {
             key: entry.key.clone(),
             database: entry.database,
@@ -262,15 +280,16 @@ impl Loader {
             resp::write_command(&mut lane.pipe.buffer, &[b"ASKING"]);
         }
         lane.pipe.admit(entry.key.len() + entry.body.len(), expect).await?;
-        let restore = command::Restore::new(&entry, &self.target, now_ms, replaces && !hopes);
-        restore.write_head(&mut lane.pipe.buffer);
-        if entry.body.len() < WRITE_BYTES {
-            lane.pipe.buffer.extend_from_slice(&entry.body);
+        if let Some(set) = set {
+            set.write_head(&mut lane.pipe.buffer);
+            lane.pipe.body(&set.text).await?;
+            set.write_tail(&mut lane.pipe.buffer);
         } else {
-            lane.pipe.flush().await?;
-            lane.pipe.send(&entry.body).await?;
+            let restore = command::Restore::new(&entry, &self.target, now_ms, replaces && !hopes);
+            restore.write_head(&mut lane.pipe.buffer);
+            lane.pipe.body(&entry.body).await?;
+            restore.write_tail(&mut lane.pipe.buffer);
         }
-        restore.write_tail(&mut lane.pipe.buffer);
         lane.pipe.flush_if_full().await
     }
 

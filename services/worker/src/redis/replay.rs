@@ -55,6 +55,8 @@ impl Replay {
         loader: &mut Loader,
         now_ms: i64,
     ) -> Result<(), Error> {
+        // A scan may name a key twice.
+        loader.expect_repeats();
         self.reader.feed(piece);
         while let Some((command, step)) = self.next()? {
             match step {

@@ -1,10 +1,10 @@
 //! `make bench-redis`: the ways out of Redis and in, beside those that people use, and the limit that nature sets.
 //!
-//! All in one run, on the same server and the same data. Argument: thousands of keys (2000), and a tenth as many values of
-//! 10 MB in the last cases. The table goes to standard output, the figures to `target/bench/redis.json`: `ratio` is ours
-//! over the peer, above 1 is better for us; `limit` is what cannot be beaten, or must not be crossed. Ours is the time of
-//! the Job, from its start to the committed snapshot or the last key; what a session does around it (the Job is made,
-//! retention, the check, metrics) has a line of its own.
+//! All in one run, on the same server and the same data. Arguments: thousands of keys (2000), and a tenth as many values of
+//! 10 MB in the last cases; and `large`, for those cases alone. The table goes to standard output, the figures to
+//! `target/bench/redis.json`: `ratio` is ours over the peer, above 1 is better for us; `limit` is what cannot be beaten,
+//! or must not be crossed. Ours is the time of the Job, from its start to the committed snapshot or the last key; what a
+//! session does around it (the Job is made, retention, the check, metrics) has a line of its own.
 
 mod bench;
 mod cases;
@@ -38,25 +38,27 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<()> {
-    let thousands: u64 = match std::env::args().nth(1) {
-        Some(words) => words.parse().context("usage: bench-redis [THOUSANDS OF KEYS]")?,
-        None => 2000,
+    const USAGE: &str = "usage: bench-redis [THOUSANDS OF KEYS [large]]";
+    let mut words = std::env::args().skip(1);
+    let thousands: u64 = words.next().map_or(Ok(2000), |word| word.parse()).context(USAGE)?;
+    let only_large = match words.next().as_deref() {
+        None => false,
+        Some("large") => true,
+        Some(_) => anyhow::bail!(USAGE),
     };
     fs::create_dir_all("target/bench")?;
-    let figures = measure(thousands * 1000).await?;
+    let figures = measure(thousands * 1000, only_large).await?;
     figure::print(&figures);
     let json = serde_json::to_string_pretty(&figure::to_json(&figures))?;
     fs::write("target/bench/redis.json", json)?;
     Ok(())
 }
 
-async fn measure(keys: u64) -> Result<Vec<Figure>> {
+async fn measure(keys: u64, only_large: bool) -> Result<Vec<Figure>> {
     let folder = tempfile::tempdir_in("target")?;
     let folder = folder.path().canonicalize()?;
-    eprintln!("filling a Redis with {keys} keys");
     let source = RedisServer::start(open()).await?;
     source.command::<()>(&["CONFIG", "SET", "repl-diskless-sync-delay", "0"]).await?;
-    data::fill(&source, keys).await?;
     let target = RedisServer::start(open()).await?;
     let coffer = Coffer::up(&folder).await?;
     fs::write(folder.join("manifests.yaml"), manifests::manifests(&source, &target, &folder))?;
@@ -64,9 +66,13 @@ async fn measure(keys: u64) -> Result<Vec<Figure>> {
     coffer.run(&["apply", "-f", &file], Output::Captured)?;
     let bench = Bench { folder, source, target, coffer };
     let mut figures = vec![];
-    bench.backups(&mut figures).await?;
-    bench.restores(&mut figures).await?;
-    bench.canonical(keys, &mut figures).await?;
+    if !only_large {
+        eprintln!("filling a Redis with {keys} keys");
+        data::fill(&bench.source, keys).await?;
+        bench.backups(&mut figures).await?;
+        bench.restores(&mut figures).await?;
+        bench.canonical(keys, &mut figures).await?;
+    }
     bench.large_values((keys / 10_000).max(2), &mut figures).await?;
     bench.coffer.down().await?;
     Ok(figures)

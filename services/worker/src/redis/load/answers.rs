@@ -247,7 +247,7 @@ impl Answers {
     ) -> Error {
         let text = printable(reply, 300);
         let remedy = match first_word(reply) {
-            "NOPERM" => return Error::from_reply(&self.address, "RESTORE", reply),
+            "NOPERM" => return Error::from_reply(&self.address, "RESTORE or SET", reply),
             "OOM" => "; raise maxmemory or restore into a larger server",
             "READONLY" => "; point the AppBinding at the master",
             "BUSYKEY" => "; it was not there when the restore began: onConflict is fail",

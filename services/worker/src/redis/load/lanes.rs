@@ -51,7 +51,7 @@ impl Lanes {
     /// One server.
     pub(super) fn one(client: Client, written: Arc<AtomicU64>) -> Self {
         let (again, returned) = mpsc::unbounded_channel();
-        let lane = Lane::new(client, written.clone(), again.clone());
+        let lane = Lane::new(client, 1, written.clone(), again.clone());
         Self { lanes: vec![lane], routes: None, written, again, returned }
     }
 
@@ -71,7 +71,8 @@ impl Lanes {
             }
             addresses.push(address);
         }
-        let lane = |client| Lane::new(client, written.clone(), again.clone());
+        let of = clients.len();
+        let lane = |client| Lane::new(client, of, written.clone(), again.clone());
         let lanes = clients.into_iter().map(lane).collect();
         let routes = Some(Routes { redis, wait, table, addresses });
         Self { lanes, routes, written, again, returned }
@@ -123,7 +124,8 @@ impl Lanes {
                 let (host, port) = address.clone();
                 let redis = Redis { host, port, ..routes.redis.clone() };
                 let client = connect(&redis, routes.wait).await?;
-                self.lanes.push(Lane::new(client, self.written.clone(), self.again.clone()));
+                let (of, written) = (self.lanes.len() + 1, self.written.clone());
+                self.lanes.push(Lane::new(client, of, written, self.again.clone()));
                 routes.addresses.push(address.clone());
                 self.lanes.len() - 1
             }
@@ -136,8 +138,13 @@ impl Lanes {
 }
 
 impl Lane {
-    fn new(client: Client, written: Arc<AtomicU64>, again: mpsc::UnboundedSender<Again>) -> Self {
-        Self { pipe: Pipe::new(client, written, again), database: None, holds_keys: false }
+    fn new(
+        client: Client,
+        of: usize,
+        written: Arc<AtomicU64>,
+        again: mpsc::UnboundedSender<Again>,
+    ) -> Self {
+        Self { pipe: Pipe::new(client, of, written, again), database: None, holds_keys: false }
     }
 
     /// Goes to a database. Waits for the answer, or what follows would go into the one before.

@@ -20,12 +20,17 @@ use super::answers::{Again, Answers, Expect, Sent, Tally};
 use crate::redis::client::Socket;
 use crate::redis::{Client, Error};
 
-/// Bytes sent and not answered, at most; one value that is larger goes alone.
-const WINDOW_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes sent and not answered, at most, on all connections; one value that is larger goes alone. Values of a few
+/// megabytes do not: the server would be idle between two.
+const WINDOW_BYTES: usize = 32 * 1024 * 1024;
+/// The same on one connection of many.
+const LEAST_WINDOW_BYTES: usize = 1024 * 1024;
 /// Commands sent and not answered, at most.
 const WINDOW_COMMANDS: usize = 4096;
 /// Commands are written to the socket in pieces of about this size.
-pub(super) const WRITE_BYTES: usize = 64 * 1024;
+const WRITE_BYTES: usize = 64 * 1024;
+/// What is as large is sent from where it lies. Servers read an argument in place from 32 KiB on.
+pub(super) const LARGE_BYTES: usize = WRITE_BYTES;
 /// What is larger is written in pieces, so that a slow network is told from one that hangs.
 const LARGEST_WRITE: usize = 1024 * 1024;
 /// Bytes that a command takes beside key and value, roughly.
@@ -36,6 +41,7 @@ pub(super) struct Pipe {
     /// Commands that are not written to the socket yet.
     pub(super) buffer: BytesMut,
     window: Arc<Semaphore>,
+    window_bytes: usize,
     in_flight: mpsc::Sender<Sent>,
     answers: Option<AbortOnDropHandle<Result<Tally, Error>>>,
     pub(super) address: String,
@@ -43,14 +49,17 @@ pub(super) struct Pipe {
 }
 
 impl Pipe {
+    /// One of so many connections.
     pub(super) fn new(
         client: Client,
+        of: usize,
         written: Arc<AtomicU64>,
         again: mpsc::UnboundedSender<Again>,
     ) -> Self {
         let (socket, rest, address, idle) = client.into_parts();
         let (read, socket) = tokio::io::split(socket);
-        let window = Arc::new(Semaphore::new(WINDOW_BYTES));
+        let window_bytes = (WINDOW_BYTES / of.max(1)).max(LEAST_WINDOW_BYTES);
+        let window = Arc::new(Semaphore::new(window_bytes));
         let (in_flight, sent) = mpsc::channel(WINDOW_COMMANDS);
         let answers = Answers::new(read, rest, sent, address.clone(), idle, written, again);
         let closing = window.clone();
@@ -61,13 +70,14 @@ impl Pipe {
             tally
         }));
         let buffer = BytesMut::with_capacity(WRITE_BYTES * 2);
-        Self { socket, buffer, window, in_flight, answers: Some(answers), address, idle }
+        let answers = Some(answers);
+        Self { socket, buffer, window, window_bytes, in_flight, answers, address, idle }
     }
 
     /// Waits for room for a command of so many bytes, and says what its answer is to be. The caller then
     /// appends the command to the buffer.
     pub(super) async fn admit(&mut self, bytes: usize, expect: Expect) -> Result<(), Error> {
-        let cost = (bytes + COMMAND_OVERHEAD).min(WINDOW_BYTES);
+        let cost = (bytes + COMMAND_OVERHEAD).min(self.window_bytes);
         let cost = u32::try_from(cost).unwrap_or(u32::MAX);
         let window = self.window.clone();
         let room = match window.clone().try_acquire_many_owned(cost) {
@@ -104,8 +114,18 @@ impl Pipe {
         if self.buffer.len() < WRITE_BYTES { Ok(()) } else { self.flush().await }
     }
 
+    /// Adds the body of a command; a large one is sent from where it lies.
+    pub(super) async fn body(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        if bytes.len() < LARGE_BYTES {
+            self.buffer.extend_from_slice(bytes);
+            return Ok(());
+        }
+        self.flush().await?;
+        self.send(bytes).await
+    }
+
     /// Writes bytes past the buffer, which must be empty.
-    pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    async fn send(&mut self, bytes: &[u8]) -> Result<(), Error> {
         for piece in bytes.chunks(LARGEST_WRITE) {
             self.write(piece).await?;
         }
