@@ -167,7 +167,9 @@ async fn restoring(world: &World, session: &str) -> Result<()> {
     world.apply(&restore_session(session, "orders", "latest", ""))?;
     wait::until("the worker writes", SESSION_LIMIT, async || {
         let clients: String = world.redis.command(&["CLIENT", "LIST"]).await?;
-        let writes = |c: &str| c.contains("cmd=restore") || c.contains("cmd=function");
+        let writes = |c: &str| {
+            ["restore", "set", "function"].iter().any(|w| c.contains(&format!("cmd={w}")))
+        };
         Ok(clients.lines().any(writes).then_some(()))
     })
     .await

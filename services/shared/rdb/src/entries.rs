@@ -202,7 +202,11 @@ impl Entries {
     /// value may take all the memory that there is.
     fn keep(&mut self, part: &[u8], due: usize) {
         if self.kept.len() + part.len() > self.kept.capacity() {
-            self.kept.reserve_exact((part.len() + due).max(self.kept.len() / 8));
+            let least = part.len().max(self.kept.len() / 8);
+            // What is due may never come: no reason to die of it.
+            if self.kept.try_reserve_exact(least.max(part.len().saturating_add(due))).is_err() {
+                self.kept.reserve_exact(least);
+            }
         }
         self.kept.extend_from_slice(part);
     }

@@ -150,6 +150,23 @@ fn a_value_of_half_a_gigabyte_is_read_like_any_other() {
 }
 
 #[test]
+fn what_is_announced_and_never_comes_takes_nothing() {
+    for length in [1 << 40, u64::MAX / 2, u64::MAX] {
+        let file = [&b"REDIS0011\x00\x01k\x81"[..], &length.to_be_bytes(), b"some"].concat();
+        let mut entries = Entries::new(u64::MAX);
+        entries.feed(Bytes::from(file.clone()));
+        assert!(matches!(entries.next(), Ok(Some(Event::Version(_)))));
+        assert!(matches!(entries.next(), Ok(None)));
+        assert!(matches!(entries.finish(), Err(Error::Truncated { .. })));
+        // One that would be too large is told before it comes.
+        let mut entries = Entries::new(100);
+        entries.feed(Bytes::from(file));
+        assert!(matches!(entries.next(), Ok(Some(Event::Version(_)))));
+        assert!(matches!(entries.next(), Err(Error::TooLarge { .. })));
+    }
+}
+
+#[test]
 fn what_failed_once_is_never_whole() {
     let wrong = b"REDIS0010\x00\x01k\x01v\xff\x01\x02\x03\x04\x05\x06\x07\x08";
     let mut walk = Walk::new();

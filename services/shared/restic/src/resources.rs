@@ -12,34 +12,16 @@ use tokio::sync::Semaphore;
 use crate::buffers::Buffers;
 use crate::codec::Codec;
 use crate::error::{Error, Result};
-use crate::pack::TARGET_LEN;
+
+mod share;
+pub(crate) use share::{FILE_BUFFER, OVERSHOOT, Packs, Share};
+use share::{MOST_FOR_ONE, reads};
 
 const MIB: usize = 1024 * 1024;
 
 /// The memory of all streams of a process together, unless [`Resources::with_memory`] says otherwise:
 /// 32 streams get 12 MiB each.
 const MEMORY: usize = 384 * MIB;
-/// However few streams there are, one takes no more than this. A chunk in the making, input on its way
-/// and codecs come on top, some 15 MiB.
-const MOST_FOR_ONE: usize = 37 * MIB;
-/// The same for one whose packs are written to files while they are filled.
-const MOST_WITH_FILES: usize = 34 * MIB;
-/// However many streams there are, one needs this: two packs of 4 MiB, and a little content.
-const LEAST_FOR_ONE: usize = 12 * MIB;
-/// A typical chunk in its buffer, and a small one. A larger one takes all, so that it always finds a place.
-const LEAST_CONTENT: usize = 3 * MIB;
-/// No pack is closed while it is smaller, except at the end.
-const LEAST_PACK: usize = 4 * MIB;
-/// Buffers of packs are a multiple of this, for whatever is between is lost (`buffers.rs`).
-const PACK_STEP: usize = MIB / 2;
-/// A pack is closed by the blob that takes it over its target: half a typical chunk more.
-pub(crate) const OVERSHOOT: usize = 3 * MIB / 4;
-/// Of a pack in a file, what may be in memory: two chunks, and what was not worth writing.
-pub(crate) const FILE_BUFFER: usize = 5 * MIB;
-/// Packs in files that are on their way to the disk, for each stream.
-const FILES_UNDER_WAY: usize = 3;
-/// Packs of a stream that are filled at a time.
-const MOST_LANES: usize = 3;
 /// Buffers of a stream beside its share: the chunk in the making, and what is lost to rounding.
 const BESIDE: usize = 5 * MIB;
 /// The same for all streams together: many are seldom all at their most.
@@ -87,59 +69,6 @@ impl Shared {
 pub(crate) struct Stream {
     resources: Resources,
     wants: usize,
-}
-
-/// Where packs are while they are filled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Packs {
-    InMemory,
-    /// All but their ends.
-    InFiles,
-}
-
-impl Packs {
-    const fn most_for_one(self) -> usize {
-        match self {
-            Self::InMemory => MOST_FOR_ONE,
-            Self::InFiles => MOST_WITH_FILES,
-        }
-    }
-}
-
-/// What a stream may hold at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Share {
-    /// Bytes of buffers with content that is not yet in packs.
-    pub(crate) content: usize,
-    /// Packs that are filled at a time.
-    pub(crate) lanes: usize,
-    /// Packs in all: open ones, and those on their way to the store.
-    pub(crate) packs: usize,
-    /// The size at which a pack is closed.
-    pub(crate) pack_target: usize,
-}
-
-impl Share {
-    fn of(memory: usize, parallelism: usize, streams: usize, packs: Packs) -> Self {
-        let streams = streams.max(1);
-        let all = (memory / streams).clamp(LEAST_FOR_ONE, packs.most_for_one());
-        let lanes = parallelism.div_ceil(streams).clamp(1, MOST_LANES);
-        if packs == Packs::InFiles {
-            let lanes = lanes.min((all - 2 * LEAST_CONTENT) / FILE_BUFFER);
-            // The rest is room for buffers that lie idle for a moment: fresh ones are dear.
-            let content = (all - lanes * FILE_BUFFER) / 3 * 2;
-            let packs = lanes + FILES_UNDER_WAY;
-            return Self { content, lanes, packs, pack_target: TARGET_LEN };
-        }
-        let content = (all / 4).max(LEAST_CONTENT);
-        let for_packs = all - content;
-        let packs = (for_packs / (LEAST_PACK + OVERSHOOT)).clamp(2, lanes + 3);
-        let lanes = lanes.min(packs - 1);
-        let pack_buffer = for_packs / packs / PACK_STEP * PACK_STEP;
-        let pack_target = pack_buffer.saturating_sub(OVERSHOOT);
-        let pack_target = pack_target.clamp(LEAST_PACK, TARGET_LEN);
-        Self { content, lanes, packs, pack_target }
-    }
 }
 
 impl Resources {
@@ -199,9 +128,7 @@ impl Resources {
     /// Bytes that a stream may read ahead, as of now.
     pub(crate) fn reads(&self) -> usize {
         let Shared { memory, streams, .. } = &*self.shared;
-        let all = memory / streams.load(Ordering::Relaxed).max(1);
-        // What is read ahead was allocated by others, who are not as thrifty with it.
-        (all.min(MOST_FOR_ONE) / 4 * 3).max(LEAST_FOR_ONE)
+        reads(*memory, streams.load(Ordering::Relaxed))
     }
 
     /// Runs `work` on a blocking thread as soon as a processor is free.
@@ -278,41 +205,8 @@ impl Drop for Stream {
 
 #[cfg(test)]
 mod tests {
+    use super::share::{LEAST_FOR_ONE, MOST_WITH_FILES};
     use super::*;
-
-    /// All of a share at once, each pack with what may go over.
-    fn most(share: &Share, packs: Packs) -> usize {
-        let for_packs = match packs {
-            Packs::InMemory => share.packs * (share.pack_target + OVERSHOOT),
-            Packs::InFiles => share.lanes * FILE_BUFFER,
-        };
-        share.content + for_packs
-    }
-
-    #[test]
-    fn shares_keep_within_the_bounds() {
-        for packs in [Packs::InMemory, Packs::InFiles] {
-            for (parallelism, streams) in
-                [1, 2, 8, 64].into_iter().flat_map(|cores| (1..=32).map(move |s| (cores, s)))
-            {
-                let share = Share::of(MEMORY, parallelism, streams, packs);
-                assert!(most(&share, packs) <= packs.most_for_one(), "{streams}: {share:?}");
-                let all = streams * most(&share, packs);
-                // A little more than their part is what many streams need for two packs each.
-                assert!(all <= MEMORY + MEMORY / 20, "{streams}: {all} {share:?}");
-                assert!(share.lanes >= 1 && share.packs > share.lanes, "{share:?}");
-                assert!(share.content >= LEAST_CONTENT, "{share:?}");
-                assert!((LEAST_PACK..=TARGET_LEN).contains(&share.pack_target));
-            }
-        }
-        let alone = Share::of(MEMORY, 2, 1, Packs::InMemory);
-        assert_eq!((alone.lanes, alone.packs), (2, 5));
-        assert!(alone.pack_target > 4 * MIB);
-        let crowded = Share::of(MEMORY, 2, 32, Packs::InMemory);
-        assert_eq!((crowded.lanes, crowded.packs, crowded.pack_target), (1, 2, LEAST_PACK));
-        let crowded = Share::of(MEMORY, 2, 32, Packs::InFiles);
-        assert_eq!((crowded.lanes, crowded.pack_target), (1, TARGET_LEN));
-    }
 
     #[test]
     fn a_stream_counts_until_it_is_dropped() {

@@ -61,8 +61,6 @@ pub struct Loader {
     target: Target,
     largest_argument: u64,
     may_ask_existing: bool,
-    /// Whether the user may `SET`.
-    may_set: bool,
     /// Whether a key may come more than once.
     repeats: bool,
     /// Where the commands of a RESP dump go.
@@ -109,7 +107,6 @@ impl Loader {
             target: limits.target.unwrap_or_else(|| Target::from_info("", None)),
             largest_argument: limits.largest_argument.unwrap_or(DEFAULT_LARGEST_ARGUMENT),
             may_ask_existing: limits.may_ask_existing,
-            may_set: limits.may_set,
             repeats: false,
             database: 0,
             tally: Tally::default(),
@@ -264,8 +261,8 @@ impl Loader {
         let replaces = self.options.on_conflict == OnConflict::Replace;
         let large = entry.body.len() >= LARGE_BYTES && !self.repeats;
         let hopes = replaces && again.is_none() && !lane.holds_keys && !large;
-        let set = large && replaces && self.may_set;
-        let set = set.then(|| Set::of(&entry, &self.target)).flatten();
+        let set = (large && replaces).then(|| Set::of(&entry, &self.target)).flatten();
+        let set = if set.is_some() && lane.may_set().await? { set } else { None };
         let expect = Expect::Key {
             key: entry.key.clone(),
             database: entry.database,

@@ -24,6 +24,8 @@ pub(super) struct Lane {
     database: Option<u64>,
     /// Whether the database held keys when it was entered.
     pub(super) holds_keys: bool,
+    /// Whether the user may `SET`, once that is asked.
+    may_set: Option<bool>,
 }
 
 /// All connections.
@@ -144,7 +146,25 @@ impl Lane {
         written: Arc<AtomicU64>,
         again: mpsc::UnboundedSender<Again>,
     ) -> Self {
-        Self { pipe: Pipe::new(client, of, written, again), database: None, holds_keys: false }
+        let pipe = Pipe::new(client, of, written, again);
+        Self { pipe, database: None, holds_keys: false, may_set: None }
+    }
+
+    /// Whether the server lets the user `SET`. It is asked once, in a way that no server can obey: a key cannot be there
+    /// and not be there.
+    pub(super) async fn may_set(&mut self) -> Result<bool, Error> {
+        if let Some(known) = self.may_set {
+            return Ok(known);
+        }
+        let may = match self.pipe.ask(&[b"SET", b"coffer", b"", b"NX", b"XX"]).await? {
+            Reply::Error(reply) => {
+                matches!(first_word(&reply), "MOVED" | "ASK")
+                    || String::from_utf8_lossy(&reply).contains("syntax error")
+            }
+            _ => false,
+        };
+        self.may_set = Some(may);
+        Ok(may)
     }
 
     /// Goes to a database. Waits for the answer, or what follows would go into the one before.

@@ -13,8 +13,6 @@ pub(super) struct Limits {
     pub(super) target: Option<Target>,
     pub(super) largest_argument: Option<u64>,
     pub(super) may_ask_existing: bool,
-    /// Whether strings may go by `SET`.
-    pub(super) may_set: bool,
     pub(super) evicted: u64,
 }
 
@@ -32,12 +30,10 @@ impl Limits {
         let probe = client.ask(&[b"EXISTS", b"coffer"]).await?;
         let may_ask =
             !matches!(&probe, Reply::Error(reply) if !matches!(first_word(reply), "MOVED" | "ASK"));
-        let may_set = may_set(client).await?;
         let mut target = Target::from_info(&server.redis_version, server.valkey_version.as_deref());
         target.modules = modules(client).await?;
         let first = self.target.is_none();
         self.may_ask_existing = may_ask && (first || self.may_ask_existing);
-        self.may_set = may_set && (first || self.may_set);
         // Of servers in an upgrade, the oldest says what all of them can take.
         let oldest = self.target.take().filter(|known| known.release <= target.release);
         self.target = Some(oldest.unwrap_or(target));
@@ -46,15 +42,6 @@ impl Limits {
         self.evicted += server.evicted_keys;
         Ok(())
     }
-}
-
-/// Whether the server lets the user `SET`. Asked in a way that no server can obey: a key cannot be there and not be
-/// there.
-async fn may_set(client: &mut Client) -> Result<bool, Error> {
-    let reply = client.ask(&[b"SET", b"coffer", b"", b"NX", b"XX"]).await?;
-    let Reply::Error(reply) = reply else { return Ok(false) };
-    let elsewhere = matches!(first_word(&reply), "MOVED" | "ASK");
-    Ok(elsewhere || String::from_utf8_lossy(&reply).contains("syntax error"))
 }
 
 /// The modules that the server has, where the user may ask.
