@@ -139,6 +139,12 @@ impl Store {
         }
     }
 
+    /// The same for a file of a directory that we handle ourselves.
+    fn io_failed(&self, operation: &'static str, name: &str, source: std::io::Error) -> Error {
+        let (store, source) = ("LocalFileSystem", Box::new(source));
+        self.failed(operation, name)(object_store::Error::Generic { store, source })
+    }
+
     pub(crate) async fn get(&self, name: &str) -> Result<Bytes> {
         let answer =
             self.objects.get(&Path::from(name)).await.map_err(self.failed("read", name))?;

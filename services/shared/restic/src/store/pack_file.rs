@@ -148,11 +148,6 @@ impl Store {
             .map_err(|died| Error::internal("delete unfinished packs", died))?
             .map_err(|source| self.io_failed("delete unfinished packs", FOLDER, source))
     }
-
-    fn io_failed(&self, operation: &'static str, name: &str, source: io::Error) -> Error {
-        let (store, source) = ("LocalFileSystem", Box::new(source));
-        self.failed(operation, name)(object_store::Error::Generic { store, source })
-    }
 }
 
 fn sweep(root: &Path) -> io::Result<usize> {

@@ -56,11 +56,7 @@ impl Store {
                 let content = content.clone();
                 let compared = tokio::task::spawn_blocking(move || same(&mut file, &content));
                 let compared = compared.await.map_err(|e| Error::internal("read back", e))?;
-                compared.map_err(|source| {
-                    let source = Box::new(source);
-                    let store = "LocalFileSystem";
-                    self.failed("read back", name)(object_store::Error::Generic { store, source })
-                })?
+                compared.map_err(|source| self.io_failed("read back", name, source))?
             }
             GetResultPayload::Stream(mut stream) => {
                 let mut rest = content.as_ref();

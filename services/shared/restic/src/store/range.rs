@@ -67,11 +67,7 @@ impl Store {
                 };
                 let read = tokio::task::spawn_blocking(read).await;
                 let read = read.map_err(|died| Error::internal("read a file", died))?;
-                read.map(Ok).map_err(|source: std::io::Error| {
-                    let store = "LocalFileSystem";
-                    let source = Box::new(source);
-                    self.failed("read", name)(object_store::Error::Generic { store, source })
-                })
+                read.map(Ok).map_err(|source| self.io_failed("read", name, source))
             }
             GetResultPayload::Stream(mut stream) => loop {
                 match stream.try_next().await {
