@@ -78,8 +78,8 @@ impl OpenPack {
         self.builder.len() >= share.pack_target
     }
 
-    /// Writes out what is in memory, if the store takes parts of packs and it is worth it. To be called when
-    /// all of it is hashed.
+    /// Writes out what is in memory, if the store takes parts of packs and it is worth it. Best when all of it
+    /// is hashed, or it is hashed alone, which takes longer than along with others.
     pub(crate) fn write_out(&mut self, store: &Store) -> Result<()> {
         if store.takes_pack_files() && self.builder.held() >= WORTH_WRITING {
             self.builder.write_out(store)?;
