@@ -11,7 +11,7 @@ use coffer_api::outcome::{Outcome, Verified};
 use coffer_api::session::{Redis, Sensitive};
 use coffer_rdb::resp::Reply;
 use coffer_runtime::Runtime;
-use support::gateway::Services;
+use support::gateway::{Fault, Services};
 use support::job::{BACKUP, RESTORE, backed_up, failed, restored, run_with, session};
 use support::{PASSWORD, TestServer, fill, line};
 
@@ -262,6 +262,21 @@ async fn a_restore_is_verified_on_request() {
     backed_up(backup(source.redis(), &endpoint, &["--method=portable"]).await);
     let failure = failed(restore(source.redis(), &endpoint, &["--verify=true"]).await);
     assert!(failure.error.contains("typed commands"), "{}", failure.error);
+}
+
+#[tokio::test]
+async fn another_snapshot_is_never_taken_for_the_one_that_is_restored() {
+    let (source, services) = (TestServer::start(&[]), Services::default());
+    fill(&mut source.client().await).await;
+    let endpoint = services.serve().await;
+    backed_up(backup(source.redis(), &endpoint, &[]).await);
+    services.set(|stored| stored.fault = Fault::Moves);
+    let target = TestServer::start(&[]);
+    let failure = failed(restore(target.redis(), &endpoint, &["--verify=true"]).await);
+    assert_eq!(failure.class, "Conflict");
+    for named in ["of snapshot 5ab5: latest is 5ab6 by now", "name snapshot 5ab5"] {
+        assert!(failure.error.contains(named), "{}", failure.error);
+    }
 }
 
 #[tokio::test]

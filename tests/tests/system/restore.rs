@@ -50,6 +50,25 @@ async fn latest_brings_every_key_back_also_when_it_is_done_twice() -> Result<()>
 }
 
 #[tokio::test]
+async fn latest_can_be_read_a_second_time_to_verify_what_was_restored() -> Result<()> {
+    let world = World::start(COFFER).await?;
+    dataset::load(&world.redis.client()?, &dataset::Spec::small()).await?;
+    world.apply_basics()?;
+    world.back_up("orders-1", "orders").await?;
+    world.redis.command::<()>(&["FLUSHALL"]).await?;
+    let verified = restore_session("verified", "orders", "latest", "").replace(
+        "redis-restore-7.0.5}",
+        "redis-restore-7.0.5, params: [{name: verify, value: \"true\"}]}",
+    );
+    world.apply(&verified)?;
+    let status = world.restored("verified").await?;
+    assert_eq!(status.phase, Some(RestorePhase::Succeeded), "{status:#?}");
+    let described = world.describe("restoresession", "verified")?;
+    assert!(described.contains("0 lost, 0 changed"), "{described}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_older_snapshot_goes_into_another_redis() -> Result<()> {
     let world = World::start(COFFER).await?;
     world.apply_basics()?;

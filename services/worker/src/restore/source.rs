@@ -64,16 +64,9 @@ impl Source {
         let Ok(download) = self.ask(request).await else { return Err(refused) };
         let header = download.header;
         let Some(manifest) = &header.manifest else { return Err(refused) };
-        let snapshot = header.snapshot.clone().unwrap_or_default().id;
         let mut files = Vec::new();
         for file in &manifest.files {
-            let request = proto::RestoreRequest {
-                // That one, whatever `latest` is by now.
-                snapshot: snapshot.clone(),
-                path: file.path.clone(),
-                ..self.request.clone()
-            };
-            let mut file = File::of(self.ask(request).await?);
+            let mut file = File::of(self.another(&header, &file.path).await?);
             // Streams that wait for their turn would hold the gateway's memory.
             file.open = None;
             files.push(file);
@@ -118,12 +111,22 @@ impl Source {
     }
 
     async fn again(&self, file: &File) -> Result<Download, Error> {
-        let request = proto::RestoreRequest {
-            snapshot: file.snapshot_id(),
-            path: file.header.path.clone(),
-            ..self.request.clone()
-        };
-        self.ask(request).await
+        self.another(&file.header, &file.header.path).await
+    }
+
+    /// Opens a file of the snapshot that another is of.
+    ///
+    /// It is asked for as the session names it, for nothing else is granted; so what it is has to be looked at: `latest`
+    /// may be another by now.
+    async fn another(&self, of: &proto::RestoreHeader, path: &str) -> Result<Download, Error> {
+        let request = proto::RestoreRequest { path: path.to_owned(), ..self.request.clone() };
+        let download = self.ask(request).await?;
+        let (was, is) = (id(of), id(&download.header));
+        if was == is {
+            return Ok(download);
+        }
+        let name = self.request.snapshot.clone();
+        Err(Error::Moved { path: path.to_owned(), name, was, is })
     }
 
     pub(super) fn has_no_data(&self) -> Error {
@@ -153,7 +156,7 @@ impl File {
     }
 
     pub(super) fn snapshot_id(&self) -> String {
-        self.header.snapshot.clone().unwrap_or_default().id
+        id(&self.header)
     }
 
     pub(super) fn differs(&self, problem: String) -> Error {
@@ -213,6 +216,9 @@ fn verify(
 }
 
 fn differs(header: &proto::RestoreHeader, problem: String) -> Error {
-    let snapshot = header.snapshot.clone().unwrap_or_default().id;
-    Error::Differs { path: header.path.clone(), snapshot, problem }
+    Error::Differs { path: header.path.clone(), snapshot: id(header), problem }
+}
+
+fn id(header: &proto::RestoreHeader) -> String {
+    header.snapshot.clone().unwrap_or_default().id
 }

@@ -28,6 +28,8 @@ pub(crate) enum Fault {
     NoFinish,
     /// Sends other bytes than were stored.
     OtherBytes,
+    /// Has a newer snapshot whenever it is asked again.
+    Moves,
     /// Stands still after the first chunk, until it is resumed.
     StandsStill,
 }
@@ -177,6 +179,11 @@ impl storage::snapshots_server::Snapshots for Services {
     ) -> Result<Response<Self::RestoreStream>, Status> {
         self.admit(&request)?;
         let request = request.into_inner();
+        if request.snapshot != "latest" {
+            let refused =
+                format!("the session grant is for snapshot latest, not for {}", request.snapshot);
+            return Err(Status::permission_denied(refused));
+        }
         let (fault, mut path, mut data, manifest, more) = self.get(|stored| {
             let Stored { fault, path, data, manifest, more, .. } = stored;
             (*fault, path.clone(), data.clone(), manifest.clone(), more.clone())
@@ -189,6 +196,7 @@ impl storage::snapshots_server::Snapshots for Services {
         } else if let Some((other, stored)) = more.iter().find(|(path, _)| *path == request.path) {
             (path, data) = (other.clone(), stored.clone());
         }
+        let asked = self.get(|stored| stored.requests.len());
         self.set(|stored| stored.requests.push(request));
         let size = data.len() as u64;
         if fault == Fault::OtherBytes {
@@ -196,7 +204,8 @@ impl storage::snapshots_server::Snapshots for Services {
             data[middle] ^= 1;
         }
         let sha256 = Bytes::from(Sha256::digest(&data).to_vec());
-        let snapshot = Some(storage::Snapshot { id: "5ab5".to_owned(), ..Default::default() });
+        let id = if fault == Fault::Moves && asked > 0 { "5ab6" } else { "5ab5" };
+        let snapshot = Some(storage::Snapshot { id: id.to_owned(), ..Default::default() });
         let header = storage::RestoreHeader { snapshot, path, size, manifest };
         let mut messages = vec![restore_response::Message::Header(header)];
         messages.extend(
