@@ -48,9 +48,10 @@ impl Setting {
             name: "redis-1".to_owned(),
         };
         let repository = RepositoryRef { namespace: "demo".to_owned(), name: "repo".to_owned() };
-        let expires = Utc::now() + expires_in;
+        let issued = Utc::now();
+        let expires = issued + expires_in;
         let operation = Operation::Backup;
-        let grant = Grant { session, repository, operation, snapshot: None, expires };
+        let grant = Grant { session, repository, operation, snapshot: None, issued, expires };
         self.signer.sign(&grant).unwrap()
     }
 

@@ -194,6 +194,7 @@ pub(crate) fn restore_request(request: proto::RestoreRequest) -> Result<restore:
         repository: repository(at)?,
         snapshot,
         host: Some(host).filter(|host| !host.is_empty()),
+        latest_since: None,
         path: Some(path).filter(|path| !path.is_empty()),
         offset,
         length: Some(length).filter(|length| *length > 0),
@@ -245,6 +246,7 @@ pub(crate) fn snapshot(
         parent: _,
         excludes: _,
         original: _,
+        summary: _,
     } = snapshot;
     let files = files.into_iter().map(|file| {
         let restic::FileEntry { path, size, mtime: _ } = file;

@@ -4,6 +4,7 @@
 use crate::metrics;
 use crate::repositories::{self, Missing, Opened, Repositories};
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use coffer_api::manifest::{self, Manifest};
 use coffer_restic as restic;
 use coffer_runtime::fault::{Class, Fault};
@@ -31,6 +32,18 @@ pub enum Error {
         snapshot: String,
         /// Its files.
         found: String,
+    },
+    /// What the session may read is `latest`, and that is another snapshot.
+    #[error(
+        "snapshot {snapshot} of Repository {repository} was not the latest when the session began ({since}), and its grant is for that one; name the snapshot in the session's rules"
+    )]
+    NotLatest {
+        /// Where.
+        repository: RepositoryRef,
+        /// Which.
+        snapshot: String,
+        /// The session's beginning.
+        since: DateTime<Utc>,
     },
     /// The part begins behind the end.
     #[error("offset {offset} is behind the end of {path}, which has {size} bytes")]
@@ -72,6 +85,7 @@ impl Fault for Error {
         match self {
             Self::Repository(error) => error.class(),
             Self::WhichFile { .. } | Self::BadRange { .. } => Class::Invalid,
+            Self::NotLatest { .. } => Class::Denied,
             Self::BadManifest { .. } | Self::Differs { .. } => Class::Corrupt,
         }
     }
@@ -86,6 +100,8 @@ pub struct Request {
     pub snapshot: String,
     /// With `latest`: only of this host.
     pub host: Option<String>,
+    /// The snapshot must have been `latest` at this moment, or later; none if it need not.
+    pub latest_since: Option<DateTime<Utc>>,
     /// The file; none for the snapshot's only data file.
     pub path: Option<String>,
     /// The first byte.
@@ -139,7 +155,7 @@ pub async fn run(
         hosts: request.host.clone().into_iter().collect(),
         ..restic::SnapshotFilter::default()
     };
-    let snapshot = opened.repository.snapshot(&wanted, &filter).await.map_err(failed())?;
+    let snapshot = find(&opened, &request, &wanted, &filter).await?;
     let held = opened.repository.hold(&snapshot).await.map_err(failed())?;
     let begun = begin(&opened, &request, snapshot, &held).await;
     // The reader's, if there is one; else what comes next must not meet our lock.
@@ -167,6 +183,29 @@ pub async fn run(
         Ok(state.next().await?.map(|message| (message, state)))
     });
     Ok((header, messages.boxed()))
+}
+
+/// The snapshot meant, if it may be read.
+async fn find(
+    opened: &Opened,
+    request: &Request,
+    wanted: &restic::SnapshotRef,
+    filter: &restic::SnapshotFilter,
+) -> Result<restic::Snapshot, Error> {
+    let everyone = restic::SnapshotFilter::default();
+    let failed = || opened.place.failed("restore from");
+    let snapshots = opened.repository.snapshots(&everyone).await.map_err(failed())?;
+    let snapshot = wanted.pick(&snapshots, filter).map_err(failed())?;
+    match request.latest_since {
+        Some(since) if !filter.was_latest_since(since, &snapshot, &snapshots) => {
+            Err(Error::NotLatest {
+                repository: request.repository.clone(),
+                snapshot: snapshot.id.short(),
+                since,
+            })
+        }
+        Some(_) | None => Ok(snapshot),
+    }
 }
 
 /// Finds out what is to be read, and begins to. All of it under one lock, since each takes its time to settle.

@@ -131,20 +131,6 @@ pub enum Error {
         /// What differs.
         problem: String,
     },
-    /// The snapshot that is restored goes by its name no more.
-    #[error(
-        "read {path} of snapshot {was}: {name} is {is} by now, of a backup that ended during the restore; name snapshot {was} in the session's rules, or pause its BackupConfiguration until the restore has ended"
-    )]
-    Moved {
-        /// The file.
-        path: String,
-        /// What the session calls the snapshot.
-        name: String,
-        /// The snapshot.
-        was: String,
-        /// What the name stands for now.
-        is: String,
-    },
     /// The target does not hold what was restored.
     #[error(
         "verify the restore: of {keys} keys {lost} are lost and {changed} are not as in the snapshot (beside {added} others): {named}; was the target written to meanwhile?"
@@ -184,7 +170,6 @@ impl Fault for Error {
             Self::Gateway { source, .. } => class_of(source),
             Self::Contract { .. } => Class::Internal,
             Self::Differs { .. } | Self::Unlike { .. } => Class::Corrupt,
-            Self::Moved { .. } => Class::Conflict,
             Self::Terminated => Class::Cancelled,
         }
     }

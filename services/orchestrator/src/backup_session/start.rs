@@ -355,6 +355,7 @@ fn launch(
         repository: RepositoryRef { namespace: home, name: repository.name_any() },
         operation: Operation::Backup,
         snapshot: None,
+        issued: now,
         expires: ends,
     };
     let secret =

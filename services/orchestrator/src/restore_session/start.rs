@@ -244,6 +244,7 @@ fn launch(
         repository: RepositoryRef { namespace: home.clone(), name: repository.name_any() },
         operation: Operation::Restore,
         snapshot: Some(restore.snapshot.clone()),
+        issued: now,
         expires: ends,
     };
     let document = Session {

@@ -142,6 +142,7 @@ fn same(one: &Snapshot, other: &Snapshot) -> bool {
         tags,
         original: _,
         program_version: _,
+        summary: _,
     } = one;
     origin(one) == origin(other)
         && (time, tree, paths, hostname)

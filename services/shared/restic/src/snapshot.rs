@@ -1,10 +1,13 @@
 //! The snapshot document, and how people name one.
 
-use chrono::{DateTime, FixedOffset};
+use chrono::{DateTime, FixedOffset, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::id::Id;
+
+mod summary;
+pub use summary::SnapshotSummary;
 
 /// One snapshot of a repository.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +50,9 @@ pub struct Snapshot {
     /// The program that made it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub program_version: String,
+    /// What the backup did; restic writes it since 0.17.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "if_readable")]
+    pub summary: Option<SnapshotSummary>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -63,6 +69,14 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+/// Nothing is lost with a summary that some program writes otherwise.
+fn if_readable<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SnapshotSummary>, D::Error> {
+    let summary = Option::<serde_json::Value>::deserialize(deserializer)?;
+    Ok(summary.and_then(|summary| serde_json::from_value(summary).ok()))
+}
+
 impl Snapshot {
     const fn unnamed() -> Id {
         Id::from_bytes([0; 32])
@@ -76,6 +90,12 @@ impl Snapshot {
 
     pub(crate) fn encode(&self) -> Result<Vec<u8>> {
         serde_json::to_vec(self).map_err(|source| Error::internal("encode snapshot", source))
+    }
+
+    /// When its document was written, as far as it says so.
+    #[must_use]
+    pub fn completed(&self) -> DateTime<FixedOffset> {
+        self.summary.as_ref().map_or(self.time, |summary| summary.backup_end)
     }
 
     /// Whether the snapshot carries all of these tags.
@@ -103,6 +123,24 @@ impl SnapshotFilter {
         (self.hosts.is_empty() || self.hosts.contains(&snapshot.hostname))
             && self.paths.iter().all(|path| snapshot.paths.contains(path))
             && snapshot.has_tags(&self.tags)
+    }
+
+    /// Whether this snapshot was [`latest`](SnapshotRef::Latest) at some moment since: none of those that pass is
+    /// newer and was complete by then.
+    #[must_use]
+    pub fn was_latest_since(
+        &self,
+        since: DateTime<Utc>,
+        snapshot: &Snapshot,
+        snapshots: &[Snapshot],
+    ) -> bool {
+        let newer = |other: &&Snapshot| (other.time, other.id) > (snapshot.time, snapshot.id);
+        self.matches(snapshot)
+            && snapshots
+                .iter()
+                .filter(|other| self.matches(other))
+                .filter(newer)
+                .all(|newer| newer.completed() > since)
     }
 
     fn describe(&self) -> String {
@@ -192,6 +230,7 @@ pub(crate) mod tests {
             tags: Vec::new(),
             original: None,
             program_version: String::new(),
+            summary: None,
         }
     }
 
@@ -213,6 +252,36 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_was_latest_may_have_been_overtaken_since() {
+        let mut all = vec![
+            snapshot(1, "2026-01-01T00:00:00Z"),
+            snapshot(2, "2026-01-02T00:00:00Z"),
+            snapshot(3, "2026-01-03T00:00:00Z"),
+        ];
+        let everyone = SnapshotFilter::default();
+        let latest_since = |all: &[Snapshot], filter: &SnapshotFilter, since: &str| {
+            let since = since.parse().unwrap();
+            let was = |snapshot| filter.was_latest_since(since, snapshot, all);
+            all.iter().map(was).collect::<Vec<_>>()
+        };
+        let before_all = latest_since(&all, &everyone, "2025-12-31T00:00:00Z");
+        assert_eq!(before_all, [true, true, true]);
+        assert_eq!(latest_since(&all, &everyone, "2026-01-02T12:00:00Z"), [false, true, true]);
+        assert_eq!(latest_since(&all, &everyone, "2026-01-03T00:00:00Z"), [false, false, true]);
+        // What was begun before and completed after did not count yet.
+        all[2].summary = Some(SnapshotSummary {
+            backup_end: "2026-01-04T00:00:00+01:00".parse().unwrap(),
+            ..SnapshotSummary::of_nothing(all[2].time)
+        });
+        assert_eq!(latest_since(&all, &everyone, "2026-01-03T12:00:00Z"), [false, true, true]);
+        assert_eq!(latest_since(&all, &everyone, "2026-01-03T23:00:00Z"), [false, false, true]);
+        // Others' do not count, and are not opened.
+        all[2].hostname = "other".into();
+        let ours = SnapshotFilter { hosts: vec!["host-0".into()], ..Default::default() };
+        assert_eq!(latest_since(&all, &ours, "2026-01-05T00:00:00Z"), [false, true, false]);
+    }
+
+    #[test]
     fn prefixes_name_one_snapshot_or_fail() {
         let all =
             vec![snapshot(0x12, "2026-01-01T00:00:00Z"), snapshot(0x13, "2026-01-01T00:00:00Z")];
@@ -225,12 +294,25 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn restics_document_is_read() {
+    fn restics_documents_are_read() {
         let json = br#"{"time":"2026-01-02T03:04:05.123456789+01:00","tree":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad","paths":["/dumpfile.resp"],"hostname":"h","username":"root","excludes":null,"tags":null}"#;
         let snapshot = Snapshot::decode(Id::of(b""), "snapshots/x", json).unwrap();
         assert_eq!(snapshot.paths, ["/dumpfile.resp"]);
         let text = String::from_utf8(snapshot.encode().unwrap()).unwrap();
         assert!(text.contains("2026-01-02T03:04:05.123456789+01:00"), "{text}");
         assert!(!text.contains("tags") && !text.contains("uid"), "{text}");
+
+        let with_summary = |summary: &str| {
+            let json = text.replace(r#""hostname""#, &format!(r#""summary":{summary},"hostname""#));
+            Snapshot::decode(Id::of(b""), "snapshots/x", json.as_bytes()).unwrap()
+        };
+        let since_17 = with_summary(
+            r#"{"backup_start":"2026-01-02T03:04:05+01:00","backup_end":"2026-01-02T03:04:09.5+01:00","files_new":1,"files_changed":0,"files_unmodified":0,"dirs_new":0,"dirs_changed":0,"dirs_unmodified":0,"data_blobs":2,"tree_blobs":1,"data_added":900,"data_added_packed":500,"total_files_processed":1,"total_bytes_processed":600}"#,
+        );
+        assert_eq!(since_17.completed().to_rfc3339(), "2026-01-02T03:04:09.500+01:00");
+        assert_eq!(since_17.summary.as_ref().unwrap().total_bytes_processed, 600);
+        let encoded = since_17.encode().unwrap();
+        assert_eq!(Snapshot::decode(since_17.id, "snapshots/x", &encoded).unwrap(), since_17);
+        assert_eq!(with_summary(r#"{"backup_end":"yesterday"}"#).completed(), snapshot.time);
     }
 }

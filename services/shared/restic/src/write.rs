@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -20,7 +21,7 @@ use crate::pack::BlobKind;
 use crate::packer::Packer;
 use crate::repository::{Inner, Repository};
 use crate::resources::Stream;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, SnapshotSummary};
 use crate::store::FileKind;
 use crate::tree::{self, FileNode, Folder};
 
@@ -73,6 +74,7 @@ pub struct BackupSummary {
 struct Session {
     repository: Arc<Inner>,
     options: BackupOptions,
+    begun: DateTime<Utc>,
     encoder: Arc<Encoder>,
     packer: Packer,
     budget: Arc<Semaphore>,
@@ -109,6 +111,7 @@ impl Repository {
     /// # Errors
     /// [`Error::Locked`] if an exclusive lock stands too long; errors of the store.
     pub async fn backup(&self, options: BackupOptions) -> Result<SnapshotWriter> {
+        let begun = Utc::now();
         let inner = Arc::clone(&self.inner);
         let vault = &inner.vault;
         let (level, verify) = (options.compression, options.verify);
@@ -121,6 +124,7 @@ impl Repository {
         let session = Session {
             repository: inner,
             options,
+            begun,
             encoder,
             packer,
             budget: Arc::new(Semaphore::new(CONTENT_UNITS as usize)),
@@ -230,13 +234,13 @@ impl Session {
         let paths = self.paths()?;
         let files = std::mem::take(&mut self.state.lock().files);
         let file_count = files.len() as u64;
-        let tree = self.save_trees(files).await?;
+        let (tree, dirs) = self.save_trees(files).await?;
         let written = self.packer.finish().await?;
         for (index, packs) in &written {
             self.repository.index.add_file(*index, packs);
         }
         let ours = written.iter().flat_map(|(_, packs)| packs).map(|pack| (pack.id, pack.size()));
-        let snapshot = self.snapshot(tree, paths);
+        let snapshot = self.snapshot(tree, paths, self.summary(file_count, dirs));
         let json = snapshot.encode()?;
 
         let id = match lock.continuity(&self.repository.locker).await? {
@@ -287,7 +291,11 @@ impl Session {
         }
     }
 
-    async fn save_trees(self: &Arc<Self>, files: BTreeMap<String, Option<FileNode>>) -> Result<Id> {
+    /// The id of the root, and how many directories are below it.
+    async fn save_trees(
+        self: &Arc<Self>,
+        files: BTreeMap<String, Option<FileNode>>,
+    ) -> Result<(Id, u64)> {
         let mut root = Folder::default();
         for (path, file) in files {
             if let Some(file) = file {
@@ -300,11 +308,29 @@ impl Session {
             trees.push(Chunk::new(json.into(), None));
             id
         })?;
+        let dirs = trees.len().saturating_sub(1) as u64;
         self.store_blobs(BlobKind::Tree, trees).await?;
-        Ok(root)
+        Ok((root, dirs))
     }
 
-    fn snapshot(&self, tree: Id, paths: Vec<String>) -> Snapshot {
+    /// What was done, now that all data are written.
+    fn summary(&self, files: u64, dirs: u64) -> SnapshotSummary {
+        let counts = self.state.lock().counts;
+        SnapshotSummary {
+            backup_end: Utc::now().fixed_offset(),
+            files_new: files,
+            dirs_new: dirs,
+            data_blobs: counts.data_blobs,
+            tree_blobs: counts.tree_blobs,
+            data_added: counts.added,
+            data_added_packed: counts.added_packed,
+            total_files_processed: files,
+            total_bytes_processed: counts.total_bytes,
+            ..SnapshotSummary::of_nothing(self.begun.fixed_offset())
+        }
+    }
+
+    fn snapshot(&self, tree: Id, paths: Vec<String>, summary: SnapshotSummary) -> Snapshot {
         let options = &self.options;
         Snapshot {
             id: tree,
@@ -320,6 +346,7 @@ impl Session {
             tags: options.tags.clone(),
             original: None,
             program_version: options.program_version.clone(),
+            summary: Some(summary),
         }
     }
 

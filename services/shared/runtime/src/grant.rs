@@ -132,6 +132,8 @@ pub struct Grant {
     pub operation: Operation,
     /// For a restore, the only snapshot that may be read (an id or `latest`); none for any.
     pub snapshot: Option<String>,
+    /// Since when, to the second.
+    pub issued: DateTime<Utc>,
     /// Until when, to the second.
     pub expires: DateTime<Utc>,
 }
@@ -157,15 +159,22 @@ impl Grant {
 
     /// Checks that the grant opens this snapshot, as the caller named it.
     ///
+    /// What `latest` stood for may be asked for by its id: a restore that reads it twice must not be given another the
+    /// second time. The moment returned is then a condition: the snapshot was `latest` at it, or later.
+    ///
     /// # Errors
     /// Says which one it is for instead.
-    pub fn covers_snapshot(&self, snapshot: &str) -> Result<(), NotCovered> {
-        match &self.snapshot {
-            Some(granted) if granted != snapshot => {
+    pub fn covers_snapshot(&self, snapshot: &str) -> Result<Option<DateTime<Utc>>, NotCovered> {
+        let is_id = snapshot.len() == 64 && snapshot.bytes().all(|digit| digit.is_ascii_hexdigit());
+        match self.snapshot.as_deref() {
+            None => Ok(None),
+            Some(granted) if granted == snapshot => Ok(None),
+            Some("latest") if is_id => Ok(Some(self.issued)),
+            Some(beginning) if is_id && snapshot.starts_with(beginning) => Ok(None),
+            Some(granted) => {
                 Err(self
                     .not_covered(format!("snapshot {granted}"), format!("snapshot {snapshot:?}")))
             }
-            Some(_) | None => Ok(()),
         }
     }
 
@@ -190,6 +199,7 @@ struct Claims {
     iss: String,
     aud: String,
     sub: String,
+    iat: i64,
     exp: i64,
     session: SessionRef,
     repository: RepositoryRef,
@@ -259,11 +269,12 @@ impl Signer {
     /// # Errors
     /// When the key cannot sign.
     pub fn sign(&self, grant: &Grant) -> Result<Secret, KeyError> {
-        let Grant { session, repository, operation, snapshot, expires } = grant.clone();
+        let Grant { session, repository, operation, snapshot, issued, expires } = grant.clone();
         let claims = Claims {
             iss: ISSUER.to_owned(),
             aud: AUDIENCE.to_owned(),
             sub: format!("{}/{}/{}", session.kind, session.namespace, session.name),
+            iat: issued.timestamp(),
             exp: expires.timestamp(),
             session,
             repository,
@@ -344,12 +355,15 @@ pub(crate) fn is_grant(token: &str) -> bool {
 }
 
 fn accept(claims: Claims, now: DateTime<Utc>) -> Result<Grant, Refused> {
-    let Claims { iss: _, aud: _, sub: _, exp, session, repository, operation, snapshot } = claims;
+    let Claims { iss: _, aud: _, sub: _, iat, exp, session, repository, operation, snapshot } =
+        claims;
+    // What is no time opens nothing.
+    let issued = DateTime::from_timestamp(iat, 0).unwrap_or(DateTime::<Utc>::MAX_UTC);
     let expires = DateTime::from_timestamp(exp, 0).unwrap_or(DateTime::<Utc>::MIN_UTC);
     if expires <= now {
         return Err(Refused::Expired { session, expired: expires });
     }
-    Ok(Grant { session, repository, operation, snapshot, expires })
+    Ok(Grant { session, repository, operation, snapshot, issued, expires })
 }
 
 #[cfg(test)]

@@ -47,9 +47,9 @@ impl Snapshots for Server {
     ) -> Result<Response<Self::RestoreStream>, Status> {
         let services = &self.0;
         let grant = services.worker(&request).await?;
-        let request = convert::restore_request(request.into_inner())?;
+        let mut request = convert::restore_request(request.into_inner())?;
         services.covered(&grant, &request.repository, Operation::Restore)?;
-        grant
+        request.latest_since = grant
             .covers_snapshot(&request.snapshot)
             .map_err(|refused| Status::permission_denied(refused.to_string()))?;
         let (admitted, figures) = services.admit(RESTORE, &grant.repository.namespace)?;

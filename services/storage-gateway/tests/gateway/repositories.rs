@@ -53,11 +53,30 @@ async fn a_grant_opens_its_own_repository_operation_and_snapshot_only() {
     let result = worker.restore(restore_request("repo", &backup.snapshot_id)).await.unwrap();
     assert_eq!(collect(result.into_inner()).await.unwrap().data, b"x");
 
+    // What `latest` stood for while the session ran may be read again, also when there is a newer one; nothing older.
+    let newer = gateway.backup("repo", b"y").await.unwrap();
+    let latest = |issued| {
+        let snapshot = Some("latest".to_owned());
+        gateway.worker(&Grant { snapshot, issued, ..grant("repo", Operation::Restore) })
+    };
+    let old = restore_request("repo", &backup.snapshot_id);
+    let mut before_newer = latest(Utc::now() - TimeDelta::hours(1));
+    let result = before_newer.restore(old.clone()).await.unwrap();
+    assert_eq!(collect(result.into_inner()).await.unwrap().data, b"x");
+    let result = before_newer.restore(restore_request("repo", &backup.snapshot_id[..8])).await;
+    assert_refused(result, Code::PermissionDenied, &["is for snapshot latest"]);
+    let mut after_newer = latest(Utc::now() + TimeDelta::seconds(1));
+    let result = after_newer.restore(old).await;
+    let parts = ["was not the latest when the session began", "name the snapshot"];
+    assert_refused(result, Code::PermissionDenied, &parts);
+    let result = after_newer.restore(restore_request("repo", &newer.snapshot_id)).await.unwrap();
+    assert_eq!(collect(result.into_inner()).await.unwrap().data, b"y");
+
     let stats = StatsRequest { repository: Some(at("repo")), ..StatsRequest::default() };
     let token = gateway.signer.sign(&narrow).unwrap();
     let result = gateway.user(Some(token.reveal())).stats(stats).await;
     assert_refused(result, Code::PermissionDenied, &["does not allow to get repositories"]);
-    assert_eq!(gateway.snapshot_count("repo").await, 1);
+    assert_eq!(gateway.snapshot_count("repo").await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -114,19 +114,11 @@ impl Source {
         self.another(&file.header, &file.header.path).await
     }
 
-    /// Opens a file of the snapshot that another is of.
-    ///
-    /// It is asked for as the session names it, for nothing else is granted; so what it is has to be looked at: `latest`
-    /// may be another by now.
+    /// Opens a file of the snapshot that another is of, whatever `latest` is by now.
     async fn another(&self, of: &proto::RestoreHeader, path: &str) -> Result<Download, Error> {
-        let request = proto::RestoreRequest { path: path.to_owned(), ..self.request.clone() };
-        let download = self.ask(request).await?;
-        let (was, is) = (id(of), id(&download.header));
-        if was == is {
-            return Ok(download);
-        }
-        let name = self.request.snapshot.clone();
-        Err(Error::Moved { path: path.to_owned(), name, was, is })
+        let path = path.to_owned();
+        let request = proto::RestoreRequest { snapshot: id(of), path, ..self.request.clone() };
+        self.ask(request).await
     }
 
     pub(super) fn has_no_data(&self) -> Error {

@@ -15,6 +15,9 @@ use tokio::sync::Notify;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 
+/// The id of the snapshot that it keeps.
+const LATEST: &str = "5ab5";
+
 /// What is to go wrong.
 #[derive(Clone, Copy, Default, PartialEq)]
 pub(crate) enum Fault {
@@ -28,8 +31,6 @@ pub(crate) enum Fault {
     NoFinish,
     /// Sends other bytes than were stored.
     OtherBytes,
-    /// Has a newer snapshot whenever it is asked again.
-    Moves,
     /// Stands still after the first chunk, until it is resumed.
     StandsStill,
 }
@@ -158,7 +159,7 @@ impl storage::snapshots_server::Snapshots for Services {
                         stored.manifest = Some(manifest);
                     });
                     return Ok(Response::new(storage::BackupResponse {
-                        snapshot_id: "5ab5".to_owned(),
+                        snapshot_id: LATEST.to_owned(),
                         total_bytes,
                         data_added: 7,
                         files_new: 2,
@@ -179,7 +180,7 @@ impl storage::snapshots_server::Snapshots for Services {
     ) -> Result<Response<Self::RestoreStream>, Status> {
         self.admit(&request)?;
         let request = request.into_inner();
-        if request.snapshot != "latest" {
+        if !["latest", LATEST].contains(&request.snapshot.as_str()) {
             let refused =
                 format!("the session grant is for snapshot latest, not for {}", request.snapshot);
             return Err(Status::permission_denied(refused));
@@ -196,7 +197,6 @@ impl storage::snapshots_server::Snapshots for Services {
         } else if let Some((other, stored)) = more.iter().find(|(path, _)| *path == request.path) {
             (path, data) = (other.clone(), stored.clone());
         }
-        let asked = self.get(|stored| stored.requests.len());
         self.set(|stored| stored.requests.push(request));
         let size = data.len() as u64;
         if fault == Fault::OtherBytes {
@@ -204,8 +204,7 @@ impl storage::snapshots_server::Snapshots for Services {
             data[middle] ^= 1;
         }
         let sha256 = Bytes::from(Sha256::digest(&data).to_vec());
-        let id = if fault == Fault::Moves && asked > 0 { "5ab6" } else { "5ab5" };
-        let snapshot = Some(storage::Snapshot { id: id.to_owned(), ..Default::default() });
+        let snapshot = Some(storage::Snapshot { id: LATEST.to_owned(), ..Default::default() });
         let header = storage::RestoreHeader { snapshot, path, size, manifest };
         let mut messages = vec![restore_response::Message::Header(header)];
         messages.extend(

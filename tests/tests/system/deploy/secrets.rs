@@ -93,6 +93,7 @@ fn the_script_makes_certificates_and_keys_that_the_services_take() {
         },
         operation: coffer_runtime::grant::Operation::Backup,
         snapshot: None,
+        issued: now,
         expires: now + std::time::Duration::from_secs(60),
     };
     let token = signer.sign(&grant).unwrap();

@@ -122,6 +122,9 @@ async fn restic_deduplicates_against_us() {
     // Both snapshots are ours to tell apart, by id and by time.
     let snapshots = repository.snapshots(&everyone()).await.unwrap();
     assert_eq!(snapshots.len(), 2);
+    let done = snapshots[0].summary.as_ref().unwrap();
+    assert_eq!((done.files_new, done.total_bytes_processed), (1, 15_000_000));
+    assert!(done.data_blobs > 1 && done.backup_start < done.backup_end, "{done:?}");
     let by_id = SnapshotRef::Prefix(snapshots[0].id.short());
     assert_eq!(repository.snapshot(&by_id, &everyone()).await.unwrap(), snapshots[0]);
 }

@@ -60,6 +60,7 @@ fn grant(expires: DateTime<chrono::Utc>) -> Grant {
         repository: RepositoryRef { namespace: "demo".to_owned(), name: "repo".to_owned() },
         operation: Operation::Backup,
         snapshot: None,
+        issued: DateTime::UNIX_EPOCH,
         expires,
     }
 }

@@ -17,6 +17,7 @@ fn grant() -> Grant {
         repository: RepositoryRef { namespace: "demo".to_owned(), name: "repo".to_owned() },
         operation: Operation::Restore,
         snapshot: Some("latest".to_owned()),
+        issued: now(),
         expires: now() + TimeDelta::hours(1),
     }
 }
@@ -66,7 +67,7 @@ fn a_foreign_or_altered_grant_is_refused() {
 fn a_token_for_somebody_else_is_refused_though_we_signed_it() {
     let signer = Signer::generate().unwrap();
     let claims = serde_json::json!({
-        "iss": ISSUER, "aud": "another", "sub": "x", "exp": grant().expires.timestamp(),
+        "iss": ISSUER, "aud": "another", "sub": "x", "iat": now().timestamp(), "exp": grant().expires.timestamp(),
         "session": grant().session, "repository": grant().repository, "operation": "restore",
     });
     let header = Header::new(Algorithm::EdDSA);
@@ -109,10 +110,35 @@ fn opens_only_its_own_session_repository_operation_and_snapshot() {
          not for backup of Repository demo/repo"
     );
     grant.covers(&other, Operation::Restore).unwrap_err();
-    grant.covers_snapshot("latest").unwrap();
-    grant.covers_snapshot("0123abcd").unwrap_err();
-    Grant { snapshot: None, ..grant.clone() }.covers_snapshot("0123abcd").unwrap();
     grant.covers_session(&grant.session).unwrap();
     let other = SessionRef { name: "r-2".to_owned(), ..grant.session.clone() };
     grant.covers_session(&other).unwrap_err();
+}
+
+#[test]
+fn a_snapshot_goes_by_the_name_granted_or_by_its_id() {
+    let id = "0123abcd".repeat(8);
+    let for_snapshot =
+        |granted: Option<&str>| Grant { snapshot: granted.map(str::to_owned), ..grant() };
+    for (granted, asked, condition) in [
+        (None, "latest", None),
+        (None, "0123abcd", None),
+        (Some("latest"), "latest", None),
+        (Some("0123"), "0123", None),
+        (Some("0123"), &id, None),
+        (Some("latest"), &id, Some(now())),
+    ] {
+        let covered = for_snapshot(granted).covers_snapshot(asked);
+        assert_eq!(covered, Ok(condition), "{granted:?} {asked}");
+    }
+    for (granted, asked) in [
+        ("latest", "0123abcd"),
+        ("latest", "latest2"),
+        ("0123", "latest"),
+        ("0123", "01"),
+        ("0123", "01234"),
+        ("4567", &id),
+    ] {
+        for_snapshot(Some(granted)).covers_snapshot(asked).unwrap_err();
+    }
 }

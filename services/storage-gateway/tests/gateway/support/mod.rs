@@ -99,6 +99,7 @@ impl Gateway {
             },
             operation,
             snapshot: None,
+            issued: Utc::now(),
             expires: Utc::now() + TimeDelta::hours(1),
         }
     }
