@@ -87,6 +87,15 @@ impl OpenPack {
         Ok(())
     }
 
+    /// Writes out what is worth it and gives the buffer back: it may be long until the stream's next turn.
+    pub(crate) fn leave_memory(&mut self, store: &Store) -> Result<()> {
+        self.write_out(store)?;
+        if self.builder.held() == 0 {
+            self.builder.give_back();
+        }
+        Ok(())
+    }
+
     /// Makes room for content of this length. False: the pack should be ended first, for its buffer
     /// is full and would have to be moved.
     pub(crate) fn make_room(

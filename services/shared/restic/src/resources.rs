@@ -19,6 +19,8 @@ use share::{MOST_FOR_ONE, reads};
 
 const MIB: usize = 1024 * 1024;
 
+/// Computations beyond one for each processor: some write a part of a pack to a file, and wait for the disk now and then.
+const WAITING: usize = 1;
 /// The memory of all streams of a process together, unless [`Resources::with_memory`] says otherwise:
 /// 32 streams get 12 MiB each.
 const MEMORY: usize = 384 * MIB;
@@ -72,7 +74,7 @@ pub(crate) struct Stream {
 }
 
 impl Resources {
-    /// Room for `parallelism` computations at a time (at least one).
+    /// Computations for as many processors (at least one).
     #[must_use]
     pub fn new(parallelism: usize) -> Self {
         Self::with_memory(parallelism, MEMORY)
@@ -85,7 +87,7 @@ impl Resources {
         let parallelism = parallelism.max(1);
         Self {
             shared: Arc::new(Shared {
-                cpu: Arc::new(Semaphore::new(parallelism)),
+                cpu: Arc::new(Semaphore::new(parallelism + WAITING)),
                 brief: Arc::new(Semaphore::new(parallelism)),
                 parallelism,
                 memory,

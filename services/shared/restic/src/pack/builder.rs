@@ -64,6 +64,12 @@ impl PackBuilder {
         self.content.grow(size, buffers);
     }
 
+    /// Gives back the buffer, which must be empty.
+    pub(crate) fn give_back(&mut self) {
+        debug_assert!(self.content.is_empty(), "what is in memory is written out first");
+        self.content = Buffer::default();
+    }
+
     /// Writes out what is in memory. Its hash catches up, if it has not: better along with others.
     pub(crate) fn write_out(&mut self, store: &Store) -> Result<()> {
         self.hash_along(&[]);
@@ -186,6 +192,7 @@ pub(super) mod tests {
             }
             if writes(number) {
                 builder.write_out(store).unwrap();
+                builder.give_back();
             }
         }
         builder

@@ -53,6 +53,8 @@ pub(crate) struct Share {
     pub(crate) packs: usize,
     /// The size at which a pack is closed.
     pub(crate) pack_target: usize,
+    /// Whether a stream waits so long for its turns that others should have the buffers of its packs meanwhile.
+    pub(crate) crowded: bool,
 }
 
 impl Share {
@@ -65,7 +67,8 @@ impl Share {
             // The rest is room for buffers that lie idle for a moment: fresh ones are dear.
             let content = (all - lanes * FILE_BUFFER) / 3 * 2;
             let packs = lanes + FILES_UNDER_WAY;
-            return Self { content, lanes, packs, pack_target: TARGET_LEN };
+            let crowded = streams > 2 * parallelism;
+            return Self { content, lanes, packs, pack_target: TARGET_LEN, crowded };
         }
         let content = (all / 4).max(LEAST_CONTENT);
         let for_packs = all - content;
@@ -74,7 +77,8 @@ impl Share {
         let pack_buffer = for_packs / packs / PACK_STEP * PACK_STEP;
         let pack_target = pack_buffer.saturating_sub(OVERSHOOT);
         let pack_target = pack_target.clamp(LEAST_PACK, TARGET_LEN);
-        Self { content, lanes, packs, pack_target }
+        // Packs in memory stay where they are.
+        Self { content, lanes, packs, pack_target, crowded: false }
     }
 }
 
@@ -121,6 +125,7 @@ mod tests {
         let crowded = Share::of(MEMORY, 2, 32, Packs::InMemory);
         assert_eq!((crowded.lanes, crowded.packs, crowded.pack_target), (1, 2, LEAST_PACK));
         let crowded = Share::of(MEMORY, 2, 32, Packs::InFiles);
-        assert_eq!((crowded.lanes, crowded.pack_target), (1, TARGET_LEN));
+        assert_eq!((crowded.lanes, crowded.pack_target, crowded.crowded), (1, TARGET_LEN, true));
+        assert!(!Share::of(MEMORY, 2, 4, Packs::InFiles).crowded);
     }
 }

@@ -62,6 +62,9 @@ impl Session {
                 let pack = if full {
                     Pack::Full(pack.seal(&session.repository.vault)?)
                 } else {
+                    if session.packer.share().crowded {
+                        pack.leave_memory(&session.repository.vault.store)?;
+                    }
                     Pack::Open(pack)
                 };
                 Ok::<_, Error>((job, pack))
