@@ -226,14 +226,9 @@ impl Serving {
 
     async fn let_go(&mut self) -> Result<(), Error> {
         const LET_GO: [&[u8]; 3] = [b"SLAVEOF", b"NO", b"ONE"];
-        loop {
-            match self.client.ask(&LET_GO).await? {
-                Reply::Error(reply) if first_word(&reply) == "LOADING" => {
-                    sleep_until(Instant::now() + PAUSE).await;
-                }
-                Reply::Error(reply) => return Err(self.client.refused(&LET_GO, &reply)),
-                _ => return Ok(()),
-            }
+        match ask_when_loaded(&mut self.client, &LET_GO).await? {
+            Reply::Error(reply) => Err(self.client.refused(&LET_GO, &reply)),
+            _ => Ok(()),
         }
     }
 
@@ -243,6 +238,18 @@ impl Serving {
 
     fn broken(&self) -> Error {
         self.lost(std::io::ErrorKind::NotConnected.into())
+    }
+}
+
+/// Asks a target, again for as long as it answers that it is loading.
+async fn ask_when_loaded(client: &mut Client, arguments: &[&[u8]]) -> Result<Reply, Error> {
+    loop {
+        match client.ask(arguments).await? {
+            Reply::Error(reply) if first_word(&reply) == "LOADING" => {
+                sleep_until(Instant::now() + PAUSE).await;
+            }
+            reply => return Ok(reply),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use coffer_rdb::resp::Reply;
 use coffer_rdb::strings::printable;
 use coffer_runtime::fault::chain;
 
-use super::value_of;
+use super::{ask_when_loaded, value_of};
 use crate::redis::{Client, Error};
 
 const SETTING: &[u8] = b"repl-diskless-load";
@@ -53,7 +53,7 @@ impl Straight {
         if *self != Self::ForOnce {
             return None;
         }
-        let why = match client.ask(&[b"CONFIG", b"SET", SETTING, DISABLED]).await {
+        let why = match ask_when_loaded(client, &[b"CONFIG", b"SET", SETTING, DISABLED]).await {
             Ok(reply) => refusal(&reply),
             Err(error) => Some(chain(&error)),
         };
