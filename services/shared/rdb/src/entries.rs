@@ -4,6 +4,7 @@
 
 use crate::error::Error;
 use crate::file::{Item, Parsed, Parser};
+use crate::spare::Spares;
 use crate::strings::{self, printable};
 use crate::value::{self, Type};
 use crate::version::Version;
@@ -86,6 +87,7 @@ pub struct Entries {
     unsummed: (Bytes, usize),
     /// The part of the item under way that came with earlier input.
     kept: Vec<u8>,
+    spares: Spares,
     largest: u64,
     database: u64,
     key: Bytes,
@@ -103,6 +105,7 @@ impl Entries {
             input: Bytes::new(),
             unsummed: (Bytes::new(), 0),
             kept: Vec::new(),
+            spares: Spares::default(),
             largest,
             database: 0,
             key: Bytes::new(),
@@ -183,8 +186,8 @@ impl Entries {
                         tail
                     } else {
                         self.keep(&tail, 0);
-                        // A buffer of its own, which is given back when the value has been sent.
-                        Bytes::from(std::mem::take(&mut self.kept))
+                        // A buffer of its own, which is free again when the value has been sent.
+                        self.spares.lend(std::mem::take(&mut self.kept))
                     };
                     if let Some(event) = self.event(item, whole)? {
                         return Ok(Some(event));
@@ -203,9 +206,13 @@ impl Entries {
     fn keep(&mut self, part: &[u8], due: usize) {
         if self.kept.len() + part.len() > self.kept.capacity() {
             let least = part.len().max(self.kept.len() / 8);
-            // What is due may never come: no reason to die of it.
-            if self.kept.try_reserve_exact(least.max(part.len().saturating_add(due))).is_err() {
-                self.kept.reserve_exact(least);
+            let all = least.max(part.len().saturating_add(due));
+            let spare = if self.kept.is_empty() { self.spares.take(all) } else { None };
+            match spare {
+                Some(spare) => self.kept = spare,
+                // What is due may never come: no reason to die of it.
+                None if self.kept.try_reserve_exact(all).is_ok() => {}
+                None => self.kept.reserve_exact(least),
             }
         }
         self.kept.extend_from_slice(part);

@@ -38,6 +38,7 @@ mod lzf;
 pub mod payload;
 pub mod resp;
 mod skip;
+mod spare;
 pub mod strings;
 pub mod target;
 pub mod travel;
