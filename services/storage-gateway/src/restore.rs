@@ -1,5 +1,5 @@
-//! A file of a snapshot becomes a stream of bytes. Every blob is verified before its bytes leave, and the whole against
-//! the manifest's sum where there is one. Dropping the stream stops the work and releases the lock.
+//! A file of a snapshot becomes a stream of bytes. Every blob is verified before its bytes leave; the sum of the whole comes
+//! last, for whoever receives it to compare: the manifest's, where that has one. Dropping the stream stops the work and releases the lock.
 
 use crate::metrics;
 use crate::repositories::{self, Missing, Opened, Repositories};
@@ -130,11 +130,11 @@ pub struct Header {
 pub enum Message {
     /// At most [`CHUNK_BYTES`].
     Chunk(Bytes),
-    /// The end: bytes sent, and their SHA-256.
+    /// The end: bytes sent, and the SHA-256 that they must have.
     Finish {
         /// Bytes sent.
         bytes: u64,
-        /// Their SHA-256.
+        /// The sum.
         sha256: [u8; 32],
     },
 }
@@ -162,18 +162,15 @@ pub async fn run(
     held.release().await;
     let (header, reader) = begun?;
     let whole = reader.len() == header.size;
-    let promised = header.manifest.as_ref().filter(|_| whole).and_then(|manifest| {
-        let file = manifest.files.iter().find(|file| file.path == header.path)?;
-        Some(file.sha256.clone())
-    });
+    let promised = header.manifest.as_ref().filter(|_| whole);
+    let promised = promised.and_then(|manifest| sum_of(manifest, &header.path));
     let state = Reading {
         left: reader.len(),
         reader,
         chunk: Bytes::new(),
-        sum: Sha256::new(),
+        sum: promised.map_or_else(Sum::default, Sum::Promised),
         sent: 0,
         finished: false,
-        promised,
         opened,
         snapshot: header.snapshot.id.short(),
         path: header.path.clone(),
@@ -234,14 +231,33 @@ async fn begin(
     Ok((Header { snapshot, files, path, size, manifest }, reader))
 }
 
+/// The sum that a stream ends with.
+enum Sum {
+    /// The manifest's. To count it here, too, would tell nothing that the receiver does not find out.
+    Promised([u8; 32]),
+    Counted(Sha256),
+}
+
+impl Default for Sum {
+    fn default() -> Self {
+        Self::Counted(Sha256::new())
+    }
+}
+
+/// What the manifest says of a file. What is no sum there equals none: the receiver will say so.
+fn sum_of(manifest: &Manifest, path: &str) -> Option<[u8; 32]> {
+    let file = manifest.files.iter().find(|file| file.path == path)?;
+    let mut sum = [0; 32];
+    hex::decode_to_slice(&file.sha256, &mut sum).ok().map(|()| sum)
+}
+
 struct Reading {
     reader: restic::FileReader,
     left: u64,
     chunk: Bytes,
-    sum: Sha256,
+    sum: Sum,
     sent: u64,
     finished: bool,
-    promised: Option<String>,
     opened: Opened,
     snapshot: String,
     path: String,
@@ -265,7 +281,9 @@ impl Reading {
             }
         }
         let data = self.chunk.split_to(self.chunk.len().min(CHUNK_BYTES));
-        self.sum.update(&data);
+        if let Sum::Counted(sum) = &mut self.sum {
+            sum.update(&data);
+        }
         self.sent += data.len() as u64;
         self.figures.add(data.len());
         Ok(Some(Message::Chunk(data)))
@@ -273,24 +291,19 @@ impl Reading {
 
     fn finish(&mut self) -> Result<Message, Error> {
         self.finished = true;
-        let sha256: [u8; 32] = self.sum.clone().finalize().into();
-        let problem = if self.sent != self.left {
-            Some(format!("{} bytes were read, {} were expected", self.sent, self.left))
-        } else {
-            let arrived = hex::encode(sha256);
-            let promised = self.promised.as_ref().filter(|promised| **promised != arrived);
-            promised
-                .map(|promised| format!("its sha256 is {arrived}, the manifest says {promised}"))
-        };
-        if let Some(problem) = problem {
+        if self.sent != self.left {
             self.figures.failed(Class::Corrupt);
             return Err(Error::Differs {
                 repository: self.opened.place.repository.clone(),
                 snapshot: self.snapshot.clone(),
                 path: self.path.clone(),
-                problem,
+                problem: format!("{} bytes were read, {} were expected", self.sent, self.left),
             });
         }
+        let sha256 = match std::mem::take(&mut self.sum) {
+            Sum::Promised(sum) => sum,
+            Sum::Counted(sum) => sum.finalize().into(),
+        };
         Ok(Message::Finish { bytes: self.sent, sha256 })
     }
 }

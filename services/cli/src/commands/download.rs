@@ -200,7 +200,10 @@ async fn once(
             Some(Message::Finish(finish)) => {
                 let arrived: [u8; 32] = sum.finalize().into();
                 let same = finish.bytes == bytes && finish.sha256[..] == arrived[..];
-                anyhow::ensure!(same, "what arrived differs from what the storage-gateway sent");
+                anyhow::ensure!(
+                    same,
+                    "what arrived is not what the storage-gateway was to send (its length or SHA-256 differs)"
+                );
                 return Ok(());
             }
         }

@@ -190,19 +190,17 @@ fn verify(
     sha256: &[u8],
 ) -> Result<(), Error> {
     let path = &header.path;
+    let mut stored = header.manifest.iter().flat_map(|manifest| &manifest.files);
+    let stored = stored.find(|file| file.path == *path).map(|file| &file.sha256[..]);
     let problem = if bytes != header.size || bytes != finish.bytes {
         format!("{bytes} bytes came of the {} that are in it", header.size)
+    } else if let Some(stored) = stored.filter(|stored| *stored != sha256) {
+        let (is, was) = (hex::encode(sha256), hex::encode(stored));
+        format!("its SHA-256 is {is}, and was {was} when it was made")
     } else if finish.sha256 != sha256 {
         "its SHA-256 changed on the way".to_owned()
     } else {
-        let stored = header.manifest.iter().flat_map(|manifest| &manifest.files);
-        let stored = stored.filter(|file| file.path == *path).find(|file| file.sha256 != sha256);
-        let Some(stored) = stored else { return Ok(()) };
-        format!(
-            "its SHA-256 is {}, and was {} when it was made",
-            hex::encode(sha256),
-            hex::encode(&stored.sha256)
-        )
+        return Ok(());
     };
     Err(differs(header, problem))
 }
