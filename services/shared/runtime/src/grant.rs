@@ -199,7 +199,8 @@ struct Claims {
     iss: String,
     aud: String,
     sub: String,
-    iat: i64,
+    /// Not in the grants of earlier versions.
+    iat: Option<i64>,
     exp: i64,
     session: SessionRef,
     repository: RepositoryRef,
@@ -274,7 +275,7 @@ impl Signer {
             iss: ISSUER.to_owned(),
             aud: AUDIENCE.to_owned(),
             sub: format!("{}/{}/{}", session.kind, session.namespace, session.name),
-            iat: issued.timestamp(),
+            iat: Some(issued.timestamp()),
             exp: expires.timestamp(),
             session,
             repository,
@@ -357,8 +358,9 @@ pub(crate) fn is_grant(token: &str) -> bool {
 fn accept(claims: Claims, now: DateTime<Utc>) -> Result<Grant, Refused> {
     let Claims { iss: _, aud: _, sub: _, iat, exp, session, repository, operation, snapshot } =
         claims;
-    // What is no time opens nothing.
-    let issued = DateTime::from_timestamp(iat, 0).unwrap_or(DateTime::<Utc>::MAX_UTC);
+    // Since never: what is known of no time opens nothing by its id.
+    let issued = iat.and_then(|iat| DateTime::from_timestamp(iat, 0));
+    let issued = issued.unwrap_or(DateTime::<Utc>::MAX_UTC);
     let expires = DateTime::from_timestamp(exp, 0).unwrap_or(DateTime::<Utc>::MIN_UTC);
     if expires <= now {
         return Err(Refused::Expired { session, expired: expires });

@@ -67,12 +67,26 @@ fn a_foreign_or_altered_grant_is_refused() {
 fn a_token_for_somebody_else_is_refused_though_we_signed_it() {
     let signer = Signer::generate().unwrap();
     let claims = serde_json::json!({
-        "iss": ISSUER, "aud": "another", "sub": "x", "iat": now().timestamp(), "exp": grant().expires.timestamp(),
+        "iss": ISSUER, "aud": "another", "sub": "x", "exp": grant().expires.timestamp(),
         "session": grant().session, "repository": grant().repository, "operation": "restore",
     });
     let header = Header::new(Algorithm::EdDSA);
     let token = jsonwebtoken::encode(&header, &claims, &signer.key).unwrap();
     assert!(verifier(&signer).verify(&token, now()).is_err());
+}
+
+#[test]
+fn a_grant_of_an_earlier_version_opens_what_it_names() {
+    let signer = Signer::generate().unwrap();
+    let claims = serde_json::json!({
+        "iss": ISSUER, "aud": AUDIENCE, "sub": "x", "exp": grant().expires.timestamp(),
+        "session": grant().session, "repository": grant().repository, "operation": "restore",
+        "snapshot": "latest",
+    });
+    let header = Header::new(Algorithm::EdDSA);
+    let token = jsonwebtoken::encode(&header, &claims, &signer.key).unwrap();
+    let read = verifier(&signer).verify(&token, now()).unwrap();
+    assert_eq!(read, Grant { issued: DateTime::<Utc>::MAX_UTC, ..grant() });
 }
 
 #[test]
