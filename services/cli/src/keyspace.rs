@@ -14,6 +14,7 @@ use coffer_worker::{
     options::{Order, Pace, Prefer},
     redis::{self, Node, Replication, Scan, ScanOptions},
 };
+use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncReadExt;
 
 pub use coffer_worker::keyspace::Contents;
@@ -153,17 +154,26 @@ async fn snapshots(
     request.snapshot = header.snapshot.map(|snapshot| snapshot.id).unwrap_or_default();
     for path in paths {
         let mut reader = reader(&path, contents);
-        let request = DownloadRequest { path, ..request.clone() };
+        let request = DownloadRequest { path: path.clone(), ..request.clone() };
         let mut answers = cluster.repositories().await?.download(request).await?.into_inner();
-        let mut ended = false;
+        let (mut sum, mut promised) = (Sha256::new(), None);
         while let Some(answer) = answers.message().await? {
             match answer.message {
-                Some(Message::Chunk(chunk)) => reader.feed(chunk, contents)?,
-                Some(Message::Finish(_)) => ended = true,
+                Some(Message::Chunk(chunk)) => {
+                    sum.update(&chunk);
+                    reader.feed(chunk, contents)?;
+                }
+                Some(Message::Finish(finish)) => promised = Some(finish.sha256),
                 Some(Message::Header(_)) | None => {}
             }
         }
-        anyhow::ensure!(ended, "the storage-gateway ended the data before their end");
+        let promised = promised.context("the storage-gateway ended the data before their end")?;
+        let arrived = sum.finalize();
+        anyhow::ensure!(
+            promised[..] == arrived[..],
+            "what arrived of {path} is not what was backed up (its SHA-256 differs); ask again, and if it stays so look at \
+             the repository with coffer check --read-data"
+        );
         reader.finish()?;
     }
     Ok(())

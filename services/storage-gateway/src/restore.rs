@@ -1,5 +1,6 @@
 //! A file of a snapshot becomes a stream of bytes. Every blob is verified before its bytes leave; the sum of the whole comes
-//! last, for whoever receives it to compare: the manifest's, where that has one. Dropping the stream stops the work and releases the lock.
+//! last, for whoever receives it to compare: the manifest's, where that has one. Dropping the stream stops the work and
+//! releases the lock.
 
 use crate::metrics;
 use crate::repositories::{self, Missing, Opened, Repositories};
