@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},
+    sync::Semaphore,
     task::JoinHandle,
 };
 
@@ -28,6 +29,7 @@ pub struct Listener {
     /// Its port on this machine.
     pub port: u16,
     told: Arc<Mutex<Vec<Told>>>,
+    answers: Arc<Semaphore>,
     serving: JoinHandle<()>,
 }
 
@@ -37,19 +39,39 @@ impl Listener {
     /// # Errors
     /// When no port is free.
     pub async fn start() -> Result<Self> {
+        let listener = Self::start_held().await?;
+        listener.release();
+        Ok(listener)
+    }
+
+    /// The same, but nobody is answered before the release.
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub async fn start_held() -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let port = listener.local_addr()?.port();
         let told = Arc::new(Mutex::new(vec![]));
-        let kept = told.clone();
+        let answers = Arc::new(Semaphore::new(0));
+        let (kept, may_answer) = (told.clone(), answers.clone());
         let serving = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                let mut stream = BufReader::new(stream);
                 // Who only connects tells nothing.
-                if let Ok(request) = answer(stream).await {
-                    kept.lock().expect("nobody panics with the lock").push(request);
-                }
+                let Ok(request) = read(&mut stream).await else { continue };
+                let line = request.line.clone();
+                kept.lock().expect("nobody panics with the lock").push(request);
+                let _released = may_answer.acquire().await;
+                // Whoever asked may have given up.
+                let _ = answer(&mut stream, &line).await;
             }
         });
-        Ok(Self { port, told, serving })
+        Ok(Self { port, told, answers, serving })
+    }
+
+    /// Answers all that ask, from now on.
+    pub fn release(&self) {
+        self.answers.add_permits(1);
     }
 
     /// All requests so far.
@@ -65,8 +87,7 @@ impl Drop for Listener {
     }
 }
 
-async fn answer(stream: TcpStream) -> Result<Told> {
-    let mut stream = BufReader::new(stream);
+async fn read(stream: &mut BufReader<TcpStream>) -> Result<Told> {
     let mut head = vec![];
     loop {
         let mut line = String::new();
@@ -85,9 +106,12 @@ async fn answer(stream: TcpStream) -> Result<Told> {
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await?;
     let line = first.trim_end_matches(" HTTP/1.1").to_owned();
-    let status = line.rsplit('/').next().and_then(|last| last.parse::<u16>().ok()).unwrap_or(200);
-    let answer = format!("HTTP/1.1 {status} Answer\r\ncontent-length: 0\r\n\r\n");
-    stream.write_all(answer.as_bytes()).await?;
     let kind = header("content-type").unwrap_or_default();
     Ok(Told { line, kind, body: String::from_utf8(body)? })
+}
+
+async fn answer(stream: &mut BufReader<TcpStream>, line: &str) -> Result<()> {
+    let status = line.rsplit('/').next().and_then(|last| last.parse::<u16>().ok()).unwrap_or(200);
+    let answer = format!("HTTP/1.1 {status} Answer\r\ncontent-length: 0\r\n\r\n");
+    Ok(stream.write_all(answer.as_bytes()).await?)
 }

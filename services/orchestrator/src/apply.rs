@@ -37,6 +37,8 @@ use crate::{
 pub const FIELD_MANAGER: &str = "coffer-orchestrator";
 /// Annotation of a session that somebody wants stopped: who.
 pub const CANCELLED_BY: &str = "stash.appscode.com/cancelled-by";
+/// Times that a status is written on top of what others wrote into the rest of the object, before the pass is repeated.
+const STATUS_WRITES: usize = 4;
 /// Errors of a check that are shown; the rest is counted.
 const SHOWN: usize = 5;
 
@@ -134,7 +136,8 @@ pub async fn actions<K: Kept + Cached>(
     Ok(())
 }
 
-/// Writes a status when it differs from the one that was decided on; refused when somebody wrote the object meanwhile.
+/// Writes a status when it differs from the one that was decided on; refused when somebody wrote the status meanwhile. A label
+/// that somebody set meanwhile is no reason to refuse it: what a call did (a hook, a retention) would be done again.
 pub async fn status<K: Kept + Cached, S: Serialize>(
     ctx: &Context,
     object: &K,
@@ -154,13 +157,42 @@ pub async fn status<K: Kept + Cached, S: Serialize>(
             new.entry(key.clone()).or_insert(Value::Null);
         }
     }
-    let patch = json!({"metadata": {"resourceVersion": object.resource_version()}, "status": new});
-    let written = api::<K>(ctx, &object.namespace().unwrap_or_default())
-        .patch_status(&object.name_any(), &PatchParams::default(), &Patch::Merge(patch))
-        .await
-        .map_err(Error::cluster(format!("write the status of {}", subject(object))))?;
-    K::cache(&ctx.caches).wrote(&written);
+    let mut version = object.resource_version();
+    for left in (0..STATUS_WRITES).rev() {
+        let patch = json!({"metadata": {"resourceVersion": version}, "status": new});
+        let written = api::<K>(ctx, &object.namespace().unwrap_or_default())
+            .patch_status(&object.name_any(), &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .map_err(Error::cluster(format!("write the status of {}", subject(object))));
+        match written {
+            Ok(written) => {
+                K::cache(&ctx.caches).wrote(&written);
+                break;
+            }
+            Err(error) if error.is_conflict() && left > 0 => {
+                version = Some(same_status(ctx, object, &old).await?.ok_or(error)?);
+                leads(ctx)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
     Ok(())
+}
+
+/// The version that an object has by now, if its status is still `old`.
+async fn same_status<K: Kept>(
+    ctx: &Context,
+    object: &K,
+    old: &Value,
+) -> Result<Option<String>, Error> {
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    let found = crate::gather::get::<K>(ctx, &namespace, &name).await?;
+    let Some(now) = found.filter(|now| now.uid() == object.uid()) else { return Ok(None) };
+    let json =
+        serde_json::to_value(&now).map_err(|source| Error::Json { what: "an object", source })?;
+    Ok((json.get("status").unwrap_or(&Value::Null) == old)
+        .then(|| now.resource_version())
+        .flatten())
 }
 
 /// Makes a call of an object. Its failure is an answer; that of a hook is an Event of the object too.

@@ -10,7 +10,8 @@ use coffer_api::{
 };
 use coffer_tests::{
     listener::Listener,
-    world::{World, configuration, restore_session},
+    wait,
+    world::{SESSION_LIMIT, World, configuration, restore_session},
 };
 
 use crate::COFFER;
@@ -142,14 +143,10 @@ async fn a_failure_is_told_once_nothing_more_is_tried() -> Result<()> {
         (Status::True, "not run: its executionPolicy is OnFinalRetryFailure")
     );
     let sessions = world.api::<BackupSession>();
-    let again = coffer_tests::wait::until(
-        "the second attempt",
-        coffer_tests::world::SESSION_LIMIT,
-        async || {
-            let all = sessions.list(&kube::api::ListParams::default()).await?;
-            Ok(all.items.into_iter().filter_map(|s| s.metadata.name).find(|name| name != "first"))
-        },
-    )
+    let again = wait::until("the second attempt", SESSION_LIMIT, async || {
+        let all = sessions.list(&kube::api::ListParams::default()).await?;
+        Ok(all.items.into_iter().filter_map(|s| s.metadata.name).find(|name| name != "first"))
+    })
     .await?;
     let status = world.settled(&again).await?;
     assert_eq!(status.phase, Some(SessionPhase::Failed));
@@ -159,6 +156,31 @@ async fn a_failure_is_told_once_nothing_more_is_tried() -> Result<()> {
         told[0].body.starts_with("Failed 0: ") && told[0].body.contains("127.0.0.1"),
         "{told:?}"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_hook_is_not_run_again_because_somebody_labels_the_session() -> Result<()> {
+    let (world, _) = world().await?;
+    let listener = Listener::start_held().await?;
+    let hooks = format!(
+        "  hooks: {{preBackup: {{httpGet: {{host: 127.0.0.1, port: {}}}}}}}",
+        listener.port
+    );
+    world.apply(&configuration("orders", "0 0 1 1 *", &hooks))?;
+    let told = async {
+        wait::until("the hook", SESSION_LIMIT, async || {
+            Ok((!listener.told().is_empty()).then_some(()))
+        })
+        .await?;
+        world.kubectl(&["label", "backupsession/first", "seen=yes"])?;
+        listener.release();
+        anyhow::Ok(())
+    };
+    let (status, told) = tokio::join!(world.back_up("first", "orders"), told);
+    told?;
+    assert_eq!(status?.phase, Some(SessionPhase::Succeeded));
+    assert_eq!(listener.told().len(), 1, "{:?}", listener.told());
     Ok(())
 }
 
