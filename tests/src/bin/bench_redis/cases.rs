@@ -61,14 +61,18 @@ impl Bench {
         Ok(())
     }
 
-    pub(crate) async fn restores(&self, figures: &mut Vec<Figure>) -> Result<()> {
+    pub(crate) async fn restores(&mut self, figures: &mut Vec<Figure>) -> Result<()> {
         self.source.command::<()>(&["CONFIG", "SET", "rdbcompression", "yes"]).await?;
         self.backup("replication")?;
         self.loads(figures, ["restore by keys (peer: redis-cli --pipe)", BY_REPLICA], SMALL).await
     }
 
     /// Few values, each of ten megabytes that do not compress.
-    pub(crate) async fn large_values(&self, count: u64, figures: &mut Vec<Figure>) -> Result<()> {
+    pub(crate) async fn large_values(
+        &mut self,
+        count: u64,
+        figures: &mut Vec<Figure>,
+    ) -> Result<()> {
         self.source.command::<()>(&["FLUSHALL"]).await?;
         data::fill_large(&self.source, count).await?;
         let port = self.source.port;
@@ -85,9 +89,9 @@ impl Bench {
     }
 
     /// The last backup in each way, beside what Stash's addon does: typed commands, which a server writes, too, when it
-    /// rewrites its log.
+    /// rewrites its log. Each into a server that was just started, for the memory of one that was emptied is in pieces.
     async fn loads(
-        &self,
+        &mut self,
         figures: &mut Vec<Figure>,
         [by_keys, by_replica]: [&'static str; 2],
         memory_limit: f64,
@@ -99,17 +103,17 @@ impl Bench {
         ))?;
         fs::remove_file(typed)?;
         let port = self.target.port;
-        self.target.command::<()>(&["FLUSHALL"]).await?;
+        self.target.restart().await?;
         let peer = self.shell(&format!(
             "restic dump latest --path /typed.resp /typed.resp | redis-cli -p {port} --pipe > /dev/null"
         ))?;
         self.is_complete().await?;
-        self.target.command::<()>(&["FLUSHALL"]).await?;
+        self.target.restart().await?;
         let took = self.restore("keys")?;
         self.is_complete().await?;
         figures.push(Figure::seconds(by_keys, took.seconds, Some(peer), None));
         figures.push(Figure::worker(&took, memory_limit));
-        self.target.command::<()>(&["FLUSHALL"]).await?;
+        self.target.restart().await?;
         let own = self.own_loading()?;
         let took = self.restore("replica")?;
         self.is_complete().await?;

@@ -64,7 +64,7 @@ async fn measure(keys: u64, only_large: bool) -> Result<Vec<Figure>> {
     fs::write(folder.join("manifests.yaml"), manifests::manifests(&source, &target, &folder))?;
     let file = folder.join("manifests.yaml").display().to_string();
     coffer.run(&["apply", "-f", &file], Output::Captured)?;
-    let bench = Bench { folder, source, target, coffer };
+    let mut bench = Bench { folder, source, target, coffer };
     let mut figures = vec![];
     if !only_large {
         eprintln!("filling a Redis with {keys} keys");
