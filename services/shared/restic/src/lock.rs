@@ -23,8 +23,9 @@ use crate::identity::Identity;
 use crate::store::FileKind;
 use crate::vault::Vault;
 
+mod handle;
 mod holder;
-pub(crate) use holder::{Continuity, Lock, LockWatch, during};
+pub(crate) use handle::{Continuity, Lock, LockWatch, during};
 
 /// A lock older than this belongs to nobody any more.
 pub(crate) const STALE_AFTER: TimeDelta = TimeDelta::minutes(30);

@@ -160,25 +160,22 @@ impl Inner {
         self.index.refresh(&self.vault, &self.resources).await
     }
 
-    /// A shared lock, and under it an index that is up to date: what the index lists then, nobody
-    /// removes before the lock is released. The index is loaded while the lock settles.
+    /// A shared lock that was begun, and under it an index that is up to date: what the index lists then,
+    /// nobody removes before the lock is released.
     pub(crate) async fn lock_and_refresh(&self) -> Result<Lock> {
-        let refresh = || self.refresh_index();
-        Ok(Lock::acquire_while(&self.locker, Mode::Shared, refresh).await?.0)
+        Ok(Lock::begin_with(&self.locker, self.refresh_index()).await?.0)
     }
 
-    /// Like [`lock_for_reading`](Self::lock_for_reading), for the work that a reader begins with.
-    pub(crate) async fn lock_for_reading_while<T, W>(
+    /// Does what a reader begins with under a shared lock, unless the repository is read without. The lock need
+    /// not have settled: should somebody not give way to it, then what he removes is missed, and nothing worse.
+    pub(crate) async fn begin_reading<T>(
         &self,
-        work: impl Fn() -> W,
-    ) -> Result<(Option<Lock>, T)>
-    where
-        W: Future<Output = Result<T>>,
-    {
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<(Option<Lock>, T)> {
         if !self.lock_reads {
-            return Ok((None, work().await?));
+            return Ok((None, work.await?));
         }
-        let (lock, done) = Lock::acquire_while(&self.locker, Mode::Shared, work).await?;
+        let (lock, done) = Lock::begin_with(&self.locker, work).await?;
         Ok((Some(lock), done))
     }
 

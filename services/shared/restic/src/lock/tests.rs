@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::handle::Settled;
 use super::*;
 use crate::Kind;
 use crate::config::Version;
@@ -76,6 +77,64 @@ async fn shared_locks_get_along_and_exclusive_ones_do_not() {
     exclusive.release().await;
     waiting.await.unwrap().unwrap().release().await;
     assert_eq!(place.ids().await, []);
+}
+
+#[tokio::test]
+async fn a_shared_lock_is_given_out_before_it_has_settled() {
+    let place = Place::new();
+    let mut slow = place.locker();
+    slow.timing.settle = Duration::from_secs(3600);
+    let begun = Lock::begin(&slow, Mode::Shared).await.unwrap();
+    assert!(matches!(*begun.watch().settled.borrow(), Settled::NotYet));
+    // It keeps others out already.
+    let error = Lock::acquire(&place.locker(), Mode::Exclusive).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Locked);
+    begun.watch().ensure_held().unwrap();
+    begun.release().await;
+    assert_eq!(place.ids().await, []);
+
+    // Where its file came too long after the look, it has settled when it is given out.
+    let mut at_once = place.locker();
+    at_once.timing.settle = Duration::ZERO;
+    let settled = Lock::begin(&at_once, Mode::Shared).await.unwrap();
+    assert!(matches!(*settled.watch().settled.borrow(), Settled::Yes));
+}
+
+#[tokio::test]
+async fn who_comes_while_a_shared_lock_settles_is_to_give_way() {
+    let place = Place::new();
+    let mut locker = place.locker();
+    locker.timing.settle = Duration::from_millis(200);
+    let lock = Lock::begin(&locker, Mode::Shared).await.unwrap();
+    let other = write(&place.vault, &locker.identity, Mode::Exclusive).await.unwrap();
+    let gives_way = async {
+        place.until("ours", |ids| ids.len() == 2).await;
+        place.vault.store.delete(&FileKind::Lock.name(&other)).await.unwrap();
+    };
+    let (settled, ()) = tokio::join!(lock.settled(), gives_way);
+    settled.unwrap();
+    assert_eq!(lock.continuity(&locker).await.unwrap(), Continuity::Unbroken);
+    lock.release().await;
+
+    // One that stays is not waited for without end, and nothing is written any more.
+    locker.timing.settle = Duration::from_millis(20);
+    let lock = Lock::begin(&locker, Mode::Shared).await.unwrap();
+    write(&place.vault, &locker.identity, Mode::Exclusive).await.unwrap();
+    let error = lock.settled().await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Locked, "{error}");
+    assert_eq!(lock.watch().ensure_held().unwrap_err().kind(), Kind::Locked);
+}
+
+#[tokio::test]
+async fn a_lock_that_is_removed_before_it_has_settled_is_written_again() {
+    let place = Place::new();
+    let mut locker = place.locker();
+    locker.timing.settle = Duration::from_millis(200);
+    let lock = Lock::begin(&locker, Mode::Shared).await.unwrap();
+    remove(&locker, true).await.unwrap();
+    lock.settled().await.unwrap();
+    assert_eq!(place.ids().await.len(), 1);
+    assert_eq!(lock.continuity(&locker).await.unwrap(), Continuity::Broken);
 }
 
 #[tokio::test]

@@ -1,7 +1,4 @@
 //! A snapshot that stays while it is looked at: one lock for the list of its files and for all that are read.
-//!
-//! A lock takes its 200 ms to settle. Whoever lists the files, reads one that says what is in the others, and
-//! then those, would wait for each of these steps.
 
 use std::sync::Arc;
 
@@ -34,11 +31,11 @@ impl Repository {
     /// [`Error::MissingBlob`] or [`Error::Damaged`] if a tree cannot be read.
     pub async fn hold(&self, snapshot: &Snapshot) -> Result<HeldSnapshot> {
         let inner = &self.inner;
-        let look = || async {
+        let look = async {
             inner.refresh_index().await?;
             inner.file_nodes(snapshot).await
         };
-        let (lock, nodes) = inner.lock_for_reading_while(look).await?;
+        let (lock, nodes) = inner.begin_reading(look).await?;
         Ok(HeldSnapshot {
             inner: Arc::clone(inner),
             lock: lock.map(Arc::new),
