@@ -7,7 +7,7 @@
 use crate::metrics;
 use crate::repositories::{self, Missing, Opened, Repositories};
 use bytes::Bytes;
-use chrono::{DateTime, FixedOffset};
+use chrono::{DateTime, FixedOffset, Utc};
 use coffer_api::manifest::{self, Manifest};
 use coffer_restic as restic;
 use coffer_runtime::Clock;
@@ -129,29 +129,24 @@ pub struct Summary {
     pub took: Duration,
 }
 
-/// What a backup is made with.
-pub struct Work<'a> {
-    /// Where the repository is open, or will be.
-    pub repositories: &'a Repositories,
-    /// How data is compressed, unless the Repository says otherwise.
-    pub compression: restic::Compression,
-    /// The time.
-    pub clock: &'a Clock,
-    /// Counts the bytes.
-    pub figures: &'a metrics::Stream,
+/// A snapshot that may be written: its repository is open, and locked.
+pub struct Begun {
+    opened: Opened,
+    writer: restic::SnapshotWriter,
+    header: Header,
+    started: DateTime<Utc>,
 }
 
-/// Stores the files of the stream as one snapshot.
+/// Begins a snapshot. Data is compressed as `compression` says, unless the Repository says otherwise.
 ///
 /// # Errors
-/// In every case of an error no snapshot exists.
-pub async fn run(
-    work: Work<'_>,
+/// When the header is not valid, or the repository not usable.
+pub async fn begin(
+    repositories: &Repositories,
+    compression: restic::Compression,
     header: Header,
-    messages: impl Stream<Item = Result<Message, Error>>,
-) -> Result<Summary, Error> {
-    let Work { repositories, compression, clock, figures } = work;
-    let started = clock.now();
+    started: DateTime<Utc>,
+) -> Result<Begun, Error> {
     check(&header)?;
     let opened = repositories.open(&header.repository, Missing::Create).await?;
     let options = restic::BackupOptions {
@@ -163,24 +158,40 @@ pub async fn run(
         compression: opened.compression.unwrap_or(compression),
         ..restic::BackupOptions::default()
     };
-    let failed = || opened.place.failed("back up to");
-    let mut writer = opened.repository.backup(options).await.map_err(failed())?;
-    let stored = store(&mut writer, &opened, &header, messages, figures).await;
-    let data_bytes = match stored {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            // Waits until the lock is gone, so that a retry does not meet it.
-            writer.abort().await;
-            return Err(error);
-        }
-    };
-    let written = writer.commit().await.map_err(failed())?;
-    let took = (clock.now() - started).to_std().unwrap_or_default();
-    tracing::info!(
-        repository = %header.repository, snapshot = %written.snapshot, bytes = data_bytes,
-        added = written.data_added_packed, ?took, "backup committed"
-    );
-    Ok(Summary { written, data_bytes, repository_created: opened.created, took })
+    let writer = opened.repository.backup(options).await;
+    let writer = writer.map_err(opened.place.failed("back up to"))?;
+    Ok(Begun { opened, writer, header, started })
+}
+
+impl Begun {
+    /// Stores the files of the stream as one snapshot.
+    ///
+    /// # Errors
+    /// In every case of an error no snapshot exists.
+    pub async fn run(
+        self,
+        messages: impl Stream<Item = Result<Message, Error>>,
+        clock: &Clock,
+        figures: &metrics::Stream,
+    ) -> Result<Summary, Error> {
+        let Self { opened, mut writer, header, started } = self;
+        let stored = store(&mut writer, &opened, &header, messages, figures).await;
+        let data_bytes = match stored {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                // Waits until the lock is gone, so that a retry does not meet it.
+                writer.abort().await;
+                return Err(error);
+            }
+        };
+        let written = writer.commit().await.map_err(opened.place.failed("back up to"))?;
+        let took = (clock.now() - started).to_std().unwrap_or_default();
+        tracing::info!(
+            repository = %header.repository, snapshot = %written.snapshot, bytes = data_bytes,
+            added = written.data_added_packed, ?took, "backup committed"
+        );
+        Ok(Summary { written, data_bytes, repository_created: opened.created, took })
+    }
 }
 
 /// One data file on its way.

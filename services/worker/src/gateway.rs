@@ -11,19 +11,19 @@ use coffer_runtime::Secret;
 use coffer_runtime::fault::{Class, class_of};
 use coffer_runtime::grpc::{self, Authorized, MAX_MESSAGE_BYTES};
 use coffer_runtime::tls::TlsOptions;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::{Response, Status, Streaming};
+use tonic::{Status, Streaming};
 
 use crate::error::Error;
 
 /// Messages on their way to the gateway beside those in HTTP/2's window: 4 MiB of dump.
 const QUEUE: usize = 4;
-/// How long an upload is watched for a refusal before the Redis is made to fork: a gateway that is full
-/// or not there says so within a round trip, one that takes the snapshot says nothing until its end.
-const REFUSAL_GRACE: Duration = Duration::from_millis(300);
+/// How long a gateway is given to take a snapshot before the Redis is made to fork: for one that is full, not
+/// there or locked out of the repository, it would do so in vain. Gateways of earlier versions say nothing.
+const TAKEN_WITHIN: Duration = Duration::from_secs(10);
 
 const UPLOAD: &str = "write a snapshot to";
 const DOWNLOAD: &str = "read the snapshot from";
@@ -61,19 +61,31 @@ impl Gateway {
         })
     }
 
-    /// Opens an upload and watches for a refusal.
+    /// Opens an upload, and waits until the gateway takes it.
     pub(crate) async fn upload(&self, header: proto::BackupHeader) -> Result<Upload, Error> {
         let header = proto::BackupHeader { repository: Some(self.repository.clone()), ..header };
         let (messages, queue) = mpsc::channel(QUEUE);
         let mut client = self.snapshots.clone();
-        let call = async move { client.backup(ReceiverStream::new(queue)).await };
+        let (takes, taken) = oneshot::channel();
+        let call = async move {
+            let mut answer = client.backup(ReceiverStream::new(queue)).await?.into_inner();
+            // Whoever waited for it may have given up.
+            let _ = takes.send(());
+            answer.message().await
+        };
         let mut upload = Upload {
             messages: Some(messages),
             response: Some(AbortOnDropHandle::new(tokio::spawn(call))),
             subject: self.subject(),
         };
         upload.send(proto::backup_request::Message::Header(header)).await?;
-        upload.watch(REFUSAL_GRACE).await?;
+        let taken = async {
+            if taken.await.is_err() {
+                // The call has ended, and says why.
+                std::future::pending::<()>().await;
+            }
+        };
+        upload.watch(timeout(TAKEN_WITHIN, taken)).await?;
         Ok(upload)
     }
 
@@ -137,7 +149,8 @@ pub(crate) struct Upload {
     subject: Subject,
 }
 
-type Call = AbortOnDropHandle<Result<Response<proto::BackupResponse>, Status>>;
+type Call = AbortOnDropHandle<Answer>;
+type Answer = Result<Option<proto::BackupResponse>, Status>;
 
 /// Where the pieces of one file go.
 pub(crate) struct Pieces {
@@ -174,21 +187,21 @@ impl Upload {
         if sent { Ok(()) } else { Err(self.ended().await) }
     }
 
-    /// Fails if the gateway answers within that time: before the end, it can only be a refusal.
-    async fn watch(&mut self, span: Duration) -> Result<(), Error> {
+    /// Fails if the gateway answers before that: it can only be a refusal.
+    async fn watch<T>(&mut self, until: impl Future<Output = T>) -> Result<(), Error> {
         let Some(response) = &mut self.response else { return Err(self.ended().await) };
-        match timeout(span, response).await {
-            Err(_) => Ok(()),
-            Ok(answer) => {
-                self.response = None;
-                Err(self.refusal(answer))
-            }
-        }
+        let answer = tokio::select! {
+            biased;
+            answer = response => answer,
+            _ = until => return Ok(()),
+        };
+        self.response = None;
+        Err(self.refusal(answer))
     }
 
     /// Fails if the gateway has answered already.
     pub(crate) async fn check(&mut self) -> Result<(), Error> {
-        self.watch(Duration::ZERO).await
+        self.watch(std::future::ready(())).await
     }
 
     /// Why the gateway does not take any more.
@@ -203,13 +216,13 @@ impl Upload {
         }
     }
 
-    fn refusal(
-        &self,
-        answer: Result<Result<Response<proto::BackupResponse>, Status>, tokio::task::JoinError>,
-    ) -> Error {
+    fn refusal(&self, answer: Result<Answer, tokio::task::JoinError>) -> Error {
         match answer {
             Ok(Err(status)) => failed(UPLOAD, &self.subject, status),
-            Ok(Ok(_)) => self.contract("the storage-gateway answered before the end of the data"),
+            Ok(Ok(Some(_))) => {
+                self.contract("the storage-gateway answered before the end of the data")
+            }
+            Ok(Ok(None)) => self.contract("the storage-gateway ended the call without an answer"),
             Err(_) => self.contract("the call was aborted"),
         }
     }
@@ -232,7 +245,7 @@ impl Upload {
         self.messages = None;
         let Some(response) = self.response.take() else { return Err(self.ended().await) };
         match response.await {
-            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Ok(Some(response))) => Ok(response),
             answer => Err(self.refusal(answer)),
         }
     }

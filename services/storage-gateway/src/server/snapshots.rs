@@ -15,30 +15,31 @@ const RESTORE: &str = "restore";
 
 #[async_trait]
 impl Snapshots for Server {
+    type BackupStream = BoxStream<'static, Result<BackupResponse, Status>>;
     type RestoreStream = BoxStream<'static, Result<RestoreResponse, Status>>;
 
     async fn backup(
         &self,
         request: Request<Streaming<BackupRequest>>,
-    ) -> Result<Response<BackupResponse>, Status> {
-        let services = &self.0;
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        let services = self.0.clone();
         let grant = services.worker(&request).await?;
-        let (_admitted, figures) = services.admit(BACKUP, &grant.repository.namespace)?;
+        let (admitted, figures) = services.admit(BACKUP, &grant.repository.namespace)?;
         let mut messages = request.into_inner();
         let header = convert::backup_header(messages.message().await?)
             .map_err(|error| services.refuse(BACKUP, &error))?;
         services.covered(&grant, &header.repository, Operation::Backup)?;
         let messages = messages.map(convert::backup_message);
-        // Boxed, for it holds a whole backup's state.
-        let work = backup::Work {
-            repositories: &services.repositories,
-            compression: services.compression,
-            clock: &services.clock,
-            figures: &figures,
+        let (repositories, compression) = (&services.repositories, services.compression);
+        let begun = backup::begin(repositories, compression, header, services.clock.now());
+        let begun = begun.boxed().await.map_err(|error| services.refuse(BACKUP, &error))?;
+        let stored = async move {
+            // Given back when this ends or is dropped.
+            let _admitted = admitted;
+            let stored = begun.run(messages, &services.clock, &figures).await;
+            stored.map(convert::backup_response).map_err(|error| services.refuse(BACKUP, &error))
         };
-        let run = backup::run(work, header, messages);
-        let summary = run.boxed().await.map_err(|error| services.refuse(BACKUP, &error))?;
-        Ok(Response::new(convert::backup_response(summary)))
+        Ok(Response::new(futures::stream::once(stored).boxed()))
     }
 
     async fn restore(

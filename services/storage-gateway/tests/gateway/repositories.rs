@@ -27,7 +27,8 @@ async fn a_grant_opens_its_own_repository_operation_and_snapshot_only() {
     gateway.cluster.repository("other", serde_json::json!({"storageSecretName": "store"}));
     let grant = |repository, operation| gateway.grant(repository, operation);
     let send = |mut worker: snapshots_client::SnapshotsClient<_>| async move {
-        worker.backup(futures::stream::iter(messages("repo", b"y"))).await
+        stored(worker.backup(futures::stream::iter(messages("repo", b"y"))).await?.into_inner())
+            .await
     };
 
     let result = send(gateway.worker(&grant("repo", Operation::Restore))).await;

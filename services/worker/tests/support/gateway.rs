@@ -106,16 +106,11 @@ impl Services {
         }
         Ok(())
     }
-}
 
-#[tonic::async_trait]
-impl storage::snapshots_server::Snapshots for Services {
-    async fn backup(
+    async fn store(
         &self,
-        request: Request<Streaming<storage::BackupRequest>>,
-    ) -> Result<Response<storage::BackupResponse>, Status> {
-        self.admit(&request)?;
-        let mut stream = request.into_inner();
+        mut stream: Streaming<storage::BackupRequest>,
+    ) -> Result<storage::BackupResponse, Status> {
         let (mut header, mut files) = (None, Vec::<Vec<u8>>::new());
         while let Some(message) = stream.message().await? {
             match message.message {
@@ -158,18 +153,38 @@ impl storage::snapshots_server::Snapshots for Services {
                         stored.more = files.collect();
                         stored.manifest = Some(manifest);
                     });
-                    return Ok(Response::new(storage::BackupResponse {
+                    return Ok(storage::BackupResponse {
                         snapshot_id: LATEST.to_owned(),
                         total_bytes,
                         data_added: 7,
                         files_new: 2,
                         ..Default::default()
-                    }));
+                    });
                 }
                 None => {}
             }
         }
         Err(Status::invalid_argument("the stream ended without finish"))
+    }
+}
+
+#[tonic::async_trait]
+impl storage::snapshots_server::Snapshots for Services {
+    type BackupStream = ReceiverStream<Result<storage::BackupResponse, Status>>;
+
+    async fn backup(
+        &self,
+        request: Request<Streaming<storage::BackupRequest>>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        self.admit(&request)?;
+        let services = self.clone();
+        let (sender, answer) = tokio::sync::mpsc::channel(1);
+        tokio::spawn(async move {
+            let stored = services.store(request.into_inner()).await;
+            // Nobody may be there any more.
+            let _ = sender.send(stored).await;
+        });
+        Ok(Response::new(ReceiverStream::new(answer)))
     }
 
     type RestoreStream = ReceiverStream<Result<storage::RestoreResponse, Status>>;

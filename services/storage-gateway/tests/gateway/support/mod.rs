@@ -24,7 +24,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use tokio::task::JoinHandle;
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 
 pub const PASSWORD: &str = "not-a-real-password";
 
@@ -138,8 +138,7 @@ impl Gateway {
         messages: Vec<BackupRequest>,
     ) -> Result<BackupResponse, Status> {
         let mut worker = self.worker(&self.grant(repository, Operation::Backup));
-        let answer = worker.backup(futures::stream::iter(messages)).await?;
-        Ok(answer.into_inner())
+        stored(worker.backup(futures::stream::iter(messages)).await?.into_inner()).await
     }
 
     /// Restores a file whole.
@@ -286,4 +285,11 @@ pub fn files_below(dir: &Path) -> usize {
             if path.is_dir() { files_below(&path) } else { 1 }
         })
         .sum()
+}
+
+/// The only message of an answer to a backup.
+pub async fn stored(mut answer: Streaming<BackupResponse>) -> Result<BackupResponse, Status> {
+    let only = answer.message().await?.expect("a backup is answered");
+    assert!(answer.message().await?.is_none());
+    Ok(only)
 }
