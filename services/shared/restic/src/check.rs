@@ -11,7 +11,7 @@
 
 use crate::catalog::{Catalog, content_of};
 use crate::error::{Error, Kind, Result};
-use crate::lock::{self, Continuity, Lock, Mode};
+use crate::lock::{self, Continuity, Lock};
 use crate::progress::Observer;
 use crate::repository::Repository;
 use crate::used::{self, MAX_FINDINGS, Walked};
@@ -119,7 +119,7 @@ impl Repository {
     /// found may then be somebody's work in progress; errors of the store other than missing
     /// objects. Damage is no error but in the report.
     pub async fn check(&self, options: &Options) -> Result<Report> {
-        let lock = self.inner.lock_for_reading(Mode::Shared).await?;
+        let lock = self.inner.lock_for_reading().await?;
         let looked = async {
             let report = self.look(options).await?;
             self.confirm(lock.as_ref()).await?;

@@ -68,7 +68,7 @@ impl Repository {
             let problem = "is both the source and the target of the copy";
             return Err(Error::invalid(self.location(), problem));
         }
-        let source_lock = self.inner.lock_for_reading(Mode::Shared).await?;
+        let source_lock = self.inner.lock_for_reading().await?;
         let copied = async {
             let lock = Lock::acquire(&target.inner.locker, Mode::Shared).await?;
             let copied = copy(&self.inner, &target.inner, &lock, options).await;

@@ -34,7 +34,7 @@ impl Repository {
     /// # Errors
     /// [`Error::Locked`]; errors of the store; [`Error::Damaged`] for a key that cannot be read.
     pub async fn keys(&self) -> Result<Vec<KeyInfo>> {
-        let lock = self.inner.lock_for_reading(Mode::Shared).await?;
+        let lock = self.inner.lock_for_reading().await?;
         lock::during(lock, self.inner.list_keys()).await
     }
 

@@ -59,7 +59,7 @@ impl Repository {
     pub async fn prune(&self, options: &Options) -> Result<Summary> {
         let inner = &self.inner;
         if options.dry_run {
-            let lock = inner.lock_for_reading(Mode::Shared).await?;
+            let lock = inner.lock_for_reading().await?;
             return lock::during(lock, async { Ok(prepare(inner, options).await?.plan.summary) })
                 .await;
         }

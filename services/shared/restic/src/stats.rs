@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::catalog::{BlobAt, Catalog, content_of};
 use crate::error::{Error, Result};
-use crate::lock::{self, Mode};
+use crate::lock;
 use crate::pack::BlobKind;
 use crate::progress::Observer;
 use crate::repository::{Inner, Repository};
@@ -49,7 +49,7 @@ impl Repository {
     /// Errors of the store; [`Error::MissingBlob`] and [`Error::Damaged`] if a tree cannot be read.
     pub async fn stats_of(&self, filter: &SnapshotFilter, observer: &Observer) -> Result<Stats> {
         let inner = &self.inner;
-        let lock = inner.lock_for_reading(Mode::Shared).await?;
+        let lock = inner.lock_for_reading().await?;
         lock::during(lock, count(inner, filter, observer)).await
     }
 }

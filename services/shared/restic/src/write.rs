@@ -243,8 +243,6 @@ impl Session {
         let snapshot = self.snapshot(tree, paths, self.summary(file_count, dirs));
         let json = snapshot.encode()?;
 
-        // Whatever was done so far is nothing that a snapshot refers to yet.
-        lock.settled().await?;
         let id = match lock.continuity(&self.repository.locker).await? {
             Continuity::Unbroken => self.save_snapshot(&json).await?,
             Continuity::Broken => {

@@ -109,7 +109,7 @@ impl Lock {
     /// A lock counts when, a while after its file was written, no conflicting one is seen. Whoever wants the repository
     /// for himself and wrote his file before our first look is seen by us in it; whoever did so later sees ours when he
     /// looks the second time, if it was there by then, and gives way. So a shared lock whose file follows the look at once
-    /// keeps the others out from then on. What is committed waits for [`settled`](Self::settled) all the same.
+    /// keeps the others out from then on. Who commits asks for its [`continuity`](Self::continuity) all the same.
     pub(crate) async fn begin(locker: &Locker, mode: Mode) -> Result<Self> {
         let end = CancellationToken::new();
         let state = Arc::new(Mutex::new(State {
@@ -161,8 +161,9 @@ impl Lock {
         self.watch.clone()
     }
 
-    /// Asks the store whether the lock stood all the time.
+    /// Asks the store whether the lock stood all the time, once it has settled.
     pub(crate) async fn continuity(&self, locker: &Locker) -> Result<Continuity> {
+        self.settled().await?;
         self.watch.ensure_held()?;
         // A refresh may replace the file between the two steps: then ask for the new one.
         loop {
