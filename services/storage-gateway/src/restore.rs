@@ -206,7 +206,7 @@ async fn find(
     }
 }
 
-/// Finds out what is to be read, and begins to. All of it under one lock, since each takes its time to settle.
+/// Finds out what is to be read, and begins to. All of it under one lock.
 async fn begin(
     opened: &Opened,
     request: &Request,

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::identity::Identity;
 use crate::key::{KeyFile, Password};
-use crate::lock::{Lock, Locker};
+use crate::lock::{Lock, Locker, Mode};
 use crate::options::OpenOptions;
 use crate::resources::Resources;
 use crate::shared_index::SharedIndex;
@@ -179,9 +179,12 @@ impl Inner {
         Ok((Some(lock), done))
     }
 
-    /// The same for work that is done afterwards.
+    /// A lock for an operation that writes nothing, unless the repository is read without.
     pub(crate) async fn lock_for_reading(&self) -> Result<Option<Lock>> {
-        Ok(self.begin_reading(async { Ok(()) }).await?.0)
+        if !self.lock_reads {
+            return Ok(None);
+        }
+        Lock::acquire(&self.locker, Mode::Shared).await.map(Some)
     }
 
     /// Every snapshot, oldest first. One that is deleted while the list is read is left out.

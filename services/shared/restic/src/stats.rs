@@ -49,8 +49,8 @@ impl Repository {
     /// Errors of the store; [`Error::MissingBlob`] and [`Error::Damaged`] if a tree cannot be read.
     pub async fn stats_of(&self, filter: &SnapshotFilter, observer: &Observer) -> Result<Stats> {
         let inner = &self.inner;
-        let lock = inner.lock_for_reading().await?;
-        lock::during(lock, count(inner, filter, observer)).await
+        let (lock, stats) = inner.begin_reading(count(inner, filter, observer)).await?;
+        lock::during(lock, async { Ok(stats) }).await
     }
 }
 

@@ -357,7 +357,7 @@ impl Session {
         let sizes: std::collections::HashMap<Id, u64> = listed.into_iter().collect();
         let missing = |id: Id, problem: String| Error::MissingPack {
             id,
-            needed_by: "the new snapshot (its lock was removed by others meanwhile)".into(),
+            needed_by: "the new snapshot (its lock did not keep others out all the time)".into(),
             problem,
         };
         for (id, size) in ours {

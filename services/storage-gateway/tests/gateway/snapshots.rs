@@ -5,6 +5,7 @@ use crate::support::*;
 use coffer_proto::storage::v1::*;
 use coffer_runtime::grant::Operation;
 use coffer_runtime::grpc::CHUNK_BYTES;
+use futures::StreamExt as _;
 use sha2::{Digest as _, Sha256};
 use tonic::Code;
 
@@ -163,6 +164,29 @@ async fn a_client_or_a_gateway_that_goes_away_commits_nothing() {
     let listed = restic::restic(repo.to_str().unwrap(), &["snapshots", "--json"]);
     let listed: serde_json::Value = serde_json::from_slice(&listed).unwrap();
     assert_eq!(listed.as_array().unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_whose_connection_is_cut_leaves_room_for_the_next() {
+    let gateway = start_with(|config| config.max_streams = 1).await;
+    // Its connection ends with its runtime, whatever is still open on it.
+    let client = tokio::runtime::Runtime::new().unwrap();
+    let mut worker = {
+        let _inside = client.enter();
+        gateway.worker(&gateway.grant("repo", Operation::Backup))
+    };
+    let unfinished = futures::stream::iter([header("repo"), chunk(b"x")]);
+    let messages = unfinished.chain(futures::stream::pending());
+    let call = client.spawn(async move { worker.backup(messages).await });
+    let answer = call.await.unwrap().unwrap();
+    assert_eq!(files_below(&gateway.repo().join("locks")), 1);
+    client.shutdown_background();
+    while files_below(&gateway.repo().join("locks")) > 0 {
+        tokio::task::yield_now().await;
+    }
+    gateway.backup("repo", b"y").await.unwrap();
+    assert_eq!(gateway.snapshot_count("repo").await, 1);
+    drop(answer);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -37,7 +37,7 @@ pub(crate) enum Continuity {
 /// A view of a held lock, for those who must not write once it is lost.
 #[derive(Clone, Debug)]
 pub(crate) struct LockWatch {
-    state: Arc<Mutex<State>>,
+    pub(super) state: Arc<Mutex<State>>,
     pub(super) settled: watch::Receiver<Settled>,
     give_up: TimeDelta,
 }
@@ -46,6 +46,7 @@ pub(crate) struct LockWatch {
 pub(super) struct State {
     pub(super) current: Option<Id>,
     pub(super) refreshed: DateTime<Utc>,
+    /// Or it may not have kept them out.
     pub(super) removed_by_others: bool,
     pub(super) last_problem: Option<String>,
 }
@@ -94,23 +95,20 @@ impl LockWatch {
 impl Lock {
     /// Takes a lock, waiting for conflicting ones as long as the locker says, and until it has settled.
     pub(crate) async fn acquire(locker: &Locker, mode: Mode) -> Result<Self> {
-        let lock = Self::begin(locker, mode).await?;
-        match lock.settled().await {
-            Ok(()) => Ok(lock),
-            Err(error) => {
-                lock.release().await;
-                Err(error)
-            }
-        }
+        Self::take(locker, mode, false).await
     }
 
-    /// Like [`acquire`](Self::acquire), but does not wait for a shared lock to settle where there is no need.
+    /// Takes a shared lock, and does not wait for it to settle where there is no need.
     ///
     /// A lock counts when, a while after its file was written, no conflicting one is seen. Whoever wants the repository
     /// for himself and wrote his file before our first look is seen by us in it; whoever did so later sees ours when he
     /// looks the second time, if it was there by then, and gives way. So a shared lock whose file follows the look at once
     /// keeps the others out from then on. Who commits asks for its [`continuity`](Self::continuity) all the same.
-    pub(crate) async fn begin(locker: &Locker, mode: Mode) -> Result<Self> {
+    pub(crate) async fn begin(locker: &Locker) -> Result<Self> {
+        Self::take(locker, Mode::Shared, true).await
+    }
+
+    async fn take(locker: &Locker, mode: Mode, early: bool) -> Result<Self> {
         let end = CancellationToken::new();
         let state = Arc::new(Mutex::new(State {
             current: None,
@@ -123,6 +121,7 @@ impl Lock {
         let holder = Holder {
             locker: locker.clone(),
             mode,
+            early,
             state: Arc::clone(&state),
             end: end.clone(),
             leftovers: Vec::new(),
@@ -139,7 +138,7 @@ impl Lock {
         locker: &Locker,
         work: impl Future<Output = Result<T>>,
     ) -> Result<(Self, T)> {
-        let lock = Self::begin(locker, Mode::Shared).await?;
+        let lock = Self::begin(locker).await?;
         match work.await {
             Ok(done) => Ok((lock, done)),
             // What comes next must not meet our lock.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
@@ -24,6 +24,8 @@ const GIVES_WAY: u32 = 25;
 pub(super) struct Holder {
     pub(super) locker: Locker,
     pub(super) mode: Mode,
+    /// Whether a lock may be given out before it has settled.
+    pub(super) early: bool,
     pub(super) state: Arc<Mutex<State>>,
     pub(super) end: CancellationToken,
     /// Lock files of ours that a refresh could not delete.
@@ -64,11 +66,11 @@ impl Holder {
         let started = Instant::now();
         let (mut retry, mut unseen) = (timing.first_retry, 0);
         loop {
-            let looked = Instant::now();
+            let looked = Clocks::now();
             let mut seen = look(&self.locker, self.mode, &self.leftovers).await?;
             if seen.conflict.is_none() {
                 let id = self.write().await?;
-                if self.mode == Mode::Shared && looked.elapsed() < timing.settle {
+                if self.early && looked.elapsed() < timing.settle {
                     return Ok(Settled::NotYet);
                 }
                 self.pause(timing.settle).await?;
@@ -103,21 +105,26 @@ impl Holder {
     }
 
     /// Looks the second time, while others work under the lock. Who is in the way came later than ours, and has to give
-    /// way; he is waited for as long as for one who was there before.
+    /// way; he is waited for as long as for one who was there before. Where all is not as it should be, nothing that was
+    /// done meanwhile is relied on.
     async fn settle(&mut self) -> Settled {
         let timing = self.locker.timing;
         let started = Instant::now();
-        let mut unseen = 0;
+        // No longer than a lock file is left without a refresh.
+        let limit = self.locker.wait.max(timing.settle * GIVES_WAY).min(timing.refresh);
+        let (mut pause, mut unseen) = (timing.settle, 0);
         loop {
             let Some(id) = self.state.lock().current else { return Settled::NotYet };
-            if self.pause(timing.settle).await.is_err() {
+            if self.pause(pause).await.is_err() {
                 return Settled::NotYet;
             }
-            let replaced = match self.look_again(id).await {
+            let waited = started.elapsed();
+            let looked = match self.look_again(id).await {
                 Ok(Look { conflict: None, ours: true }) => return Settled::Yes,
                 Ok(Look { conflict: Some(other), ours: true }) => {
-                    let waited = started.elapsed();
-                    if waited >= self.locker.wait.max(timing.settle * GIVES_WAY) {
+                    // He should not have begun. Whether he has is for the store to say.
+                    self.state.lock().removed_by_others = true;
+                    if waited >= limit {
                         return Settled::Refused(Box::new(other), waited);
                     }
                     Ok(())
@@ -127,15 +134,18 @@ impl Holder {
                     if unseen == UNSEEN_LIMIT {
                         return Settled::Lost(UNSEEN.into());
                     }
-                    // What was done meanwhile was not protected.
                     self.state.lock().removed_by_others = true;
                     self.refresh().await
                 }
                 Err(error) => Err(error),
             };
-            if let Err(error) = replaced {
+            // A store that does not answer now may do so later.
+            if let Err(error) = looked
+                && waited >= limit
+            {
                 return Settled::Failed(error.chain(), error.kind());
             }
+            pause = (pause * 2).min(timing.max_retry);
         }
     }
 
@@ -214,5 +224,20 @@ impl Holder {
             }
         }
         Ok(())
+    }
+}
+
+/// A moment by both clocks: one stands still with a suspended machine, the other can be set back.
+struct Clocks(Instant, DateTime<Utc>);
+
+impl Clocks {
+    fn now() -> Self {
+        Self(Instant::now(), Utc::now())
+    }
+
+    /// The longer of both.
+    fn elapsed(&self) -> Duration {
+        let by_the_wall = Utc::now().signed_duration_since(self.1).to_std();
+        self.0.elapsed().max(by_the_wall.unwrap_or(Duration::MAX))
     }
 }
