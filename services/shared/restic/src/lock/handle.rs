@@ -26,11 +26,11 @@ pub(crate) struct Lock {
     task: JoinHandle<()>,
 }
 
-/// Whether a lock stood without a gap since it was taken.
+/// Whether a lock kept others out since it was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Continuity {
     Unbroken,
-    /// Somebody removed it: an exclusive operation may have run meanwhile.
+    /// Perhaps not: an exclusive operation may have run meanwhile.
     Broken,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct LockWatch {
 pub(super) struct State {
     pub(super) current: Option<Id>,
     pub(super) refreshed: DateTime<Utc>,
-    /// Or it may not have kept them out.
+    /// Somebody removed it, or it may not have kept others out.
     pub(super) removed_by_others: bool,
     pub(super) last_problem: Option<String>,
 }
@@ -63,11 +63,10 @@ pub(super) enum Settled {
 }
 
 impl Settled {
-    /// Whether it is known, and good.
-    fn check(&self) -> Result<bool> {
+    /// Fails if it is known, and not good.
+    fn check(&self) -> Result<()> {
         match self {
-            Self::NotYet => Ok(false),
-            Self::Yes => Ok(true),
+            Self::NotYet | Self::Yes => Ok(()),
             Self::Refused(other, waited) => Err(locked_by(other, *waited)),
             Self::Lost(problem) => Err(Error::LockLost { problem: problem.clone() }),
             Self::Failed(reason, kind) => {
@@ -153,7 +152,7 @@ impl Lock {
     pub(crate) async fn settled(&self) -> Result<()> {
         let mut settled = self.watch.settled.clone();
         let known = settled.wait_for(|settled| !matches!(settled, Settled::NotYet)).await;
-        known.map_err(|died| Error::internal("take a lock", died))?.check().map(drop)
+        known.map_err(|died| Error::internal("take a lock", died))?.check()
     }
 
     pub(crate) fn watch(&self) -> LockWatch {
