@@ -251,7 +251,7 @@ async fn calls(server: &TestServer) -> (u64, u64) {
 }
 
 #[tokio::test]
-async fn strings_go_by_set_where_it_comes_to_the_same() {
+async fn large_strings_go_by_set_where_it_comes_to_the_same() {
     let source = TestServer::start(&[]);
     let mut client = source.client().await;
     let large = noise(3_000_000);
@@ -267,7 +267,7 @@ async fn strings_go_by_set_where_it_comes_to_the_same() {
     for round in 1..=2 {
         let tally = load(&target.redis(), &chunks, LONG_AGO).await.unwrap();
         assert_eq!((tally.total(), tally.replaced), (5, if round == 1 { 1 } else { 5 }));
-        assert_eq!(calls(&target).await, (3 * round, 2 * round));
+        assert_eq!(calls(&target).await, (2 * round, 3 * round));
         assert_eq!(source.digest().await, target.digest().await);
         let expiry = line(&mut target.client().await, "PEXPIRETIME expires").await;
         assert_eq!(expiry, Reply::Integer(4_102_444_800_000));

@@ -247,10 +247,10 @@ impl Loader {
 
     /// Sends a key to its server, or to where one said that it is.
     ///
-    /// A string replaces what is there by `SET`, where that comes to the same. Into a database that was empty anything else
-    /// that is small goes without `REPLACE`, which has the server look for a key to delete first: a quarter of its time. If
-    /// there is one after all, the key is sent once more; a large one would have to be kept for that. Where a key may come
-    /// again all of them go in this way, since what is sent once more is overtaken.
+    /// Into a database that was empty a small one goes without `REPLACE`, which has the server look for a key to delete
+    /// first: a quarter of its time. If there is one after all, the key is sent once more. A large one would have to be
+    /// kept for that. It replaces at once, by `SET` where that comes to the same; but not where a key may come again,
+    /// since what is sent once more is overtaken.
     async fn send(&mut self, entry: Entry, now_ms: i64, again: Option<Again>) -> Result<(), Error> {
         let hops = again.as_ref().map_or(0, |again| again.hops);
         let is_cluster = self.lanes.is_cluster();
@@ -259,10 +259,10 @@ impl Loader {
             Some(again) => self.lanes.follow(again).await?,
         };
         let replaces = self.options.on_conflict == OnConflict::Replace;
-        let set = (replaces && !self.repeats).then(|| Set::of(&entry, &self.target)).flatten();
-        let set = if set.is_some() && lane.may_set().await? { set } else { None };
         let large = entry.body.len() >= LARGE_BYTES && !self.repeats;
-        let hopes = replaces && again.is_none() && !lane.holds_keys && !large && set.is_none();
+        let hopes = replaces && again.is_none() && !lane.holds_keys && !large;
+        let set = (large && replaces).then(|| Set::of(&entry, &self.target)).flatten();
+        let set = if set.is_some() && lane.may_set().await? { set } else { None };
         let expect = Expect::Key {
             key: entry.key.clone(),
             database: entry.database,
