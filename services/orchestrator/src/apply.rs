@@ -1,14 +1,15 @@
-//! Carries out plans: the only file that writes to the cluster. Dumb on purpose: what to write was decided elsewhere, and
-//! every write may be repeated.
+//! Carries out plans. This file and those below it (the call of a plan, the status, Events) are the only ones that write to
+//! the cluster. Dumb on purpose: what to write was decided elsewhere, and every write may be repeated.
 
+mod call;
 mod events;
+mod status;
 
 use std::fmt::Debug;
 
 use coffer_api::{
-    BackupConfiguration, BackupSession, Repository, RestoreSession, names,
+    BackupConfiguration, BackupSession, RestoreSession, names,
     session::{KEY, Sensitive},
-    size, time,
 };
 use k8s_openapi::api::{
     batch::v1::{CronJob, Job},
@@ -21,26 +22,22 @@ use kube::{
     core::NamespaceResourceScope,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     auto_backup::decide::BINDING,
     cache::Cached,
-    calls,
-    context::{Context, Error, describe},
-    metrics,
-    plan::{Action, Answer, Call, Child, Done, Notice, SessionSecret},
+    context::{Context, Error},
+    plan::{Action, Child, SessionSecret},
     trigger::Trigger,
 };
+
+pub use self::{call::call, status::status};
 
 /// Who we are to server-side apply.
 pub const FIELD_MANAGER: &str = "coffer-orchestrator";
 /// Annotation of a session that somebody wants stopped: who.
 pub const CANCELLED_BY: &str = "stash.appscode.com/cancelled-by";
-/// Times that a status is written on top of what others wrote into the rest of the object, before the pass is repeated.
-const STATUS_WRITES: usize = 4;
-/// Errors of a check that are shown; the rest is counted.
-const SHOWN: usize = 5;
 
 /// An object that a controller of ours looks after.
 pub trait Kept:
@@ -134,141 +131,6 @@ pub async fn actions<K: Kept + Cached>(
         }
     }
     Ok(())
-}
-
-/// Writes a status when it differs from the one that was decided on; refused when somebody wrote the status meanwhile. A label
-/// that somebody set meanwhile is no reason to refuse it: what a call did (a hook, a retention) would be done again.
-pub async fn status<K: Kept + Cached, S: Serialize>(
-    ctx: &Context,
-    object: &K,
-    old: Option<&S>,
-    new: &S,
-) -> Result<(), Error> {
-    leads(ctx)?;
-    let json = |source| Error::Json { what: "a status", source };
-    let old = old.map(serde_json::to_value).transpose().map_err(json)?.unwrap_or(Value::Null);
-    let mut new = serde_json::to_value(new).map_err(json)?;
-    if old == new {
-        return Ok(());
-    }
-    // A merge patch removes nothing that it does not name.
-    if let (Some(old), Some(new)) = (old.as_object(), new.as_object_mut()) {
-        for key in old.keys() {
-            new.entry(key.clone()).or_insert(Value::Null);
-        }
-    }
-    let mut version = object.resource_version();
-    for left in (0..STATUS_WRITES).rev() {
-        let patch = json!({"metadata": {"resourceVersion": version}, "status": new});
-        let written = api::<K>(ctx, &object.namespace().unwrap_or_default())
-            .patch_status(&object.name_any(), &PatchParams::default(), &Patch::Merge(patch))
-            .await
-            .map_err(Error::cluster(format!("write the status of {}", subject(object))));
-        match written {
-            Ok(written) => {
-                K::cache(&ctx.caches).wrote(&written);
-                break;
-            }
-            Err(error) if error.is_conflict() && left > 0 => {
-                version = Some(same_status(ctx, object, &old).await?.ok_or(error)?);
-                leads(ctx)?;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-/// The version that an object has by now, if its status is still `old`.
-async fn same_status<K: Kept>(
-    ctx: &Context,
-    object: &K,
-    old: &Value,
-) -> Result<Option<String>, Error> {
-    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    let found = crate::gather::get::<K>(ctx, &namespace, &name).await?;
-    let Some(now) = found.filter(|now| now.uid() == object.uid()) else { return Ok(None) };
-    let json =
-        serde_json::to_value(&now).map_err(|source| Error::Json { what: "an object", source })?;
-    Ok((json.get("status").unwrap_or(&Value::Null) == old)
-        .then(|| now.resource_version())
-        .flatten())
-}
-
-/// Makes a call of an object. Its failure is an answer; that of a hook is an Event of the object too.
-pub async fn call<K: Kept>(ctx: &Context, object: &K, call: &Call) -> Answer {
-    match call {
-        Call::Forget { repository, policy } => {
-            let answer = calls::forget(ctx, repository, policy).await?;
-            let (kept, removed) = (answer.kept.len(), answer.removed.len());
-            // A dry run removes nothing, and the status must not say that it did.
-            let removed_for_real = if policy.dry_run { 0 } else { removed };
-            let figures = json!({"snapshotsRemovedOnLastCleanup": removed_for_real});
-            repository_status(ctx, &repository.namespace, &repository.name, figures).await?;
-            Ok(Done::Forgot { kept, removed })
-        }
-        Call::Check { repository } => {
-            let mut errors = calls::check(ctx, repository).await?.errors;
-            let figures = json!({"integrity": errors.is_empty()});
-            repository_status(ctx, &repository.namespace, &repository.name, figures).await?;
-            if errors.len() > SHOWN {
-                let more = errors.len() - SHOWN;
-                errors.truncate(SHOWN);
-                errors.push(format!("and {more} more"));
-            }
-            Ok(Done::Checked { errors })
-        }
-        Call::Figures { repository, group, labels, backup_time } => {
-            let stats = calls::stats(ctx, repository).await?;
-            let found =
-                crate::gather::get::<Repository>(ctx, &repository.namespace, &repository.name)
-                    .await
-                    .map_err(|error| error.describe())?;
-            let status = found.and_then(|repository| repository.status).unwrap_or_default();
-            let formatted = size::format(stats.total_size);
-            let taken = time::from_clock(*backup_time);
-            let first = status.first_backup_time.unwrap_or_else(|| taken.clone());
-            let figures = json!({
-                "totalSize": formatted,
-                "snapshotCount": stats.snapshots,
-                "lastBackupTime": taken,
-                "firstBackupTime": first,
-            });
-            repository_status(ctx, &repository.namespace, &repository.name, figures).await?;
-            let removed = status.snapshots_removed_on_last_cleanup.unwrap_or(0);
-            let families = metrics::repository_figures(
-                labels,
-                status.integrity.unwrap_or(true),
-                stats.total_size,
-                stats.snapshots,
-                u64::try_from(removed).unwrap_or(0),
-            );
-            calls::push(ctx, group, &families).await?;
-            Ok(Done::Figures { size: formatted, snapshots: stats.snapshots })
-        }
-        Call::CleanHistory { namespace, sessions } => {
-            for name in sessions {
-                let child = Child { namespace: namespace.clone(), name: name.clone() };
-                delete::<BackupSession>(ctx, &child).await.map_err(|error| error.describe())?;
-            }
-            Ok(Done::Cleaned)
-        }
-        Call::Push { group, families } => {
-            calls::push(ctx, group, families).await.map(|()| Done::Pushed)
-        }
-        Call::Hook(hook) => {
-            let answer = crate::hook::run(ctx, hook).await;
-            if let Err(why) = &answer {
-                let reason = hook.moment.condition().failed;
-                let notice = Notice { warning: true, reason, message: why.clone() };
-                events::emit(ctx, object, &notice).await;
-            }
-            answer.map(Done::Hooked)
-        }
-        Call::Wipe { repository } => {
-            calls::wipe(ctx, repository).await.map(|objects| Done::Wiped { objects })
-        }
-    }
 }
 
 /// Creates a session for a gRPC client; gives the one that exists when the name is taken.
@@ -442,20 +304,4 @@ async fn finalizers<K: Kept + Cached>(
             Err(Error::cluster(format!("set the finalizers of {}", subject(object)))(error))
         }
     }
-}
-
-/// Merges figures into a Repository's status. Each figure has one writer, so no other one is overwritten.
-async fn repository_status(
-    ctx: &Context,
-    namespace: &str,
-    name: &str,
-    figures: Value,
-) -> Result<(), String> {
-    let patch = json!({ "status": figures });
-    let patched = api::<Repository>(ctx, namespace)
-        .patch_status(name, &PatchParams::default(), &Patch::Merge(patch))
-        .await;
-    patched.map(|_| ()).map_err(|error| {
-        format!("write the status of Repository {namespace}/{name}: {}", describe(&error))
-    })
 }

@@ -202,8 +202,8 @@ async fn once(
                 let same = finish.bytes == bytes && finish.sha256[..] == arrived[..];
                 anyhow::ensure!(
                     same,
-                    "what arrived is not what the storage-gateway was to send (its length or SHA-256 differs); call it again, \
-                     which discards what is there if the whole is wrong"
+                    "what arrived is not what the storage-gateway was to send (its length or SHA-256 differs); call it \
+                     again: the file is compared as a whole then, and discarded if it is wrong"
                 );
                 return Ok(());
             }

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use crate::catalog::{BlobAt, Catalog, content_of};
 use crate::error::{Error, Result};
-use crate::lock;
 use crate::pack::BlobKind;
 use crate::progress::Observer;
 use crate::repository::{Inner, Repository};
@@ -50,7 +49,10 @@ impl Repository {
     pub async fn stats_of(&self, filter: &SnapshotFilter, observer: &Observer) -> Result<Stats> {
         let inner = &self.inner;
         let (lock, stats) = inner.begin_reading(count(inner, filter, observer)).await?;
-        lock::during(lock, async { Ok(stats) }).await
+        if let Some(lock) = lock {
+            lock.release().await;
+        }
+        Ok(stats)
     }
 }
 

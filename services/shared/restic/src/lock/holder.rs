@@ -122,6 +122,10 @@ impl Holder {
             let looked = match self.look_again(id).await {
                 Ok(Look { conflict: None, ours: true }) => return Settled::Yes,
                 Ok(Look { conflict: Some(other), ours: true }) => {
+                    tracing::debug!(
+                        holder = other.hostname,
+                        "waiting for a later repository lock to go"
+                    );
                     // He should not have begun. Whether he has is for the store to say.
                     self.state.lock().removed_by_others = true;
                     if waited >= limit {
@@ -139,11 +143,13 @@ impl Holder {
                 }
                 Err(error) => Err(error),
             };
-            // A store that does not answer now may do so later.
-            if let Err(error) = looked
-                && waited >= limit
-            {
-                return Settled::Failed(error.chain(), error.kind());
+            if let Err(error) = looked {
+                if waited >= limit {
+                    return Settled::Failed(error.chain(), error.kind());
+                }
+                // It may do so later.
+                let error = error.chain();
+                tracing::warn!(error, "the store does not tell whether the repository lock stands");
             }
             pause = (pause * 2).min(timing.max_retry);
         }
