@@ -8,7 +8,7 @@ use coffer_api::manifest::{Database, FileSum, Manifest, Server, Shard};
 use coffer_proto::storage::v1 as proto;
 use coffer_restic as restic;
 use coffer_runtime::grant::RepositoryRef;
-use coffer_runtime::grpc::CHUNK_BYTES;
+use coffer_runtime::grpc::PIECE_BYTES;
 use prost_types::Timestamp;
 use tonic::Status;
 
@@ -214,7 +214,7 @@ pub(crate) fn restore_header(header: restore::Header) -> proto::RestoreResponse 
 pub(crate) fn restore_message(message: restore::Message) -> proto::RestoreResponse {
     answer(match message {
         restore::Message::Chunk(data) => {
-            debug_assert!(data.len() <= CHUNK_BYTES);
+            debug_assert!(data.len() <= PIECE_BYTES);
             proto::restore_response::Message::Chunk(data)
         }
         restore::Message::Finish { bytes, sha256 } => {

@@ -10,7 +10,7 @@ use coffer_api::manifest::{self, Manifest};
 use coffer_restic as restic;
 use coffer_runtime::fault::{Class, Fault};
 use coffer_runtime::grant::RepositoryRef;
-use coffer_runtime::grpc::CHUNK_BYTES;
+use coffer_runtime::grpc::PIECE_BYTES;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 use sha2::{Digest as _, Sha256};
@@ -129,7 +129,7 @@ pub struct Header {
 /// A piece of the answer.
 #[derive(Debug)]
 pub enum Message {
-    /// At most [`CHUNK_BYTES`].
+    /// At most [`PIECE_BYTES`].
     Chunk(Bytes),
     /// The end: bytes sent, and the SHA-256 that they must have.
     Finish {
@@ -281,7 +281,7 @@ impl Reading {
                 }
             }
         }
-        let data = self.chunk.split_to(self.chunk.len().min(CHUNK_BYTES));
+        let data = self.chunk.split_to(self.chunk.len().min(PIECE_BYTES));
         if let Sum::Counted(sum) = &mut self.sum {
             sum.update(&data);
         }

@@ -20,7 +20,7 @@ use tonic::{Status, Streaming};
 use crate::error::Error;
 
 /// Messages on their way to the gateway beside those in HTTP/2's window: 4 MiB of dump.
-const QUEUE: usize = 4;
+const QUEUE: usize = 16;
 /// How long a gateway is given to take a snapshot before the Redis is made to fork: for one that is full, not
 /// there or locked out of the repository, it would do so in vain. Gateways of earlier versions say nothing.
 const TAKEN_WITHIN: Duration = Duration::from_secs(10);
@@ -85,7 +85,16 @@ impl Gateway {
                 std::future::pending::<()>().await;
             }
         };
-        upload.watch(timeout(TAKEN_WITHIN, taken)).await?;
+        let repository = upload.subject.repository.clone();
+        let taken = async {
+            if timeout(TAKEN_WITHIN, taken).await.is_err() {
+                tracing::info!(
+                    repository,
+                    "the storage-gateway has not opened the repository yet; if somebody's lock is in its way, its log says whose"
+                );
+            }
+        };
+        upload.watch(taken).await?;
         Ok(upload)
     }
 
@@ -162,7 +171,7 @@ pub(crate) struct Pieces {
 pub(crate) struct Closed;
 
 impl Pieces {
-    /// Sends a piece, at most 1 MiB.
+    /// Sends a piece, at most [`grpc::PIECE_BYTES`].
     pub(crate) async fn send(&self, data: Bytes) -> Result<(), Closed> {
         let chunk = proto::Chunk { file: self.file, data };
         let message = Some(proto::backup_request::Message::Chunk(chunk));

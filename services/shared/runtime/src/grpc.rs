@@ -23,8 +23,12 @@ pub use server::Server;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// The most bytes of data in one message of a stream.
+/// The most bytes of data that a peer may put into one message of a stream.
 pub const CHUNK_BYTES: usize = 1024 * 1024;
+/// What we put into one: with what surrounds the data it fills an HTTP/2 frame. The buffers that are made for it on both sides
+/// stay small enough to be used again; for a chunk of 1 MiB they grow beyond what the allocator keeps, and every page of them
+/// comes from the system anew.
+pub const PIECE_BYTES: usize = FRAME_BYTES as usize - 64;
 /// The largest message a server takes: tonic's default, four chunks.
 pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 
@@ -33,7 +37,7 @@ pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 /// Several streams share a connection; one that stands still must not stop the others.
 const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
-/// HTTP/2 frames of 256 KiB: few enough for a 1 MiB chunk, small enough to let other streams in between.
+/// HTTP/2 frames: large enough for a good piece of data, small enough to let other streams in between.
 const FRAME_BYTES: u32 = 256 * 1024;
 /// A peer that vanished without a word is noticed after interval plus timeout.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);

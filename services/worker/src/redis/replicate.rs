@@ -13,6 +13,7 @@ use coffer_rdb::Error as RdbError;
 use coffer_rdb::resp::Reply;
 use coffer_rdb::strings::printable;
 use coffer_rdb::walk::Summary;
+use coffer_runtime::grpc::PIECE_BYTES;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -21,9 +22,7 @@ use super::error::first_word;
 use super::frame::{Content, Damage, Ending, Frame, MARKER_LEN};
 use super::{Client, Error, Server};
 
-/// Largest chunk handed out: what the storage-gateway takes in one message.
-pub(crate) const CHUNK_BYTES: usize = 1024 * 1024;
-/// A chunk is handed out when less than this is free in its memory.
+/// A piece is handed out when less than this is free in its memory.
 const LEAST_READ: usize = 16 * 1024;
 /// A line of the handshake is never longer: the longest is FULLRESYNC with id and offset.
 const LONGEST_LINE: usize = 1024;
@@ -198,7 +197,7 @@ impl Replication {
         }
     }
 
-    /// The next piece of the RDB, at most 1 MiB; `None` after the last one.
+    /// The next piece of the RDB, at most [`PIECE_BYTES`]; `None` after the last one.
     ///
     /// # Errors
     /// When the connection is lost, or what arrives is damaged.
@@ -208,15 +207,15 @@ impl Replication {
             // Pieces of one allocation join without a copy.
             self.pending.unsplit(data);
             let full = self.received.capacity() - self.received.len() < LEAST_READ;
-            if self.frame.is_complete() || full || self.pending.len() >= CHUNK_BYTES {
+            if self.frame.is_complete() || full || self.pending.len() >= PIECE_BYTES {
                 if !self.pending.is_empty() {
-                    let len = self.pending.len().min(CHUNK_BYTES);
+                    let len = self.pending.len().min(PIECE_BYTES);
                     return Ok(Some(self.pending.split_to(len).freeze()));
                 }
                 if self.frame.is_complete() {
                     return Ok(None);
                 }
-                self.received.reserve(CHUNK_BYTES);
+                self.received.reserve(PIECE_BYTES);
             }
             self.read().await?;
         }

@@ -39,8 +39,8 @@ use crate::options::{Order, Pace};
 
 /// The largest value that is read: what a server takes back unless it was told otherwise is half of this.
 const LARGEST_VALUE_BYTES: u64 = 1024 * 1024 * 1024;
-/// Chunks on their way to the caller.
-const QUEUE: usize = 2;
+/// Pieces on their way to the caller: 2 MiB.
+const QUEUE: usize = 8;
 
 /// What a scan is to do.
 #[derive(Debug, Clone)]
@@ -130,7 +130,7 @@ impl Scan {
         Ok(Self { chunks, task: Some(task), bytes: 0, keys })
     }
 
-    /// The next piece, at most 1 MiB; `None` after the last one.
+    /// The next piece, at most [`coffer_runtime::grpc::PIECE_BYTES`]; `None` after the last one.
     ///
     /// # Errors
     /// When the server fails, or the connection.

@@ -9,11 +9,11 @@ use coffer_rdb::resp;
 use coffer_rdb::value::{self, Kind};
 use coffer_rdb::version::Version;
 use coffer_rdb::walk::Summary;
+use coffer_runtime::grpc::PIECE_BYTES;
 use tokio::sync::mpsc;
 
 use super::round::Value;
 use crate::redis::Error;
-use crate::redis::replicate::CHUNK_BYTES;
 
 /// A value of this size is passed on from where it lies instead of being copied.
 const LARGE: usize = 64 * 1024;
@@ -33,7 +33,7 @@ impl Writer {
         let summary = Summary::default();
         Self {
             chunks,
-            buffer: BytesMut::with_capacity(CHUNK_BYTES),
+            buffer: BytesMut::with_capacity(PIECE_BYTES),
             database: None,
             keys,
             summary,
@@ -102,7 +102,7 @@ impl Writer {
         }
         self.flush().await;
         while !bytes.is_empty() {
-            let piece = bytes.split_to(bytes.len().min(CHUNK_BYTES));
+            let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
             self.send(piece).await;
         }
     }
@@ -128,8 +128,8 @@ impl Writer {
     }
 
     async fn pass_on(&mut self) {
-        while self.buffer.len() >= CHUNK_BYTES {
-            let chunk = self.buffer.split_to(CHUNK_BYTES).freeze();
+        while self.buffer.len() >= PIECE_BYTES {
+            let chunk = self.buffer.split_to(PIECE_BYTES).freeze();
             self.send(chunk).await;
         }
     }
