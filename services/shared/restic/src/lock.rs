@@ -175,11 +175,25 @@ async fn look(locker: &Locker, mode: Mode, ours: &[Id]) -> Result<Look> {
 fn locked_by(lock: &LockInfo, waited: Duration) -> Error {
     Error::Locked {
         lock: lock.id.short(),
-        holder: format!("{}@{}, process {}", lock.username, lock.hostname, lock.pid),
+        holder: holder_of(lock),
         since: lock.time.to_rfc3339(),
-        mode: if lock.exclusive { "exclusive" } else { "shared" },
+        mode: mode_of(lock),
         waited_seconds: waited.as_secs(),
     }
+}
+
+fn holder_of(lock: &LockInfo) -> String {
+    format!("{}@{}, process {}", lock.username, lock.hostname, lock.pid)
+}
+
+const fn mode_of(lock: &LockInfo) -> &'static str {
+    if lock.exclusive { "exclusive" } else { "shared" }
+}
+
+/// Says whose lock is waited for: until then nobody else can tell why nothing goes on.
+fn tell_of(lock: &LockInfo) {
+    let (holder, mode, since) = (holder_of(lock), mode_of(lock), lock.time.to_rfc3339());
+    tracing::info!(lock = lock.id.short(), holder, mode, since, "waiting for a repository lock");
 }
 
 /// Deletes locks: the stale ones, or all.

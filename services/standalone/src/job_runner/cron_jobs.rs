@@ -9,7 +9,11 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use kube::{
     Api, Resource, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy},
-    runtime::{Controller, controller::Action, watcher},
+    runtime::{
+        Controller,
+        controller::{self, Action},
+        watcher,
+    },
 };
 use serde_json::{Value, json};
 
@@ -40,8 +44,10 @@ pub(super) async fn run(runner: Arc<Runner>) {
         .owns(jobs, watcher::Config::default())
         .graceful_shutdown_on(runner.shutdown.clone().cancelled_owned())
         .run(reconcile, |_, _, _| Action::requeue(Duration::from_secs(1)), Arc::clone(&runner))
-        .for_each(async |result| {
-            if let Err(error) = result {
+        .for_each(async |result| match result {
+            // One that was deleted meanwhile has nothing left to do.
+            Ok(_) | Err(controller::Error::ObjectNotFound(_)) => {}
+            Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "cron job controller");
             }
         })

@@ -12,7 +12,11 @@ use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::{
     Api, Resource, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy},
-    runtime::{Controller, controller::Action, watcher},
+    runtime::{
+        Controller,
+        controller::{self, Action},
+        watcher,
+    },
 };
 use serde_json::json;
 
@@ -49,8 +53,11 @@ pub(super) async fn run(runner: Arc<Runner>) {
         .run(reconcile, |_, _, _| Action::requeue(Duration::from_secs(1)), Arc::clone(&runner))
         .for_each(async |result| match result {
             Ok((job, _)) => tracing::trace!(job = job.name, "reconciled"),
+            Err(controller::Error::ObjectNotFound(job)) => {
+                tracing::trace!(job = job.name, "deleted meanwhile");
+            }
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "job controller")
+                tracing::warn!(error = &error as &dyn std::error::Error, "job controller");
             }
         })
         .await;

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::handle::{Settled, State};
-use super::{Locker, Look, Mode, locked_by, look, write};
+use super::{Locker, Look, Mode, locked_by, look, tell_of, write};
 use crate::error::{Error, Kind, Result};
 use crate::id::Id;
 use crate::store::FileKind;
@@ -65,6 +65,7 @@ impl Holder {
         let timing = self.locker.timing;
         let started = Instant::now();
         let (mut retry, mut unseen) = (timing.first_retry, 0);
+        let mut told = None;
         loop {
             let looked = Clocks::now();
             let mut seen = look(&self.locker, self.mode, &self.leftovers).await?;
@@ -96,7 +97,9 @@ impl Holder {
             if left.is_zero() {
                 return Err(locked_by(&other, waited));
             }
-            tracing::debug!(holder = other.hostname, "waiting for a repository lock");
+            if told.replace(other.id) != Some(other.id) {
+                tell_of(&other);
+            }
             // Two of us that collided must not collide again in step.
             let jitter = retry.mul_f64(rand::random_range(0.75..1.25));
             self.pause(jitter.min(left)).await?;
@@ -113,6 +116,7 @@ impl Holder {
         // No longer than a lock file is left without a refresh.
         let limit = self.locker.wait.max(timing.settle * GIVES_WAY).min(timing.refresh);
         let (mut pause, mut unseen) = (timing.settle, 0);
+        let mut told = None;
         loop {
             let Some(id) = self.state.lock().current else { return Settled::NotYet };
             if self.pause(pause).await.is_err() {
@@ -122,10 +126,9 @@ impl Holder {
             let looked = match self.look_again(id).await {
                 Ok(Look { conflict: None, ours: true }) => return Settled::Yes,
                 Ok(Look { conflict: Some(other), ours: true }) => {
-                    tracing::debug!(
-                        holder = other.hostname,
-                        "waiting for a later repository lock to go"
-                    );
+                    if told.replace(other.id) != Some(other.id) {
+                        tell_of(&other);
+                    }
                     // He should not have begun. Whether he has is for the store to say.
                     self.state.lock().removed_by_others = true;
                     if waited >= limit {
