@@ -45,6 +45,17 @@ impl Bench {
         text.split_whitespace().next().and_then(|n| n.parse().ok()).context("du gave no number")
     }
 
+    /// Those of the peer and of backups by replication; they are made again when they are needed.
+    pub(crate) fn remove_repositories(&self) -> Result<()> {
+        for name in ["peer", "repository-replication"] {
+            let folder = self.folder.join(name);
+            if folder.exists() {
+                fs::remove_dir_all(folder)?;
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn backup(&self, method: &str) -> Result<Took> {
         eprintln!("backing up: {method}");
         self.session(&["backup", method])

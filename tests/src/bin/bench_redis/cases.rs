@@ -4,7 +4,15 @@ use std::{fs, process::Command, time::Duration};
 
 use anyhow::Result;
 
-use crate::{bench::Bench, data, figure::Figure, latency::Latency};
+use crate::{
+    bench::{Bench, Took},
+    data,
+    figure::Figure,
+    latency::Latency,
+};
+
+/// How often what takes a few seconds is measured.
+const ROUNDS: usize = 3;
 
 const BY_REPLICA: &str = "restore by replica (limit: the server's own)";
 /// What a worker may take in memory, in MiB: 64 beside the largest value.
@@ -13,24 +21,19 @@ const LARGE: f64 = 74.0;
 
 impl Bench {
     pub(crate) async fn backups(&self, figures: &mut Vec<Figure>) -> Result<()> {
-        let port = self.source.port;
         for (case, compressed) in [
             ("backup by replication, to committed snapshot", "yes"),
             ("  with rdbcompression no", "no"),
         ] {
             self.source.command::<()>(&["CONFIG", "SET", "rdbcompression", compressed]).await?;
-            let bare = self.shell(&format!("redis-cli -p {port} --rdb - > /dev/null 2>&1"))?;
-            let peer = self.shell(&format!(
-                "redis-cli -p {port} --rdb - 2> /dev/null | restic backup --quiet --stdin --stdin-filename dump.rdb"
-            ))?;
-            let took = self.backup("replication")?;
-            figures.push(Figure::seconds(case, took.seconds, Some(peer), Some(bare)));
+            let took = self.replication(ROUNDS, case, figures)?;
             if compressed == "yes" {
                 let case = "  around it: the Job, retention, check, metrics";
                 figures.push(Figure::seconds(case, took.around, None, None));
                 figures.push(Figure::worker(&took, SMALL));
             }
         }
+        let port = self.source.port;
         let dump_go = Command::new("redis-dump-go").arg("-h").output().is_ok();
         let peer = match dump_go {
             true => Some(self.shell(&format!(
@@ -75,17 +78,33 @@ impl Bench {
     ) -> Result<()> {
         self.source.command::<()>(&["FLUSHALL"]).await?;
         data::fill_large(&self.source, count).await?;
-        let port = self.source.port;
-        let bare = self.shell(&format!("redis-cli -p {port} --rdb - > /dev/null 2>&1"))?;
-        let peer = self.shell(&format!(
-            "redis-cli -p {port} --rdb - 2> /dev/null | restic backup --quiet --stdin --stdin-filename large.rdb"
-        ))?;
-        let took = self.backup("replication")?;
-        let case = "values of 10 MB: backup by replication";
-        figures.push(Figure::seconds(case, took.seconds, Some(peer), Some(bare)));
+        let took = self.replication(1, "values of 10 MB: backup by replication", figures)?;
         figures.push(Figure::worker(&took, LARGE));
         let cases = ["values of 10 MB: restore by keys", "values of 10 MB: restore by replica"];
         self.loads(figures, cases, LARGE).await
+    }
+
+    /// The bare transfer, the peer's backup and ours. In each round into repositories that are new: the second would have
+    /// nothing to store.
+    fn replication(
+        &self,
+        rounds: usize,
+        case: &'static str,
+        figures: &mut Vec<Figure>,
+    ) -> Result<Took> {
+        let transfer = format!("redis-cli -p {} --rdb -", self.source.port);
+        let (mut bare, mut peer, mut ours) = (vec![], vec![], vec![]);
+        for _ in 0..rounds {
+            self.remove_repositories()?;
+            bare.push(self.shell(&format!("{transfer} > /dev/null 2>&1"))?);
+            peer.push(self.shell(&format!(
+                "{transfer} 2> /dev/null | restic backup --quiet --stdin --stdin-filename dump.rdb"
+            ))?);
+            ours.push(self.backup("replication")?);
+        }
+        let took = Took::of(ours);
+        figures.push(Figure::seconds(case, took.seconds, Some(median(peer)), Some(median(bare))));
+        Ok(took)
     }
 
     /// The last backup in each way, beside what Stash's addon does: typed commands, which a server writes, too, when it
@@ -103,22 +122,28 @@ impl Bench {
         ))?;
         fs::remove_file(typed)?;
         let port = self.target.port;
-        self.target.restart().await?;
-        let peer = self.shell(&format!(
-            "restic dump latest --path /typed.resp /typed.resp | redis-cli -p {port} --pipe > /dev/null"
-        ))?;
-        self.is_complete().await?;
-        self.target.restart().await?;
-        let took = self.restore("keys")?;
-        self.is_complete().await?;
-        figures.push(Figure::seconds(by_keys, took.seconds, Some(peer), None));
-        figures.push(Figure::worker(&took, memory_limit));
-        self.target.restart().await?;
-        let own = self.own_loading()?;
-        let took = self.restore("replica")?;
-        self.is_complete().await?;
-        figures.push(Figure::seconds(by_replica, took.seconds, Some(peer), Some(own)));
-        figures.push(Figure::worker(&took, memory_limit));
+        let (mut peer, mut keys, mut own, mut replica) = (vec![], vec![], vec![], vec![]);
+        for _ in 0..ROUNDS {
+            self.target.restart().await?;
+            peer.push(self.shell(&format!(
+                "restic dump latest --path /typed.resp /typed.resp | redis-cli -p {port} --pipe > /dev/null"
+            ))?);
+            self.is_complete().await?;
+            self.target.restart().await?;
+            keys.push(self.restore("keys")?);
+            self.is_complete().await?;
+            self.target.restart().await?;
+            own.push(self.own_loading()?);
+            replica.push(self.restore("replica")?);
+            self.is_complete().await?;
+        }
+        let (peer, own) = (median(peer), median(own));
+        for (case, took, limit) in
+            [(by_keys, Took::of(keys), None), (by_replica, Took::of(replica), Some(own))]
+        {
+            figures.push(Figure::seconds(case, took.seconds, Some(peer), limit));
+            figures.push(Figure::worker(&took, memory_limit));
+        }
         Ok(())
     }
 
@@ -143,6 +168,23 @@ impl Bench {
         });
         Ok(())
     }
+}
+
+impl Took {
+    /// The median of several times, and the most memory.
+    fn of(several: Vec<Self>) -> Self {
+        let each = |part: fn(&Self) -> f64| several.iter().map(part).collect::<Vec<_>>();
+        Self {
+            seconds: median(each(|took| took.seconds)),
+            around: median(each(|took| took.around)),
+            worker_mib: each(|took| took.worker_mib).into_iter().fold(0.0, f64::max),
+        }
+    }
+}
+
+fn median(mut of: Vec<f64>) -> f64 {
+    of.sort_by(f64::total_cmp);
+    of[of.len() / 2]
 }
 
 fn percent(part: f64, whole: f64) -> f64 {
