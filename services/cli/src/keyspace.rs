@@ -1,6 +1,8 @@
 //! What is in a keyspace, wherever it is: a server, a snapshot, a file. For `coffer digest` and `coffer diff`.
 //!
 //! A server is read by replication, else by scan; a snapshot as it is downloaded. One value is in memory at a time.
+
+mod reading;
 mod source;
 
 use std::{path::Path, time::Duration};
@@ -20,6 +22,7 @@ use tokio::io::AsyncReadExt;
 pub use coffer_worker::keyspace::Contents;
 pub use source::{ServerArgs, Source};
 
+use self::reading::Reading;
 use crate::{client::Cluster, maintenance};
 
 /// How long a server may take to be there: somebody sits before it.
@@ -30,7 +33,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// The document in a snapshot that names its files.
 const MANIFEST: &str = "/manifest.json";
 
-/// Reads all of a source; `each` says whether the digest of every key is kept.
+/// Reads all of a source, and shows on standard error how far it is; `each` says whether the digest of every key is kept.
 ///
 /// # Errors
 /// When it cannot be read to its end, or holds values that nothing here can read.
@@ -38,16 +41,19 @@ pub async fn read(cluster: &Lazy<'_>, source: &Source, each: bool) -> anyhow::Re
     let mut contents = Contents::default();
     contents.each = each.then(Keys::default);
     contents.as_of_ms = Some(chrono::Utc::now().timestamp_millis());
-    let reading = async {
+    let step = format!("read {source}");
+    let mut reading = Reading::new(&mut contents, step.clone(), cluster.global.quiet);
+    let read = async {
         match source {
-            Source::File(path) => file(path, &mut contents).await,
-            Source::Server(redis) => server(redis, &mut contents).await,
+            Source::File(path) => file(path, &mut reading).await,
+            Source::Server(redis) => server(redis, &mut reading).await,
             Source::Snapshot { repository, snapshot } => {
-                snapshots(cluster.open().await?, repository, snapshot, &mut contents).await
+                snapshots(cluster.open().await?, repository, snapshot, &mut reading).await
             }
         }
     };
-    reading.await.with_context(|| format!("read {source}"))?;
+    read.await.context(step)?;
+    drop(reading);
     Ok(contents)
 }
 
@@ -69,34 +75,30 @@ impl<'a> Lazy<'a> {
     }
 }
 
-/// A reader of a file whose keys may come twice, if it is that of a scan.
-fn reader(path: &str, contents: &mut Contents) -> Reader {
-    if path.ends_with(".resp") {
-        contents.each.get_or_insert_default();
-    }
-    Reader::of(path)
-}
-
-async fn file(path: &Path, contents: &mut Contents) -> anyhow::Result<()> {
+async fn file(path: &Path, reading: &mut Reading<'_>) -> anyhow::Result<()> {
     let mut file = tokio::fs::File::open(path).await?;
-    let mut reader = reader(&path.to_string_lossy(), contents);
+    reading.expect(file.metadata().await?.len());
+    let mut reader = reading.reader(&path.to_string_lossy());
     loop {
         let mut chunk = bytes::BytesMut::with_capacity(CHUNK_BYTES);
         if file.read_buf(&mut chunk).await? == 0 {
             return Ok(reader.finish()?);
         }
-        reader.feed(chunk.freeze(), contents)?;
+        reading.feed(&mut reader, chunk.freeze())?;
     }
 }
 
-async fn server(redis: &coffer_api::session::Redis, contents: &mut Contents) -> anyhow::Result<()> {
+async fn server(
+    redis: &coffer_api::session::Redis,
+    reading: &mut Reading<'_>,
+) -> anyhow::Result<()> {
     let nodes = redis::find(redis, PATIENCE, "", Prefer::Any).await?.nodes;
     for Node { redis, client, server, .. } in nodes {
         match Replication::start(client, &server, WAIT).await {
             Ok(mut replication) => {
-                let mut reader = Reader::of("dump.rdb");
-                while let Some(chunk) = replication.next().await? {
-                    reader.feed(chunk, contents)?;
+                let mut reader = reading.reader("dump.rdb");
+                while let Some(piece) = replication.next().await? {
+                    reading.feed(&mut reader, piece)?;
                 }
                 replication.finish()?;
                 reader.finish()?;
@@ -114,8 +116,8 @@ async fn server(redis: &coffer_api::session::Redis, contents: &mut Contents) -> 
                 };
                 let mut scan = Scan::start(client, &server, options).await?;
                 let mut reader = Reader::of("dump.resp");
-                while let Some(chunk) = scan.next().await? {
-                    reader.feed(chunk, contents)?;
+                while let Some(piece) = scan.next().await? {
+                    reading.feed(&mut reader, piece)?;
                 }
                 scan.finish().await?;
                 reader.finish()?;
@@ -129,7 +131,7 @@ async fn snapshots(
     cluster: &Cluster,
     repository: &str,
     snapshot: &str,
-    contents: &mut Contents,
+    reading: &mut Reading<'_>,
 ) -> anyhow::Result<()> {
     let mut request = DownloadRequest {
         repository: Some(maintenance::repository(cluster, repository)),
@@ -145,15 +147,18 @@ async fn snapshots(
         }
         header => header?,
     };
-    let named = header.manifest.iter().flat_map(|manifest| &manifest.files);
-    let mut paths: Vec<String> = named.map(|file| file.path.clone()).collect();
+    let named = || header.manifest.iter().flat_map(|manifest| &manifest.files);
+    let mut paths: Vec<String> = named().map(|file| file.path.clone()).collect();
     if paths.is_empty() {
         paths.push(header.path.clone());
+        reading.expect(header.size);
+    } else {
+        reading.expect(named().map(|file| file.bytes).sum());
     }
     // What `latest` is must not change between two files.
     request.snapshot = header.snapshot.map(|snapshot| snapshot.id).unwrap_or_default();
     for path in paths {
-        let mut reader = reader(&path, contents);
+        let mut reader = reading.reader(&path);
         let request = DownloadRequest { path: path.clone(), ..request.clone() };
         let mut answers = cluster.repositories().await?.download(request).await?.into_inner();
         let (mut sum, mut promised) = (Sha256::new(), None);
@@ -161,7 +166,7 @@ async fn snapshots(
             match answer.message {
                 Some(Message::Chunk(chunk)) => {
                     sum.update(&chunk);
-                    reader.feed(chunk, contents)?;
+                    reading.feed(&mut reader, chunk)?;
                 }
                 Some(Message::Finish(finish)) => promised = Some(finish.sha256),
                 Some(Message::Header(_)) | None => {}

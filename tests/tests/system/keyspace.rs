@@ -55,7 +55,9 @@ async fn a_server_its_snapshot_and_its_file_have_one_digest() -> Result<()> {
     assert!(described.contains(expected.trim_matches('"')), "{described}");
     assert_eq!(digest(&world, &file)?, expected);
     let same = coffer(&world, &["diff", "repo@latest", &server])?;
-    assert_eq!(same.status.code(), Some(0), "{}", String::from_utf8_lossy(&same.stderr));
+    let said = String::from_utf8_lossy(&same.stderr);
+    assert_eq!(same.status.code(), Some(0), "{said}");
+    assert!(said.contains("read snapshot latest of Repository repo: "), "{said}");
 
     world.redis.command::<()>(&["SET", "counter", "2"]).await?;
     world.redis.command::<()>(&["SET", "newcomer", "x"]).await?;
