@@ -146,6 +146,7 @@ async fn what_the_target_cannot_hold_is_refused_by_name() {
     let replica = TestServer::start(&["--replicaof", "127.0.0.1 1"]);
     let error = load(&replica.redis(), &chunks, LONG_AGO).await.unwrap_err().to_string();
     assert!(error.contains("it is a read-only replica of 127.0.0.1:1"), "{error}");
+    assert!(error.contains("REPLICAOF NO ONE"), "{error}");
 }
 
 #[tokio::test]

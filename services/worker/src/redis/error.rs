@@ -223,7 +223,8 @@ pub enum Error {
     },
     /// A replica cannot be written to.
     #[error(
-        "restore into Redis at {address}: it is a read-only replica of {master}; point the AppBinding at the master"
+        "restore into Redis at {address}: it is a read-only replica of {master}; point the AppBinding at the master, or, \
+         if that is gone (as after a restore by replica that was killed), make this one a master with REPLICAOF NO ONE"
     )]
     Replica {
         /// Host and port.
