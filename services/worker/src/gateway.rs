@@ -90,7 +90,8 @@ impl Gateway {
             if timeout(TAKEN_WITHIN, taken).await.is_err() {
                 tracing::info!(
                     repository,
-                    "the storage-gateway has not opened the repository yet; if somebody's lock is in its way, its log says whose"
+                    "the storage-gateway has not opened the repository yet; if somebody's lock is in its way, its log says whose; \
+                     the dump begins, and waits for it"
                 );
             }
         };

@@ -190,8 +190,11 @@ const fn mode_of(lock: &LockInfo) -> &'static str {
     if lock.exclusive { "exclusive" } else { "shared" }
 }
 
-/// Says whose lock is waited for: until then nobody else can tell why nothing goes on.
-fn tell_of(lock: &LockInfo) {
+/// Says once whose lock is waited for: nobody else can tell why nothing goes on.
+fn tell_of(lock: &LockInfo, told: &mut Option<Id>) {
+    if told.replace(lock.id) == Some(lock.id) {
+        return;
+    }
     let (holder, mode, since) = (holder_of(lock), mode_of(lock), lock.time.to_rfc3339());
     tracing::info!(lock = lock.id.short(), holder, mode, since, "waiting for a repository lock");
 }

@@ -32,7 +32,7 @@ pub const PIECE_BYTES: usize = FRAME_BYTES as usize - 64;
 /// The largest message a server takes: tonic's default, four chunks.
 pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 
-/// One stream may have two chunks in flight: at 1 ms of round trip that is 2 GB/s, at 20 ms 100 MB/s. A gateway with 32
+/// One stream may have 2 MiB in flight: at 1 ms of round trip that is 2 GB/s, at 20 ms 100 MB/s. A gateway with 32
 /// streams may have to hold all of it.
 const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 /// Several streams share a connection; one that stands still must not stop the others.

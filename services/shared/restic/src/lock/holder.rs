@@ -97,9 +97,7 @@ impl Holder {
             if left.is_zero() {
                 return Err(locked_by(&other, waited));
             }
-            if told.replace(other.id) != Some(other.id) {
-                tell_of(&other);
-            }
+            tell_of(&other, &mut told);
             // Two of us that collided must not collide again in step.
             let jitter = retry.mul_f64(rand::random_range(0.75..1.25));
             self.pause(jitter.min(left)).await?;
@@ -126,9 +124,7 @@ impl Holder {
             let looked = match self.look_again(id).await {
                 Ok(Look { conflict: None, ours: true }) => return Settled::Yes,
                 Ok(Look { conflict: Some(other), ours: true }) => {
-                    if told.replace(other.id) != Some(other.id) {
-                        tell_of(&other);
-                    }
+                    tell_of(&other, &mut told);
                     // He should not have begun. Whether he has is for the store to say.
                     self.state.lock().removed_by_others = true;
                     if waited >= limit {

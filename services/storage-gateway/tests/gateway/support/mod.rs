@@ -14,7 +14,7 @@ use coffer_proto::storage::v1::snapshots_client::SnapshotsClient;
 use coffer_proto::storage::v1::*;
 use coffer_runtime::authority::Authority;
 use coffer_runtime::grant::{self, Grant, Operation, SessionRef, Signer, Verifier};
-use coffer_runtime::grpc::{self, Authorized, CHUNK_BYTES};
+use coffer_runtime::grpc::{self, Authorized, CHUNK_BYTES, PIECE_BYTES};
 use coffer_runtime::{Runtime, Secret};
 use coffer_storage_gateway::place::LocalVolumes;
 use coffer_storage_gateway::{Config, build};
@@ -187,7 +187,7 @@ pub async fn collect(mut stream: tonic::Streaming<RestoreResponse>) -> Result<Re
         match message.message.unwrap() {
             Message::Header(first) => header = Some(first),
             Message::Chunk(chunk) => {
-                assert!(chunk.len() <= CHUNK_BYTES);
+                assert!(chunk.len() <= PIECE_BYTES);
                 data.extend_from_slice(&chunk);
                 chunks += 1;
             }
