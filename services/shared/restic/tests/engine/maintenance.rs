@@ -296,9 +296,14 @@ async fn our_prune_frees_what_restics_frees() {
 async fn a_cancelled_prune_releases_its_lock_and_harms_nothing() {
     let place = Place::new();
     let repository = place.init(Version::V2).await;
+    // A blob each, so that whatever packs the first backup made of them hold both what stays and what goes.
+    let files = |seed: u64| {
+        (0..20).map(move |n| (n, data(if n % 5 < 2 { n } else { 100 * seed + n }, 300_000)))
+    };
     for seed in 1..6 {
-        let content = [data(0, 3_000_000), data(seed, 3_000_000)].concat();
-        backup(&repository, BackupOptions::default(), &[("/dump.rdb", &content)]).await.unwrap();
+        let named: Vec<_> = files(seed).map(|(n, content)| (format!("/{n:02}"), content)).collect();
+        let named: Vec<_> = named.iter().map(|(path, content)| (&**path, &**content)).collect();
+        backup(&repository, BackupOptions::default(), &named).await.unwrap();
     }
     let policy = KeepPolicy { last: 1, ..KeepPolicy::default() };
     repository.forget(&everyone(), GroupBy::default(), &policy, false).await.unwrap();
@@ -321,7 +326,11 @@ async fn a_cancelled_prune_releases_its_lock_and_harms_nothing() {
     place.restic_check().await;
     repository.prune(&prune::Options::default()).await.unwrap();
     place.restic_check().await;
-    let content =
-        read(&repository, &latest(&repository).await, "/dump.rdb", ReadOptions::default()).await;
-    assert!(content.unwrap() == [data(0, 3_000_000), data(5, 3_000_000)].concat());
+    let latest = latest(&repository).await;
+    for (n, content) in files(5) {
+        let path = format!("/{n:02}");
+        assert!(
+            read(&repository, &latest, &path, ReadOptions::default()).await.unwrap() == content
+        );
+    }
 }
