@@ -134,6 +134,11 @@ impl Resources {
         reads(*memory, streams.load(Ordering::Relaxed))
     }
 
+    /// Whether somebody may wait for a processor, so that long work should make room.
+    pub(crate) fn are_wanted(&self) -> bool {
+        self.shared.cpu.available_permits() == 0
+    }
+
     /// Runs `work` on a blocking thread as soon as a processor is free.
     ///
     /// Dropping the future before the work began prevents it; once begun it runs to its end, which

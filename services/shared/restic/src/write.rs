@@ -27,7 +27,7 @@ use crate::tree::{self, FileNode, Folder};
 
 mod blobs;
 mod file;
-use blobs::Chunk;
+use blobs::{Chunk, Queue};
 pub use file::{FileSummary, FileWriter};
 
 /// A semaphore's whole, which stands for the content that a stream may hold between the chunker and the
@@ -309,7 +309,7 @@ impl Session {
             id
         })?;
         let dirs = trees.len().saturating_sub(1) as u64;
-        self.store_blobs(BlobKind::Tree, trees).await?;
+        self.store_blobs(&Queue::new(BlobKind::Tree), trees).await?;
         Ok((root, dirs))
     }
 

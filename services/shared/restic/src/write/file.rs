@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::blobs::Chunk;
+use super::blobs::{Chunk, Queue};
 use super::{CONTENT_UNITS, Session};
 use crate::buffers::Buffer;
 use crate::chunker::Chunker;
@@ -44,6 +44,7 @@ pub struct FileWriter {
     batched: usize,
     /// `None` only while a call is under way; found so, an earlier call was dropped half way.
     chunker: Option<Cutting>,
+    queue: Arc<Queue>,
     /// Chunks being encoded and packed, in the file's order.
     pending: VecDeque<AbortOnDropHandle<Result<Vec<Id>>>>,
     content: Vec<Id>,
@@ -69,6 +70,7 @@ impl FileWriter {
             batch: Vec::new(),
             batched: 0,
             chunker: Some(Cutting::Idle(chunker)),
+            queue: Queue::new(BlobKind::Data),
             pending: VecDeque::new(),
             content: Vec::new(),
             waiting: Vec::new(),
@@ -209,9 +211,9 @@ impl FileWriter {
             return;
         }
         let waiting = std::mem::take(&mut self.waiting);
-        let session = Arc::clone(&self.session);
+        let (session, queue) = (Arc::clone(&self.session), Arc::clone(&self.queue));
         let task = tokio::spawn(async move {
-            let stored = session.store_blobs(BlobKind::Data, waiting).await;
+            let stored = session.store_blobs(&queue, waiting).await;
             if let Err(error) = &stored {
                 session.fail(error);
             }
