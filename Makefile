@@ -31,6 +31,7 @@ test: ## Runs format, lints, generated files, every test and doc test.
 	@tests/tools/stores
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- --deny warnings
+	cargo clippy --manifest-path tests/fuzz/Cargo.toml --target-dir target -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings --allow rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items --quiet
 	cargo $(TEST_RUNNER) --workspace
 	cargo test --workspace --doc --quiet

@@ -281,3 +281,29 @@ fn timestamp(time: &DateTime<impl chrono::TimeZone>) -> Timestamp {
     let nanos = time.timestamp_subsec_nanos().min(999_999_999);
     Timestamp { seconds: time.timestamp(), nanos: i32::try_from(nanos).unwrap_or_default() }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use coffer_runtime::grpc::FRAME_BYTES;
+    use prost::Message;
+
+    use super::*;
+
+    /// What gRPC puts before each message.
+    const HEAD: usize = 5;
+
+    #[test]
+    fn a_piece_fits_a_frame_with_what_surrounds_it() {
+        let data = Bytes::from(vec![0; PIECE_BYTES]);
+        let up = proto::BackupRequest {
+            message: Some(proto::backup_request::Message::Chunk(proto::Chunk {
+                file: u32::MAX,
+                data: data.clone(),
+            })),
+        };
+        let down = restore_message(restore::Message::Chunk(data));
+        let largest = HEAD + up.encoded_len().max(down.encoded_len());
+        assert!(largest <= FRAME_BYTES as usize, "{largest}");
+    }
+}

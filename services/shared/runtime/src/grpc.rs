@@ -38,7 +38,7 @@ const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 /// Several streams share a connection; one that stands still must not stop the others.
 const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 /// HTTP/2 frames: large enough for a good piece of data, small enough to let other streams in between.
-const FRAME_BYTES: u32 = 256 * 1024;
+pub const FRAME_BYTES: u32 = 256 * 1024;
 /// A peer that vanished without a word is noticed after interval plus timeout.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);

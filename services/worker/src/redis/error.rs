@@ -280,28 +280,28 @@ pub enum Error {
         /// How many.
         keys: u64,
     },
-    /// The snapshot's data cannot be read.
-    #[error("read {path} of the snapshot")]
+    /// A dump, or a value of it, cannot be read.
+    #[error("read {path}")]
     Rdb {
-        /// The file in the snapshot.
+        /// The file, or the value, as people name it.
         path: String,
         /// What is wrong with it.
         #[source]
         source: coffer_rdb::Error,
     },
     /// The same for a RESP dump.
-    #[error("read {path} of the snapshot")]
+    #[error("read {path}")]
     Resp {
-        /// The file in the snapshot.
+        /// The file, or the value, as people name it.
         path: String,
         /// What is wrong with it.
         #[source]
         source: coffer_rdb::resp::Error,
     },
     /// A RESP dump holds a command that no dump of Stash holds.
-    #[error("read {path} of the snapshot: refuse to replay the command {command} at byte {at}")]
+    #[error("read {path}: refuse to replay the command {command} at byte {at}")]
     Command {
-        /// The file in the snapshot.
+        /// The file, or the value, as people name it.
         path: String,
         /// Its name.
         command: String,
