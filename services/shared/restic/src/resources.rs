@@ -24,11 +24,9 @@ const WAITING: usize = 1;
 /// The memory of all streams of a process together, unless [`Resources::with_memory`] says otherwise:
 /// 32 streams get 12 MiB each.
 const MEMORY: usize = 384 * MIB;
-/// Buffers of a stream beside its share: the chunk in the making, and what is lost to rounding.
+/// Buffers of a stream beside its share, while there is memory for it: the chunk in the making, and what is lost to
+/// rounding. Many streams are seldom all at their most.
 const BESIDE: usize = 5 * MIB;
-/// The same for all streams together: many are seldom all at their most. With more, 32 streams were no faster, and at times
-/// over the 512 MiB that a gateway may take.
-const MOST_BESIDE: usize = 8 * MIB;
 /// What stays idle for the next stream when the last one has left.
 const KEPT: usize = 12 * MIB;
 
@@ -61,9 +59,8 @@ impl Shared {
     /// Bounds the buffers for the streams that there are.
     fn bound_buffers(&self) {
         let streams = self.streams.load(Ordering::Relaxed);
-        let shares = self.memory.min(self.wanted.load(Ordering::Relaxed));
-        let beside = MOST_BESIDE.min(streams * BESIDE);
-        self.buffers.limit((shares + beside).max(KEPT));
+        let wanted = self.wanted.load(Ordering::Relaxed) + streams * BESIDE;
+        self.buffers.limit(self.memory.min(wanted).max(KEPT));
     }
 }
 
