@@ -159,9 +159,14 @@ impl<K: Cached> Cache<K> {
         }
     }
 
-    /// Whether an object from here lacks what we wrote ourselves. A step that is decided on it would be taken twice.
-    pub fn is_behind(&self, object: &K) -> bool {
-        self.written.lock().get(&name(object)).is_some_and(|ours| is_before(object, *ours))
+    /// One object, unless it lacks what we wrote ourselves: a step that is decided on such a one would be taken twice.
+    ///
+    /// In this order: what is remembered no longer is in the store by then. Whoever takes the object first may find nothing
+    /// remembered of what was written after it.
+    pub fn latest(&self, at: &ObjectRef<K>) -> Option<Arc<K>> {
+        let name = (at.namespace.clone().unwrap_or_default(), at.name.clone());
+        let ours = self.written.lock().get(&name).copied();
+        self.store.get(at).filter(|here| ours.is_none_or(|ours| !is_before(here.as_ref(), ours)))
     }
 }
 

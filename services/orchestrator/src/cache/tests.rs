@@ -150,22 +150,25 @@ fn a_new_list_tells_only_what_changed_meanwhile() {
 fn what_we_wrote_is_waited_for() {
     let cache = Cache::<BackupConfiguration>::default();
     let at = |version| config("a", version, json!({}));
+    let latest = || cache.latest(&ObjectRef::from_obj(&at(1))).map(|here| here.as_ref().clone());
     told(&cache, [Event::Apply(at(5))]);
-    assert!(!cache.is_behind(&at(5)));
+    assert_eq!(latest(), Some(at(5)));
     cache.wrote(&at(7));
-    assert!(cache.is_behind(&at(5)));
+    assert_eq!(latest(), None);
     // Somebody else's change came in between.
     told(&cache, [Event::Apply(at(6))]);
-    assert!(cache.is_behind(&at(6)));
+    assert_eq!(latest(), None);
+    // A controller that took the object before this looks here once more.
     told(&cache, [Event::Apply(at(7))]);
-    assert!(!cache.is_behind(&at(7)));
+    assert_eq!(latest(), Some(at(7)));
     assert!(cache.written.lock().is_empty());
 
     // A version that is no number says nothing about order.
     let mut odd = at(8);
     odd.metadata.resource_version = Some("v9".to_owned());
     cache.wrote(&odd);
-    assert!(cache.is_behind(&at(10)));
+    told(&cache, [Event::Apply(at(10))]);
+    assert_eq!(latest(), None);
 
     cache.wrote(&at(11));
     told(&cache, [Event::Delete(at(12))]);

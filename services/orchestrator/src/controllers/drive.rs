@@ -156,12 +156,10 @@ fn made<K: Cached>(
 
 /// By what the cache says, if that is all we wrote. Whatever cannot be made is left to the pass.
 async fn make<K: Cached>(ctx: &Context, make_due: Make<K>, due: &ObjectRef<K>) {
-    let (namespace, name) = named(due);
-    let cache = K::cache(&ctx.caches);
-    let object = cache.get(&namespace, &name).filter(|object| !cache.is_behind(object));
-    if let Some(object) = object
+    if let Some(object) = K::cache(&ctx.caches).latest(due)
         && let Err(error) = make_due(ctx, &object).await
     {
+        let (namespace, name) = named(due);
         let (kind, error) = (apply::kind::<K>(), error.describe());
         tracing::debug!(
             kind,
@@ -186,7 +184,7 @@ async fn one_pass<K: Cached>(object: Arc<K>, driver: Arc<Driver<K>>) -> Result<A
 
 async fn pass<K: Cached>(object: Arc<K>, driver: &Driver<K>) -> Result<Action, Error> {
     let reference = ObjectRef::from_obj(object.as_ref());
-    let Some(fresh) = fresh(&driver.ctx, object).await? else {
+    let Some(fresh) = fresh(&driver.ctx, object.as_ref(), &reference).await? else {
         driver.alarm.set(reference, None);
         return Ok(Action::await_change());
     };
@@ -201,12 +199,17 @@ async fn pass<K: Cached>(object: Arc<K>, driver: &Driver<K>) -> Result<Action, E
     Ok(Action::requeue(RESYNC))
 }
 
-/// The object with all that we wrote ourselves; none when it is gone.
-async fn fresh<K: Cached>(ctx: &Context, object: Arc<K>) -> Result<Option<Arc<K>>, Error> {
-    if K::cache(&ctx.caches).is_behind(&object) {
-        return Ok(crate::gather::refresh(ctx, object.as_ref()).await?.map(Arc::new));
+/// The object with all that we wrote ourselves; none when it is gone. The one that the controller took may be older: the last
+/// pass can have written it since.
+async fn fresh<K: Cached>(
+    ctx: &Context,
+    taken: &K,
+    at: &ObjectRef<K>,
+) -> Result<Option<Arc<K>>, Error> {
+    match K::cache(&ctx.caches).latest(at) {
+        Some(object) => Ok(Some(object)),
+        None => Ok(crate::gather::refresh(ctx, taken).await?.map(Arc::new)),
     }
-    Ok(Some(object))
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the controller calls it so")]
