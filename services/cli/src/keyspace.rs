@@ -92,7 +92,8 @@ async fn server(
     redis: &coffer_api::session::Redis,
     reading: &mut Reading<'_>,
 ) -> anyhow::Result<()> {
-    let nodes = redis::find(redis, PATIENCE, "", Prefer::Any).await?.nodes;
+    let found = redis::find(redis, PATIENCE, "", Prefer::Any).await.map_err(name_the_password)?;
+    let nodes = found.nodes;
     for Node { redis, client, server, .. } in nodes {
         match Replication::start(client, &server, WAIT).await {
             Ok(mut replication) => {
@@ -125,6 +126,16 @@ async fn server(
         }
     }
     Ok(())
+}
+
+/// The worker's remedy names objects of a cluster; here they are an argument and a variable.
+fn name_the_password(error: redis::Error) -> anyhow::Error {
+    match error {
+        redis::Error::Password { user, reply, .. } => anyhow::anyhow!(
+            "log in as {user}: {reply}; REDISCLI_AUTH is the password, and the url names the user: redis://USER@HOST"
+        ),
+        error => error.into(),
+    }
 }
 
 async fn snapshots(
