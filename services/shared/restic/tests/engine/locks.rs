@@ -9,6 +9,7 @@ use chrono::DateTime;
 use coffer_restic::{
     BackupOptions, Instance, OpenOptions, Password, Repository, UnlockScope, Version, prune,
 };
+use tokio::runtime::Runtime;
 
 async fn open(place: &Place, options: OpenOptions) -> Repository {
     Repository::open(place.store(), &Password::new(PASSWORD), options).await.unwrap()
@@ -49,9 +50,12 @@ async fn a_successor_removes_the_locks_of_its_predecessor_and_of_nobody_else() {
         let instance = Some(Instance { name: name.to_owned(), started });
         open(&place, OpenOptions { instance, ..options() }).await
     };
-    // Its locks stand as those of a killed process would.
+    // Its lock stands, and nobody refreshes it or finds it gone, as with a killed process.
     let predecessor = named("gateway-0", 1000).await;
-    let killed = predecessor.backup(BackupOptions::default()).await.unwrap();
+    let (process, dies) = (Runtime::new().unwrap(), predecessor.clone());
+    let killed =
+        process.spawn(async move { dies.backup(BackupOptions::default()).await.unwrap() }).await;
+    process.shutdown_background();
     let neighbour = named("gateway-1", 1000).await;
     let at_work = neighbour.backup(BackupOptions::default()).await.unwrap();
     let successor = named("gateway-0", 2000).await;
@@ -64,7 +68,8 @@ async fn a_successor_removes_the_locks_of_its_predecessor_and_of_nobody_else() {
     // restic does not judge them before they are old.
     place.run(&["unlock"]).await;
     assert_eq!(place.files("locks").len(), 2);
-    for writer in [killed, at_work, own] {
+    drop(killed);
+    for writer in [at_work, own] {
         writer.abort().await;
     }
 }
