@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
 
 use crate::buffers::Buffers;
 use crate::codec::Codec;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
+mod crew;
 mod share;
+use crew::Crew;
 pub(crate) use share::{FILE_BUFFER, OVERSHOOT, Packs, Share};
 use share::{MOST_FOR_ONE, reads};
 
@@ -32,9 +33,8 @@ const KEPT: usize = 12 * MIB;
 
 /// The processors and the memory that all streams share.
 ///
-/// Hashing, compression and encryption run on blocking threads, but never more of them at once than
-/// there are permits, and in the order they asked: a hundred streams are as fair to each other as
-/// two. Cutting chunks has permits of its own. Give every repository of a process the same value.
+/// Hashing, compression and encryption run on few threads, in the order they asked: a hundred streams are as fair
+/// to each other as two. Cutting chunks has threads of its own. Give every repository of a process the same value.
 #[derive(Clone, Debug)]
 pub struct Resources {
     shared: Arc<Shared>,
@@ -42,16 +42,16 @@ pub struct Resources {
 
 #[derive(Debug)]
 struct Shared {
-    cpu: Arc<Semaphore>,
+    crew: Crew,
     /// For short work that long work waits for.
-    brief: Arc<Semaphore>,
+    brief: Crew,
     parallelism: usize,
     memory: usize,
     streams: AtomicUsize,
     /// Bytes that all of them would take if there were enough for all.
     wanted: AtomicUsize,
     buffers: Buffers,
-    /// Codecs that no computation uses at the moment; never more than there are permits.
+    /// Codecs that no computation uses at the moment; never more than there are threads.
     codecs: Mutex<Vec<Codec>>,
 }
 
@@ -85,8 +85,8 @@ impl Resources {
         let parallelism = parallelism.max(1);
         Self {
             shared: Arc::new(Shared {
-                cpu: Arc::new(Semaphore::new(parallelism + WAITING)),
-                brief: Arc::new(Semaphore::new(parallelism)),
+                crew: Crew::new(parallelism + WAITING),
+                brief: Crew::new(parallelism),
                 parallelism,
                 memory,
                 streams: AtomicUsize::new(0),
@@ -131,12 +131,12 @@ impl Resources {
         reads(*memory, streams.load(Ordering::Relaxed))
     }
 
-    /// Whether somebody may wait for a processor, so that long work should make room.
+    /// Whether somebody waits for a processor, so that long work should make room.
     pub(crate) fn are_wanted(&self) -> bool {
-        self.shared.cpu.available_permits() == 0
+        self.shared.crew.is_wanted()
     }
 
-    /// Runs `work` on a blocking thread as soon as a processor is free.
+    /// Runs `work` as soon as a processor is free.
     ///
     /// Dropping the future before the work began prevents it; once begun it runs to its end, which
     /// is a matter of milliseconds.
@@ -145,7 +145,7 @@ impl Resources {
         operation: &'static str,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T> {
-        run(&self.shared.cpu, operation, work).await
+        self.shared.crew.run(operation, work).await
     }
 
     /// The same for work of less than a millisecond that brings work for others. In the queue of the
@@ -155,7 +155,7 @@ impl Resources {
         operation: &'static str,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T> {
-        run(&self.shared.brief, operation, work).await
+        self.shared.brief.run(operation, work).await
     }
 
     /// The same for work that compresses or decompresses.
@@ -174,22 +174,6 @@ impl Resources {
         };
         self.compute(operation, work).await
     }
-}
-
-async fn run<T: Send + 'static>(
-    permits: &Arc<Semaphore>,
-    operation: &'static str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T> {
-    let permit = Arc::clone(permits).acquire_owned().await;
-    let permit = permit.map_err(|closed| Error::internal(operation, closed))?;
-    tokio::task::spawn_blocking(move || {
-        let result = work();
-        drop(permit);
-        result
-    })
-    .await
-    .map_err(|died| Error::internal(operation, died))
 }
 
 impl Default for Resources {
