@@ -158,8 +158,7 @@ fn is_stale(
 
 /// What is seen of the locks beside ours.
 struct Look {
-    /// One that a lock of the mode asked for cannot stand beside. Stale ones count: only `unlock` removes
-    /// them.
+    /// One that a lock of the mode asked for cannot stand beside, a stale one first: those count until they are removed.
     conflict: Option<LockInfo>,
     /// Whether every one of ours is there.
     ours: bool,
@@ -168,7 +167,8 @@ struct Look {
 async fn look(locker: &Locker, mode: Mode, ours: &[Id]) -> Result<Look> {
     let (mine, others): (Vec<_>, Vec<_>) =
         list(locker).await?.into_iter().partition(|lock| ours.contains(&lock.id));
-    let conflict = others.into_iter().find(|lock| lock.exclusive || mode == Mode::Exclusive);
+    let in_the_way = |lock: &LockInfo| lock.exclusive || mode == Mode::Exclusive;
+    let conflict = others.into_iter().filter(in_the_way).max_by_key(|lock| lock.stale);
     Ok(Look { conflict, ours: mine.len() == ours.len() })
 }
 
@@ -222,6 +222,8 @@ pub(crate) struct Timing {
     pub(crate) settle: Duration,
     /// Between refreshes.
     pub(crate) refresh: Duration,
+    /// Between looks whether the file of an exclusive lock still stands.
+    pub(crate) watch: Duration,
     /// After this long without a successful refresh we stop writing: well before others may call
     /// the lock stale.
     pub(crate) give_up: TimeDelta,
@@ -235,6 +237,7 @@ impl Default for Timing {
         Self {
             settle: Duration::from_millis(200),
             refresh: Duration::from_secs(5 * 60),
+            watch: Duration::from_secs(5),
             give_up: TimeDelta::seconds(22 * 60 + 30),
             first_retry: Duration::from_millis(500),
             max_retry: Duration::from_secs(30),

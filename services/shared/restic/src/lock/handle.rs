@@ -39,6 +39,7 @@ pub(crate) enum Continuity {
 pub(crate) struct LockWatch {
     pub(super) state: Arc<Mutex<State>>,
     pub(super) settled: watch::Receiver<Settled>,
+    mode: Mode,
     give_up: TimeDelta,
 }
 
@@ -77,10 +78,16 @@ impl Settled {
 }
 
 impl LockWatch {
-    /// Fails once the lock can no longer be relied upon.
+    /// Fails once the lock can no longer be relied upon. Who only adds may go on when somebody has removed it, and asks
+    /// for the [`Continuity`] before the commit; who takes away may not.
     pub(crate) fn ensure_held(&self) -> Result<()> {
         self.settled.borrow().check()?;
         let state = self.state.lock();
+        if self.mode == Mode::Exclusive && state.removed_by_others {
+            let problem =
+                "others removed it, and may be writing; nothing more was taken away".into();
+            return Err(Error::LockLost { problem });
+        }
         let age = Utc::now().signed_duration_since(state.refreshed);
         if age <= self.give_up {
             return Ok(());
@@ -126,7 +133,7 @@ impl Lock {
             leftovers: Vec::new(),
         };
         let task = tokio::spawn(holder.run(ready, settles));
-        let watch = LockWatch { state, settled, give_up: locker.timing.give_up };
+        let watch = LockWatch { state, settled, mode, give_up: locker.timing.give_up };
         let lock = Self { watch, end: end.drop_guard(), task };
         is_ready.await.map_err(|died| Error::internal("take a lock", died))??;
         Ok(lock)

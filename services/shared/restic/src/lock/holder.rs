@@ -65,7 +65,7 @@ impl Holder {
         let timing = self.locker.timing;
         let started = Instant::now();
         let (mut retry, mut unseen) = (timing.first_retry, 0);
-        let mut told = None;
+        let (mut told, mut cleared) = (None, None);
         loop {
             let looked = Clocks::now();
             let mut seen = look(&self.locker, self.mode, &self.leftovers).await?;
@@ -92,6 +92,10 @@ impl Holder {
                 }
                 continue;
             };
+            if other.stale && cleared.replace(other.id) != Some(other.id) {
+                clear_stale(&self.locker).await;
+                continue;
+            }
             let waited = started.elapsed();
             let left = self.locker.wait.saturating_sub(waited);
             if left.is_zero() {
@@ -189,19 +193,39 @@ impl Holder {
     }
 
     async fn keep(&mut self) {
-        // A failed refresh is tried again sooner.
-        let soon = self.locker.timing.refresh / 10;
-        let mut next = self.locker.timing.refresh;
-        while self.pause(next).await.is_ok() {
-            next = match self.refresh().await {
-                Ok(()) => self.locker.timing.refresh,
+        let timing = self.locker.timing;
+        let mut due = Instant::now() + timing.refresh;
+        loop {
+            let left = due.saturating_duration_since(Instant::now());
+            let pause = if self.mode == Mode::Exclusive { left.min(timing.watch) } else { left };
+            if self.pause(pause).await.is_err() {
+                return;
+            }
+            if Instant::now() < due {
+                self.watch().await;
+                continue;
+            }
+            due = Instant::now();
+            match self.refresh().await {
+                Ok(()) => due += timing.refresh,
                 Err(error) => {
                     let problem = error.chain();
                     tracing::warn!(error = problem, "could not refresh the repository lock");
                     self.state.lock().last_problem = Some(problem);
-                    soon
+                    // It is tried again sooner.
+                    due += timing.refresh / 10;
                 }
-            };
+            }
+        }
+    }
+
+    /// Looks whether our file stands. What is deleted under a lock that others have removed may be what they need.
+    async fn watch(&self) {
+        let Some(id) = self.state.lock().current else { return };
+        match self.locker.vault.store.exists(&FileKind::Lock.name(&id)).await {
+            Ok(stands) => self.state.lock().removed_by_others |= !stands,
+            // Whether it is still to be relied upon shows at the next refresh.
+            Err(error) => tracing::debug!(error = error.chain(), "could not look for our lock"),
         }
     }
 
@@ -229,6 +253,14 @@ impl Holder {
             }
         }
         Ok(())
+    }
+}
+
+/// Nobody would remove it else, and every backup or every prune would wait for it in vain.
+async fn clear_stale(locker: &Locker) {
+    match super::remove(locker, false).await {
+        Ok(removed) => tracing::warn!(removed, "removed stale repository locks"),
+        Err(error) => tracing::warn!(error = error.chain(), "stale repository locks stay"),
     }
 }
 

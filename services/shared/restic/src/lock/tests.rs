@@ -207,20 +207,49 @@ async fn a_lock_that_cannot_be_refreshed_is_lost() {
 }
 
 #[tokio::test]
+async fn who_takes_away_under_a_removed_lock_stops() {
+    let place = Place::new();
+    let mut locker = place.locker();
+    locker.timing.refresh = Duration::from_secs(3600);
+    locker.timing.watch = Duration::from_millis(10);
+    let lock = Lock::acquire(&locker, Mode::Exclusive).await.unwrap();
+    lock.watch().ensure_held().unwrap();
+    remove(&place.locker(), true).await.unwrap();
+    place.until("the look", |_| lock.watch().ensure_held().is_err()).await;
+    let error = lock.watch().ensure_held().unwrap_err();
+    assert_eq!(error.kind(), Kind::Locked, "{error}");
+}
+
+const STALE: &str = r#"{"time":"2020-01-01T00:00:00Z","exclusive":true,"hostname":"h","username":"u","pid":1,"uid":5}"#;
+
+#[tokio::test]
 async fn unlock_removes_the_stale_or_all_and_empty_files_do_not_count() {
     let place = Place::new();
     let locker = place.locker();
-    let old = r#"{"time":"2020-01-01T00:00:00Z","exclusive":true,"hostname":"h","username":"u","pid":1,"uid":5}"#;
-    place.vault.save(FileKind::Lock, old.as_bytes()).await.unwrap();
+    place.vault.save(FileKind::Lock, STALE.as_bytes()).await.unwrap();
     place.vault.store.put(&FileKind::Lock.name(&Id::of(b"")), bytes::Bytes::new()).await.unwrap();
-    // Stale locks stand until they are removed.
-    assert_eq!(Lock::acquire(&locker, Mode::Shared).await.unwrap_err().kind(), Kind::Locked);
     let ours = write(&place.vault, &locker.identity, Mode::Shared).await.unwrap();
     let stale: Vec<bool> = list(&locker).await.unwrap().iter().map(|l| l.stale).collect();
     assert_eq!((stale.len(), stale.iter().filter(|s| **s).count()), (2, 1));
     assert_eq!(remove(&locker, false).await.unwrap(), 1);
     assert!(place.ids().await.contains(&ours));
     assert_eq!(remove(&locker, true).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_stale_lock_keeps_nobody_out_and_a_living_one_does() {
+    let place = Place::new();
+    let locker = place.locker();
+    place.vault.save(FileKind::Lock, STALE.as_bytes()).await.unwrap();
+    Lock::acquire(&locker, Mode::Shared).await.unwrap().release().await;
+    assert_eq!(place.ids().await, []);
+
+    place.vault.save(FileKind::Lock, STALE.as_bytes()).await.unwrap();
+    let living = write(&place.vault, &locker.identity, Mode::Shared).await.unwrap();
+    let error = Lock::acquire(&locker, Mode::Exclusive).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Locked);
+    assert!(error.to_string().contains("tester@test-"), "{error}");
+    assert_eq!(place.ids().await, [living]);
 }
 
 #[tokio::test]
