@@ -85,6 +85,7 @@ async fn copy(
     lock: &Lock,
     options: &CopyOptions,
 ) -> Result<CopySummary> {
+    target.ensure_same().await?;
     let wanted = wanted(source.all_snapshots().await?, &options.snapshots)?;
     let there = target.all_snapshots().await?;
     let mut summary = CopySummary::default();

@@ -129,30 +129,33 @@ impl Repository {
         let store = &self.inner.vault.store;
         store.may_take_away("wipe")?;
         let lock = Lock::acquire(&self.inner.locker, Mode::Exclusive).await?;
+        let watch = lock.watch();
         let mut deleted = 0;
         let done = async {
             // Snapshots first: what is left after an interruption is unreferenced data. The config
             // stands nearly to the end, so that the rest can still be opened and wiped.
             for kind in [FileKind::Snapshot, FileKind::Index, FileKind::Pack] {
                 for name in store.list_names(kind).await? {
+                    watch.ensure_held()?;
                     store.delete(&name).await?;
                     deleted += 1;
                 }
             }
-            Ok::<_, Error>(())
+            let mut rest = Vec::new();
+            if store.exists(OLD_CONFIG).await? {
+                rest.push(OLD_CONFIG.into());
+            }
+            rest.push(CONFIG.into());
+            rest.extend(store.list_names(FileKind::Key).await?);
+            for name in rest {
+                watch.ensure_held()?;
+                store.delete(&name).await?;
+                deleted += 1;
+            }
+            Ok::<_, Error>(deleted)
         };
-        lock::during(Some(lock), done).await?;
-        let mut rest = store.list_names(FileKind::Lock).await?;
-        if store.exists(OLD_CONFIG).await? {
-            rest.push(OLD_CONFIG.into());
-        }
-        rest.push(CONFIG.into());
-        rest.extend(store.list_names(FileKind::Key).await?);
-        for name in rest {
-            store.delete(&name).await?;
-            deleted += 1;
-        }
-        Ok(deleted)
+        // Our lock goes last: whoever waits for it finds no repository any more.
+        lock::during(Some(lock), done).await
     }
 }
 

@@ -80,14 +80,20 @@ async fn upgrade(inner: &Inner, lock: &Lock) -> Result<Migration> {
         let problem = "it was removed by others; the config was not changed".into();
         return Err(Error::LockLost { problem });
     }
-    store.put(CONFIG, new.clone()).await?;
-    if store.get(CONFIG).await? != new {
-        store.put(CONFIG, old).await?;
-        let problem = "was not stored as written; the old one is back in its place";
-        return Err(Error::damaged(store.describe(CONFIG), problem));
+    let replaced = store.replace(CONFIG, new).await;
+    if let Err(failure) = &replaced {
+        // Whether the new one arrived is unknown: none but the old one is known to be whole.
+        if let Err(error) = store.replace(CONFIG, old).await {
+            let problem = format!(
+                "may be damaged ({}) and could not be put back; as it was, it is kept as {OLD_CONFIG} beside it: copy that \
+                 over it",
+                failure.chain()
+            );
+            return Err(Error::damaged_by(store.describe(CONFIG), problem, error));
+        }
     }
     store.delete(OLD_CONFIG).await?;
-    Ok(Migration::Done)
+    replaced.map(|()| Migration::Done)
 }
 
 /// The config as it lies in the store, and what it says.

@@ -17,6 +17,7 @@ use crate::snapshot::Snapshot;
 use crate::store::FileKind;
 use crate::tree::{Node, Tree};
 
+mod elsewhere;
 mod fetch;
 mod held;
 mod plan;
@@ -149,7 +150,14 @@ impl Inner {
     /// Loads a tree blob through the index.
     pub(crate) async fn load_tree(&self, id: Id, needed_by: &str) -> Result<Tree> {
         let location = self.locate(BlobKind::Tree, id, needed_by)?;
-        let json = self.load_blob(id, location).await?;
+        let json = match self.load_blob(id, location).await {
+            Ok(json) => json,
+            Err(error) => self
+                .read_elsewhere(BlobKind::Tree, vec![id], error)
+                .await?
+                .pop()
+                .unwrap_or_default(),
+        };
         Tree::decode(&format!("tree {id}"), &json)
     }
 

@@ -156,6 +156,28 @@ pub(crate) async fn read_config(store: &Store) -> Result<Option<Bytes>> {
 }
 
 impl Inner {
+    /// Fails if the repository at this place is no longer the one that was opened. Who waited for its lock may have waited for
+    /// somebody who deleted it, and nobody could ever read what is written into what is left.
+    ///
+    /// # Errors
+    /// [`Error::NoRepository`]; [`Error::Invalid`] if another one is there now; errors of the store.
+    pub(crate) async fn ensure_same(&self) -> Result<()> {
+        let Vault { store, key, .. } = &*self.vault;
+        let location = store.location();
+        let Some(sealed) = read_config(store).await? else {
+            return Err(Error::NoRepository { location: location.into() });
+        };
+        let config = Vault::open_config(key, store, &sealed).and_then(|json| Config::decode(&json));
+        match config {
+            Ok(config) if config.id == self.config.id => Ok(()),
+            _ => {
+                let problem = "holds another repository than when it was opened, or a damaged one; \
+                               nothing was committed";
+                Err(Error::invalid(location, problem))
+            }
+        }
+    }
+
     pub(crate) async fn refresh_index(&self) -> Result<()> {
         self.index.refresh(&self.vault, &self.resources).await
     }

@@ -83,7 +83,12 @@ impl SharedIndex {
     }
 }
 
-async fn load_file(vault: &Vault, resources: &Resources, id: Id) -> Result<(Id, Vec<IndexedPack>)> {
+/// What an index file lists.
+pub(crate) async fn load_file(
+    vault: &Vault,
+    resources: &Resources,
+    id: Id,
+) -> Result<(Id, Vec<IndexedPack>)> {
     let json = vault.load(FileKind::Index, &id).await?;
     let name = vault.store.describe(&FileKind::Index.name(&id));
     let packs = resources.compute("read the index", move || index_file::decode(&name, &json));

@@ -153,6 +153,19 @@ impl Store {
 
     /// Writes an object and proves it. One that is stored wrong is written once more, then deleted.
     pub(crate) async fn put(&self, name: &str, content: Bytes) -> Result<()> {
+        let written = self.replace(name, content).await;
+        if matches!(written, Err(Error::WrongWrite { .. })) {
+            // A damaged snapshot or index would keep everybody from reading the others.
+            if let Err(left) = self.delete(name).await {
+                let error = left.chain();
+                tracing::warn!(object = name, error, "a damaged object is left behind");
+            }
+        }
+        written
+    }
+
+    /// The same for an object that others need: whatever is stored in the end, it is not deleted.
+    pub(crate) async fn replace(&self, name: &str, content: Bytes) -> Result<()> {
         let mut wrong = None;
         for _ in 0..2 {
             let answer = self
@@ -164,10 +177,6 @@ impl Store {
                 Ok(()) => return Ok(()),
                 Err(problem) => wrong = Some(problem),
             }
-        }
-        // A damaged snapshot or index would keep everybody from reading the others.
-        if let Err(left) = self.delete(name).await {
-            tracing::warn!(object = name, error = left.chain(), "a damaged object is left behind");
         }
         let problem = wrong.unwrap_or_default();
         Err(Error::WrongWrite { path: self.describe(name), problem })

@@ -243,16 +243,22 @@ impl Session {
         let snapshot = self.snapshot(tree, paths, self.summary(file_count, dirs));
         let json = snapshot.encode()?;
 
-        let id = match lock.continuity(&self.repository.locker).await? {
+        let (continuity, ()) = tokio::try_join!(
+            lock.continuity(&self.repository.locker),
+            self.repository.ensure_same()
+        )?;
+        let id = match continuity {
             Continuity::Unbroken => self.save_snapshot(&json).await?,
             Continuity::Broken => {
                 // Somebody removed our lock, so a prune may have run or be running. Lock again:
                 // that waits for a running one and keeps later ones out. Then trust only the store.
                 let again = Lock::acquire(&self.repository.locker, Mode::Shared).await?;
-                let saved = match self.confirm_packs(ours.collect()).await {
-                    Ok(()) => self.save_snapshot(&json).await,
-                    Err(error) => Err(error),
+                let confirmed = async {
+                    self.repository.ensure_same().await?;
+                    self.confirm_packs(ours.collect()).await?;
+                    self.save_snapshot(&json).await
                 };
+                let saved = confirmed.await;
                 again.release().await;
                 saved?
             }

@@ -13,6 +13,7 @@ use crate::codec::Codec;
 use crate::encode::{self, ToDecode};
 use crate::error::{Error, Result};
 use crate::id::Id;
+use crate::pack::BlobKind;
 use crate::repository::Inner;
 use crate::store::FileKind;
 
@@ -61,6 +62,18 @@ pub(super) fn pieces(fetched: Fetched) -> impl Stream<Item = Result<Bytes>> {
 }
 
 async fn fetch(inner: Arc<Inner>, read: Read) -> Result<Vec<Bytes>> {
+    let read = Arc::new(read);
+    match fetch_here(&inner, &read).await {
+        Ok(pieces) => Ok(pieces),
+        Err(error) => {
+            let blobs: Vec<Id> = read.blobs.iter().map(|blob| blob.id).collect();
+            let contents = inner.read_elsewhere(BlobKind::Data, blobs, error).await?;
+            cut(&inner, &read, contents.into_iter().map(Bytes::from))
+        }
+    }
+}
+
+async fn fetch_here(inner: &Arc<Inner>, read: &Arc<Read>) -> Result<Vec<Bytes>> {
     let name = FileKind::Pack.name(&read.pack);
     let start = u64::from(read.offset);
     let range = start..start + u64::from(read.length);
@@ -72,6 +85,7 @@ async fn fetch(inner: Arc<Inner>, read: Read) -> Result<Vec<Bytes>> {
         .get_range_into(&name, range, buffer)
         .await
         .map_err(|error| missing_pack(error, &read.pack, &first))?;
+    let (inner, read) = (Arc::clone(inner), Arc::clone(read));
     let resources = inner.resources.clone();
     let decode = move |codec: &mut Codec| decode(&inner, codec, &read, fetched);
     resources.compute_with_codec("decode blobs", decode).await?
@@ -88,15 +102,25 @@ fn decode(inner: &Inner, codec: &mut Codec, read: &Read, fetched: Buffer) -> Res
     let contents =
         encode::decode_all(codec, &inner.vault.key, inner.resources.buffers(), fetched, &blobs)
             .map_err(|(id, problem)| failed(&id, problem))?;
+    cut(inner, read, contents.into_iter())
+}
+
+/// Of each blob's content, what is asked for.
+fn cut(
+    inner: &Inner,
+    read: &Read,
+    contents: impl ExactSizeIterator<Item = Bytes>,
+) -> Result<Vec<Bytes>> {
     let mut pieces = Vec::with_capacity(contents.len());
-    for (content, Wanted { id, skip_front, keep, .. }) in contents.into_iter().zip(&read.blobs) {
+    for (content, Wanted { id, skip_front, keep, .. }) in contents.zip(&read.blobs) {
         let bounds = || {
             let start = usize::try_from(*skip_front).ok()?;
             let end = start.checked_add(usize::try_from(*keep).ok()?)?;
             (end <= content.len()).then_some(start..end)
         };
-        let range =
-            bounds().ok_or_else(|| failed(id, "it is shorter than the index says".into()))?;
+        let range = bounds().ok_or_else(|| {
+            inner.damaged_blob(&read.pack, id, "it is shorter than the index says".into())
+        })?;
         pieces.push(content.slice(range));
     }
     Ok(pieces)

@@ -9,6 +9,7 @@ mod faults;
 mod init;
 mod interrupted;
 mod locks;
+mod lost;
 mod maintenance;
 mod restic_compat;
 mod streams;
