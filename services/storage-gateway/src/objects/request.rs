@@ -6,7 +6,7 @@
 
 use super::answer::Answer;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HeaderName};
+use http::header::{CONTENT_LENGTH, HeaderName, SERVER};
 use http::{Method, Request, StatusCode};
 use object_store::RetryConfig;
 use object_store::client::{HttpClient, HttpErrorKind, HttpRequest, HttpRequestBody};
@@ -60,7 +60,7 @@ impl Draft {
 pub(super) enum Failure {
     /// The server said no.
     #[error("the server answered {status}{text}")]
-    Status { status: StatusCode, text: String },
+    Status { status: StatusCode, text: String, server: String },
     /// The server cannot be reached, or broke off.
     #[error("{0}")]
     Transport(#[source] object_store::client::HttpError),
@@ -164,7 +164,9 @@ async fn once(client: &HttpClient, draft: &Draft) -> Result<Answer, Failure> {
     let text = String::from_utf8_lossy(&body.unwrap_or_default()).trim().to_owned();
     let text: String = text.chars().take(MOST_TEXT).filter(|c| !c.is_control()).collect();
     let text = if text.is_empty() { text } else { format!(": {text}") };
-    Err(Failure::Status { status: parts.status, text })
+    let server = parts.headers.get(SERVER).and_then(|server| server.to_str().ok());
+    let server = server.unwrap_or_default().to_owned();
+    Err(Failure::Status { status: parts.status, text, server })
 }
 
 #[cfg(test)]

@@ -102,12 +102,31 @@ impl Server {
         }
     }
 
+    /// Whether a listing failed because there is nothing yet. rclone says so of each folder before something is in it; of
+    /// others it is believed only where there is no repository at all. Elsewhere it is a proxy's page, or a disk that is not
+    /// mounted, and whoever takes snapshots for gone would delete their data.
+    async fn has_no_such_folder(&self, failure: &Failure) -> Result<bool> {
+        if matches!(failure, Failure::Status { server, .. } if server.starts_with("rclone/")) {
+            return Ok(true);
+        }
+        let config = Draft::new(Method::HEAD, format!("{}/config", self.url));
+        match self.send(config).await {
+            Ok(_) => Ok(false),
+            Err(failure) if failure.status().is_some_and(|status| status == 404) => Ok(true),
+            Err(failure) => Err(failure.into_error(STORE, "config".to_owned())),
+        }
+    }
+
     async fn list(&self, folder: &str) -> Result<Vec<ObjectMeta>> {
         let draft = Draft::new(Method::GET, format!("{}/{folder}/", self.url));
         let answer = match self.send(draft.header(ACCEPT, VERSION_2)).await {
             Ok(answer) => answer,
             Err(failure) if failure.status().is_some_and(|status| status == 404) => {
-                return Ok(Vec::new());
+                if self.has_no_such_folder(&failure).await? {
+                    return Ok(Vec::new());
+                }
+                let problem = format!("there is a repository, but {failure}");
+                return Err(strange(folder, problem.into()));
             }
             Err(failure) => return Err(failure.into_error(STORE, folder.to_owned())),
         };
@@ -226,3 +245,6 @@ impl ObjectStore for RestServer {
 fn unsupported(what: &str) -> Error {
     Error::NotSupported { source: format!("restic's REST protocol has no {what}").into() }
 }
+
+#[cfg(test)]
+mod tests;

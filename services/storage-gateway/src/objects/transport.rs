@@ -30,6 +30,9 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+mod compares;
+use compares::Compares;
+
 /// Longer silence than this is not kept: a store that asks for an hour is tried again, and says it again.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 
@@ -38,8 +41,8 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 pub enum Checksum {
     /// It does not, or the store above looks itself.
     None,
-    /// The request is signed with the SHA-256 of its body (`x-amz-content-sha256`), which the server has to compare before
-    /// it accepts it.
+    /// The request is signed with the SHA-256 of its body (`x-amz-content-sha256`), which the server should compare before
+    /// it accepts it (`transport/compares.rs`).
     Signed,
     /// `x-ms-content-crc64`: CRC-64/NVME, little endian.
     Azure,
@@ -53,6 +56,7 @@ pub struct Transport {
     permits: Option<Arc<Semaphore>>,
     silence: Arc<Mutex<Option<Instant>>>,
     checksum: Checksum,
+    compares: Compares,
 }
 
 impl Transport {
@@ -60,7 +64,7 @@ impl Transport {
     #[must_use]
     pub fn new(connections: Option<usize>, checksum: Checksum) -> Self {
         let permits = connections.map(|most| Arc::new(Semaphore::new(most)));
-        Self { permits, silence: Arc::default(), checksum }
+        Self { permits, silence: Arc::default(), checksum, compares: Compares::default() }
     }
 }
 
@@ -89,17 +93,12 @@ impl HttpService for Wire {
         if let Some(until) = until {
             tokio::time::sleep_until(until).await;
         }
-        let writes = *request.method() == Method::PUT;
-        let sent = if writes { Some(request.clone()) } else { None };
-        let mut response = self.client.execute(request).await?;
+        let (mut response, is_attested) = self.send(request).await?;
         if let Some(pause) = silence(response.status(), response.headers(), Utc::now()) {
             tracing::info!(seconds = pause.as_secs_f32(), "the store asks for silence");
             *self.shared.silence.lock() = Some(Instant::now() + pause);
         }
-        if let Some(sent) = sent
-            && response.status().is_success()
-            && attested(self.shared.checksum, sent, response.headers()).await
-        {
+        if is_attested {
             response.extensions_mut().insert(Attested);
         }
         Ok(match permit {
@@ -108,6 +107,26 @@ impl HttpService for Wire {
                 response.map(|body| HttpResponseBody::new(Held { body, _permit: permit }))
             }
         })
+    }
+}
+
+impl Wire {
+    /// The answer, and whether the server has shown that it received what was sent.
+    async fn send(&self, request: HttpRequest) -> Result<(HttpResponse, bool), HttpError> {
+        let Transport { checksum, compares, .. } = &self.shared;
+        if *checksum == Checksum::Signed {
+            return compares.send(&self.client, request).await;
+        }
+        let writes = *request.method() == Method::PUT;
+        let sent = if writes { Some(request.clone()) } else { None };
+        let response = self.client.execute(request).await?;
+        let is_attested = match sent {
+            Some(sent) if response.status().is_success() => {
+                attested(*checksum, sent, response.headers()).await
+            }
+            _ => false,
+        };
+        Ok((response, is_attested))
     }
 }
 
@@ -126,11 +145,7 @@ fn silence(status: StatusCode, headers: &HeaderMap, now: DateTime<Utc>) -> Optio
 
 async fn attested(checksum: Checksum, sent: HttpRequest, answer: &HeaderMap) -> bool {
     let (algorithm, answered) = match checksum {
-        Checksum::None => return false,
-        Checksum::Signed => {
-            let hash = sent.headers().get("x-amz-content-sha256");
-            return hash.is_some_and(|hash| hash.len() == 64);
-        }
+        Checksum::None | Checksum::Signed => return false,
         Checksum::Azure => (CrcAlgorithm::Crc64Nvme, answer.get("x-ms-content-crc64")),
         Checksum::Google => (CrcAlgorithm::Crc32Iscsi, answer.get("x-goog-hash")),
     };
