@@ -95,6 +95,7 @@ fn spawn(program: &Path, folder: &Path, port: u16, kubeconfig: &Path) -> Result<
         .arg(format!("--local-root={}", folder.join("volumes").display()))
         .args([file("tls-cert", "tls.crt"), file("tls-key", "tls.key"), file("tls-ca", "ca.crt")])
         .arg(file("grant-public-key", "grants.pub"))
+        .arg("--instance=gateway-under-test")
         .env("KUBECONFIG", kubeconfig)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)

@@ -6,6 +6,8 @@ use anyhow::Context as _;
 use clap::Parser;
 use coffer_restic::Compression;
 use coffer_runtime::args::{CommonArgs, GrantArgs, ListenArgs, TlsArgs};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -58,8 +60,8 @@ pub struct Args {
     /// Name of this machine in the repositories' lock files
     #[arg(long, env = "HOSTNAME", default_value = "coffer")]
     pub host: String,
-    /// A name that at most one living gateway bears, like the pod's in a StatefulSet: locks that an earlier bearer left are
-    /// removed at once, instead of half an hour later
+    /// A name that at most one living gateway of this cluster bears, like the pod's in a StatefulSet: locks that an earlier
+    /// bearer left are removed at once, instead of half an hour later
     #[arg(long, env = "COFFER_INSTANCE", value_name = "NAME")]
     pub instance: Option<String>,
 }
@@ -82,6 +84,10 @@ impl Args {
             (None, true) => LocalVolumes::Mounted,
             (None, false) => LocalVolumes::None,
         };
+        let instance = match self.instance.filter(|name| !name.is_empty()) {
+            Some(name) => Some(format!("{name}.{}", cluster(&client).await?)),
+            None => None,
+        };
         Ok(Config {
             listen: self.listen.listen.into(),
             tls: self.tls.options(),
@@ -94,8 +100,19 @@ impl Args {
             compression: self.compression,
             lock_wait: self.lock_wait,
             host: self.host,
-            instance: self.instance.filter(|name| !name.is_empty()),
+            instance,
             machine: Machine::read(|name| std::env::var(name).ok()),
         })
     }
+}
+
+/// What no other cluster has: pods have the same names everywhere, and a gateway that takes the living one of another cluster
+/// for its own predecessor would remove its locks.
+async fn cluster(client: &kube::Client) -> anyhow::Result<String> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let system = namespaces.get("kube-system").await.context(
+        "read the namespace kube-system, whose UID tells this cluster from others (--instance needs it; the ClusterRole \
+         coffer-storage-gateway allows it)",
+    )?;
+    system.metadata.uid.context("the namespace kube-system has no UID")
 }

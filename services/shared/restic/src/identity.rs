@@ -18,7 +18,8 @@ use crate::error::Result;
 
 /// A name that at most one living process bears at a time, and when this process took it.
 ///
-/// A StatefulSet's pod name is such a name, and so is a directory that is locked by its process; the pod
+/// A StatefulSet's pod name is such a name together with the cluster's id, since pods of other clusters that
+/// use the same repository have the same names; and so is a directory that is locked by its process. The pod
 /// name of a Deployment is not needed twice, and a host name is not unique. Whoever bears the name knows
 /// that all earlier bearers are gone, and may remove their locks.
 #[derive(Clone, Debug, PartialEq, Eq)]
