@@ -8,7 +8,9 @@ mod source;
 use std::{path::Path, time::Duration};
 
 use anyhow::Context;
-use coffer_proto::storage::v1::{DownloadRequest, RestoreHeader, restore_response::Message};
+use coffer_proto::storage::v1::{
+    DownloadRequest, RepositoryRef, RestoreHeader, restore_response::Message,
+};
 use coffer_runtime::fault::{Class, class_of};
 use coffer_worker::{
     filter::Filter,
@@ -23,7 +25,7 @@ pub use coffer_worker::keyspace::Contents;
 pub use source::{ServerArgs, Source};
 
 use self::reading::Reading;
-use crate::{client::Cluster, maintenance};
+use crate::{client::Cluster, maintenance, maintenance::LockArgs};
 
 /// How long a server may take to be there: somebody sits before it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -48,6 +50,8 @@ pub async fn read(cluster: &Lazy<'_>, source: &Source, each: bool) -> anyhow::Re
             Source::File(path) => file(path, &mut reading).await,
             Source::Server(redis) => server(redis, &mut reading).await,
             Source::Snapshot { repository, snapshot } => {
+                let repository =
+                    maintenance::repository(cluster.open().await?, repository, cluster.lock);
                 snapshots(cluster.open().await?, repository, snapshot, &mut reading).await
             }
         }
@@ -60,14 +64,15 @@ pub async fn read(cluster: &Lazy<'_>, source: &Source, each: bool) -> anyhow::Re
 /// A cluster that is only looked for when it is needed: files and servers need none.
 pub struct Lazy<'a> {
     global: &'a crate::args::GlobalArgs,
+    lock: LockArgs,
     cluster: tokio::sync::OnceCell<Cluster>,
 }
 
 impl<'a> Lazy<'a> {
     /// As the flags say.
     #[must_use]
-    pub fn new(global: &'a crate::args::GlobalArgs) -> Self {
-        Self { global, cluster: tokio::sync::OnceCell::new() }
+    pub fn new(global: &'a crate::args::GlobalArgs, lock: LockArgs) -> Self {
+        Self { global, lock, cluster: tokio::sync::OnceCell::new() }
     }
 
     async fn open(&self) -> anyhow::Result<&Cluster> {
@@ -140,12 +145,12 @@ fn name_the_password(error: redis::Error) -> anyhow::Error {
 
 async fn snapshots(
     cluster: &Cluster,
-    repository: &str,
+    repository: RepositoryRef,
     snapshot: &str,
     reading: &mut Reading<'_>,
 ) -> anyhow::Result<()> {
     let mut request = DownloadRequest {
-        repository: Some(maintenance::repository(cluster, repository)),
+        repository: Some(repository),
         snapshot: snapshot.to_owned(),
         ..DownloadRequest::default()
     };

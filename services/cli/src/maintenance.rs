@@ -23,10 +23,27 @@ use crate::{
 const LINE_EVERY: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(120);
 
+/// How long to wait for a lock of somebody else on a repository.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct LockArgs {
+    /// Wait so long for a lock of somebody else, 24h at most: 5m, 1h30m; 0 for not at all; as long as the storage-gateway
+    /// does (2m, or its --lock-wait) when absent
+    #[arg(long, value_name = "DURATION", value_parser = coffer_api::duration::parse)]
+    pub retry_lock: Option<Duration>,
+}
+
+impl LockArgs {
+    /// As the contract has it. What does not fit is too long for the storage-gateway anyway.
+    pub fn wait(self) -> Option<prost_types::Duration> {
+        let longest = prost_types::Duration { seconds: i64::MAX, nanos: 0 };
+        self.retry_lock.map(|wait| wait.try_into().unwrap_or(longest))
+    }
+}
+
 /// The Repository that is named, `NAME` or `NAMESPACE/NAME`.
-pub fn repository(cluster: &Cluster, name: &str) -> RepositoryRef {
+pub fn repository(cluster: &Cluster, name: &str, lock: LockArgs) -> RepositoryRef {
     let (namespace, name) = name.split_once('/').unwrap_or((&cluster.namespace, name));
-    RepositoryRef { namespace: namespace.to_owned(), name: name.to_owned() }
+    RepositoryRef { namespace: namespace.to_owned(), name: name.to_owned(), lock_wait: lock.wait() }
 }
 
 /// `NAMESPACE/NAME`

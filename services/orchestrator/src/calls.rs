@@ -131,7 +131,11 @@ fn grouped(families: &[Family]) -> Vec<ProtoFamily> {
 }
 
 fn to_proto(repository: &Repository) -> RepositoryRef {
-    RepositoryRef { namespace: repository.namespace.clone(), name: repository.name.clone() }
+    RepositoryRef {
+        namespace: repository.namespace.clone(),
+        name: repository.name.clone(),
+        lock_wait: None,
+    }
 }
 
 fn limited<T>(message: T) -> Request<T> {

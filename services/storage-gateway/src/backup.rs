@@ -5,14 +5,13 @@
 //! with it the snapshot.
 
 use crate::metrics;
-use crate::repositories::{self, Missing, Opened, Repositories};
+use crate::repositories::{self, At, Missing, Opened, Repositories};
 use bytes::Bytes;
 use chrono::{DateTime, FixedOffset, Utc};
 use coffer_api::manifest::{self, Manifest};
 use coffer_restic as restic;
 use coffer_runtime::Clock;
 use coffer_runtime::fault::{Class, Fault, class_of};
-use coffer_runtime::grant::RepositoryRef;
 use coffer_runtime::grpc::CHUNK_BYTES;
 use futures::{Stream, StreamExt as _};
 use sha2::{Digest as _, Sha256};
@@ -89,7 +88,7 @@ impl Fault for Error {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
     /// Where.
-    pub repository: RepositoryRef,
+    pub at: At,
     /// restic's host.
     pub host: String,
     /// The data files; chunks refer to them by index.
@@ -148,7 +147,7 @@ pub async fn begin(
     started: DateTime<Utc>,
 ) -> Result<Begun, Error> {
     check(&header)?;
-    let opened = repositories.open(&header.repository, Missing::Create).await?;
+    let opened = repositories.open(&header.at, Missing::Create).await?;
     let options = restic::BackupOptions {
         host: header.host.clone(),
         tags: header.tags.clone(),
@@ -187,7 +186,7 @@ impl Begun {
         let written = writer.commit().await.map_err(opened.place.failed("back up to"))?;
         let took = (clock.now() - started).to_std().unwrap_or_default();
         tracing::info!(
-            repository = %header.repository, snapshot = %written.snapshot, bytes = data_bytes,
+            repository = %header.at, snapshot = %written.snapshot, bytes = data_bytes,
             added = written.data_added_packed, ?took, "backup committed"
         );
         Ok(Summary { written, data_bytes, repository_created: opened.created, took })

@@ -2,6 +2,7 @@
 
 pub(crate) mod maintenance;
 
+use crate::repositories::At;
 use crate::{backup, restore};
 use chrono::{DateTime, Utc};
 use coffer_api::manifest::{Database, FileSum, Manifest, Server, Shard};
@@ -10,15 +11,33 @@ use coffer_restic as restic;
 use coffer_runtime::grant::RepositoryRef;
 use coffer_runtime::grpc::PIECE_BYTES;
 use prost_types::Timestamp;
+use std::time::Duration;
 use tonic::Status;
 
+/// Who waits longer than this for a lock has been forgotten by everybody.
+const LONGEST_LOCK_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The Repository that a request is about.
-pub(crate) fn repository(reference: Option<proto::RepositoryRef>) -> Result<RepositoryRef, Status> {
-    let proto::RepositoryRef { namespace, name } = reference.unwrap_or_default();
+pub(crate) fn repository(reference: Option<proto::RepositoryRef>) -> Result<At, Status> {
+    let proto::RepositoryRef { namespace, name, lock_wait: wait } = reference.unwrap_or_default();
     if namespace.is_empty() || name.is_empty() {
         return Err(Status::invalid_argument("repository needs a namespace and a name"));
     }
-    Ok(RepositoryRef { namespace, name })
+    let repository = RepositoryRef { namespace, name };
+    Ok(At { repository, lock_wait: wait.map(lock_wait).transpose()? })
+}
+
+fn lock_wait(wait: prost_types::Duration) -> Result<Duration, Status> {
+    let refused =
+        |problem| Err(Status::invalid_argument(format!("lock_wait (--retry-lock) is {problem}")));
+    // prost's own conversion panics at the most negative one.
+    let (Ok(seconds), Ok(nanos)) = (u64::try_from(wait.seconds), u32::try_from(wait.nanos)) else {
+        return refused("negative; 0 is for not waiting at all");
+    };
+    match Duration::new(seconds, nanos) {
+        wait if wait > LONGEST_LOCK_WAIT => refused("too long; 24h is the longest"),
+        wait => Ok(wait),
+    }
 }
 
 /// The first message of a backup.
@@ -33,7 +52,7 @@ pub(crate) fn backup_header(
     let proto::BackupHeader { repository: at, host, paths, tags, time, no_verify } = header;
     let time = time.map(|time| moment(&time).ok_or_else(|| bad("its time is out of range")));
     Ok(backup::Header {
-        repository: repository(at).map_err(|status| bad(status.message()))?,
+        at: repository(at).map_err(|status| bad(status.message()))?,
         host,
         paths,
         tags,
@@ -186,12 +205,18 @@ pub(crate) fn backup_response(summary: backup::Summary) -> proto::BackupResponse
 }
 
 pub(crate) fn restore_request(request: proto::RestoreRequest) -> Result<restore::Request, Status> {
-    let proto::RestoreRequest { repository: at, snapshot, host, path, offset, length } = request;
+    let at = repository(request.repository.clone())?;
+    restore_from(at, request)
+}
+
+/// What is read of a Repository that was looked up before.
+fn restore_from(at: At, request: proto::RestoreRequest) -> Result<restore::Request, Status> {
+    let proto::RestoreRequest { repository: _, snapshot, host, path, offset, length } = request;
     if snapshot.is_empty() {
         return Err(Status::invalid_argument("snapshot is empty; say latest or an id"));
     }
     Ok(restore::Request {
-        repository: repository(at)?,
+        at,
         snapshot,
         host: Some(host).filter(|host| !host.is_empty()),
         latest_since: None,
@@ -292,6 +317,29 @@ mod tests {
 
     /// What gRPC puts before each message.
     const HEAD: usize = 5;
+
+    #[test]
+    fn a_wait_for_a_lock_is_bounded() {
+        let wait = |seconds, nanos| {
+            let lock_wait = Some(prost_types::Duration { seconds, nanos });
+            let (namespace, name) = ("demo".to_owned(), "repo".to_owned());
+            let at = repository(Some(proto::RepositoryRef { namespace, name, lock_wait }));
+            at.map(|at| at.lock_wait.unwrap()).map_err(|status| status.message().to_owned())
+        };
+        assert_eq!(wait(0, 0), Ok(Duration::ZERO));
+        assert_eq!(wait(90, 500_000_000), Ok(Duration::from_millis(90_500)));
+        assert_eq!(wait(24 * 3600, 0), Ok(LONGEST_LOCK_WAIT));
+        for (seconds, nanos, problem) in [
+            (24 * 3600, 1, "24h is the longest"),
+            (i64::MAX, 0, "24h is the longest"),
+            (-1, 0, "is negative"),
+            (0, -1, "is negative"),
+            (i64::MIN, i32::MIN, "is negative"),
+        ] {
+            let refused = wait(seconds, nanos).unwrap_err();
+            assert!(refused.contains("--retry-lock") && refused.contains(problem), "{refused}");
+        }
+    }
 
     #[test]
     fn a_piece_fits_a_frame_with_what_surrounds_it() {

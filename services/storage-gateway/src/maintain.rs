@@ -5,11 +5,10 @@ mod keys;
 pub use keys::{NewKey, add_key, change_key, list_keys, remove_key};
 
 use crate::operation::Operation;
-use crate::repositories::{Error, Missing, Opened, Repositories};
+use crate::repositories::{At, Error, Missing, Opened, Repositories};
 use crate::{backend, place};
 use coffer_restic as restic;
 use coffer_runtime::fault::Class;
-use coffer_runtime::grant::RepositoryRef;
 
 /// Figures of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,11 +46,7 @@ pub struct Forgotten {
 }
 
 /// A repository that `operation` may be done to.
-async fn open(
-    repositories: &Repositories,
-    at: &RepositoryRef,
-    operation: Operation,
-) -> Result<Opened, Error> {
+async fn open(repositories: &Repositories, at: &At, operation: Operation) -> Result<Opened, Error> {
     let opened = repositories.open(at, Missing::Refuse).await?;
     if operation.destroys() {
         tracing::info!(repository = %at, operation = operation.name(), "about to change a repository");
@@ -63,7 +58,7 @@ async fn open(
 ///
 /// # Errors
 /// When the place is not usable, or holds something already that the password does not open.
-pub async fn init(repositories: &Repositories, at: &RepositoryRef) -> Result<Opened, Error> {
+pub async fn init(repositories: &Repositories, at: &At) -> Result<Opened, Error> {
     repositories.open(at, Missing::Create).await
 }
 
@@ -73,7 +68,7 @@ pub async fn init(repositories: &Repositories, at: &RepositoryRef) -> Result<Ope
 /// When one of them cannot be read: a listing is complete or fails.
 pub async fn list(
     repositories: &Repositories,
-    at: &RepositoryRef,
+    at: &At,
     filter: &restic::SnapshotFilter,
     with_files: bool,
 ) -> Result<Vec<(restic::Snapshot, Vec<restic::FileEntry>)>, Error> {
@@ -117,7 +112,7 @@ async fn resolve(
 /// When a name does not fit, or the repository is not usable.
 pub async fn delete(
     repositories: &Repositories,
-    at: &RepositoryRef,
+    at: &At,
     names: &[String],
 ) -> Result<Vec<restic::Id>, Error> {
     let opened = open(repositories, at, Operation::DeleteSnapshots).await?;
@@ -133,7 +128,7 @@ pub async fn delete(
 /// When the repository is locked or not usable.
 pub async fn forget(
     repositories: &Repositories,
-    at: &RepositoryRef,
+    at: &At,
     request: &Forget,
 ) -> Result<Forgotten, Error> {
     let Forget { filter, group_by, policy, prune, dry_run } = request;
@@ -159,7 +154,7 @@ pub async fn forget(
 /// When the repository is locked, damaged or not usable.
 pub async fn prune(
     repositories: &Repositories,
-    at: &RepositoryRef,
+    at: &At,
     options: &restic::prune::Options,
 ) -> Result<restic::prune::Summary, Error> {
     let operation = if options.dry_run { Operation::PlanPrune } else { Operation::Prune };
@@ -173,7 +168,7 @@ pub async fn prune(
 /// When the repository cannot be looked at.
 pub async fn check(
     repositories: &Repositories,
-    at: &RepositoryRef,
+    at: &At,
     options: &restic::check::Options,
 ) -> Result<restic::check::Report, Error> {
     let opened = open(repositories, at, Operation::Check).await?;
@@ -186,7 +181,7 @@ pub async fn check(
 /// When the repository cannot be read.
 pub async fn stats(
     repositories: &Repositories,
-    at: &RepositoryRef,
+    at: &At,
     filter: &restic::SnapshotFilter,
 ) -> Result<Stats, Error> {
     let opened = open(repositories, at, Operation::Stats).await?;
@@ -203,7 +198,7 @@ pub async fn stats(
 /// When the repository is not usable.
 pub async fn unlock(
     repositories: &Repositories,
-    at: &RepositoryRef,
+    at: &At,
     scope: restic::UnlockScope,
 ) -> Result<usize, Error> {
     let opened = open(repositories, at, Operation::Unlock).await?;
@@ -216,8 +211,8 @@ pub async fn unlock(
 /// When a name does not fit, or one of the repositories is not usable.
 pub async fn copy(
     repositories: &Repositories,
-    from: &RepositoryRef,
-    to: &RepositoryRef,
+    from: &At,
+    to: &At,
     names: &[String],
     observer: restic::Observer,
 ) -> Result<restic::CopySummary, Error> {
@@ -236,7 +231,7 @@ pub async fn copy(
 /// When the repository is locked or not usable.
 pub async fn repair_index(
     repositories: &Repositories,
-    at: &RepositoryRef,
+    at: &At,
     options: &restic::RepairOptions,
 ) -> Result<restic::RepairSummary, Error> {
     let opened = open(repositories, at, Operation::RepairIndex).await?;
@@ -250,7 +245,7 @@ pub async fn repair_index(
 /// When the repository is locked, damaged or not usable.
 pub async fn migrate(
     repositories: &Repositories,
-    at: &RepositoryRef,
+    at: &At,
     observer: &restic::Observer,
 ) -> Result<restic::Migration, Error> {
     let opened = open(repositories, at, Operation::Migrate).await?;
@@ -266,7 +261,7 @@ pub async fn migrate(
 ///
 /// # Errors
 /// When the repository is not usable.
-pub async fn wipe(repositories: &Repositories, at: &RepositoryRef) -> Result<usize, Error> {
+pub async fn wipe(repositories: &Repositories, at: &At) -> Result<usize, Error> {
     let opened = match open(repositories, at, Operation::Wipe).await {
         Ok(opened) => opened,
         Err(error) if is_nothing(&error) => return Ok(0),

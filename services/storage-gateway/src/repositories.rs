@@ -13,13 +13,17 @@ use object_store::ObjectStoreExt as _;
 use object_store::path::Path;
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Handles that are kept open. An index of a million blobs takes some 60 MiB; beyond this many the least recently used
 /// one is closed.
 const MOST_HANDLES: usize = 32;
 const CONFIG: &str = "config";
+const WAIT_LONGER: &str =
+    "if it is at work, wait longer: coffer's --retry-lock, or --lock-wait of the storage-gateway";
 
 /// A repository cannot be opened, or an operation on it failed.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +69,21 @@ pub fn class(kind: restic::Kind) -> Class {
         restic::Kind::Cancelled => Class::Cancelled,
         // The enum is open; a class that is new to us is treated like a bug.
         _ => Class::Internal,
+    }
+}
+
+/// A Repository, as one call uses it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct At {
+    /// Which one.
+    pub repository: RepositoryRef,
+    /// How long to wait for a lock of somebody else, if not as long as usual.
+    pub lock_wait: Option<Duration>,
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.repository.fmt(f)
     }
 }
 
@@ -124,7 +143,16 @@ impl Repositories {
     /// # Errors
     /// When the Repository, its Secret, the place or the password is not usable, or there is no repository and `missing`
     /// refuses to make one.
-    pub async fn open(&self, reference: &RepositoryRef, missing: Missing) -> Result<Opened, Error> {
+    pub async fn open(&self, at: &At, missing: Missing) -> Result<Opened, Error> {
+        let opened = self.open_any(&at.repository, missing).await?;
+        Ok(match at.lock_wait {
+            None => opened,
+            Some(wait) => Opened { repository: opened.repository.waiting(wait), ..opened },
+        })
+    }
+
+    /// The repository with the usual patience.
+    async fn open_any(&self, reference: &RepositoryRef, missing: Missing) -> Result<Opened, Error> {
         let (place, compression) = self.reader.place(reference).await?;
         let handle = self.handle(place);
         let mut opened = handle.opened.lock().await;
@@ -234,7 +262,11 @@ impl Place {
         let place = self.clone();
         move |error| {
             let (kind, mut cause) = (error.kind(), error.chain());
-            if let Some(remedy) = place.remedy(kind) {
+            let remedy = match error {
+                restic::Error::Locked { .. } => Some(WAIT_LONGER.to_owned()),
+                _ => place.remedy(kind),
+            };
+            if let Some(remedy) = remedy {
                 cause.push_str("; ");
                 cause.push_str(&remedy);
             }

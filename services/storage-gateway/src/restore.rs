@@ -3,7 +3,7 @@
 //! releases the lock.
 
 use crate::metrics;
-use crate::repositories::{self, Missing, Opened, Repositories};
+use crate::repositories::{self, At, Missing, Opened, Repositories};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use coffer_api::manifest::{self, Manifest};
@@ -96,7 +96,7 @@ impl Fault for Error {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// Where.
-    pub repository: RepositoryRef,
+    pub at: At,
     /// `latest`, an id, or the beginning of one.
     pub snapshot: String,
     /// With `latest`: only of this host.
@@ -149,7 +149,7 @@ pub async fn run(
     request: Request,
     figures: metrics::Stream,
 ) -> Result<(Header, BoxStream<'static, Result<Message, Error>>), Error> {
-    let opened = repositories.open(&request.repository, Missing::Refuse).await?;
+    let opened = repositories.open(&request.at, Missing::Refuse).await?;
     let failed = || opened.place.failed("restore from");
     let wanted = request.snapshot.parse::<restic::SnapshotRef>().map_err(failed())?;
     let filter = restic::SnapshotFilter {
@@ -197,7 +197,7 @@ async fn find(
     match request.latest_since {
         Some(since) if !filter.was_latest_since(since, &snapshot, &snapshots) => {
             Err(Error::NotLatest {
-                repository: request.repository.clone(),
+                repository: request.at.repository.clone(),
                 snapshot: snapshot.id.short(),
                 since,
             })
@@ -322,7 +322,7 @@ fn only_data_file(
     match data.as_slice() {
         [path] => Ok((*path).to_owned()),
         several => Err(Error::WhichFile {
-            repository: request.repository.clone(),
+            repository: request.at.repository.clone(),
             snapshot: snapshot.id.short(),
             found: match several.len() {
                 0 => "no data file".to_owned(),
@@ -349,7 +349,7 @@ async fn read_manifest(
     let pieces: Vec<Bytes> = reader.try_collect().await.map_err(failed())?;
     let json = pieces.concat();
     serde_json::from_slice(&json).map(Some).map_err(|source| Error::BadManifest {
-        repository: request.repository.clone(),
+        repository: request.at.repository.clone(),
         snapshot: snapshot.id.short(),
         source,
     })

@@ -56,6 +56,7 @@ impl Gateway {
             repository: proto::RepositoryRef {
                 namespace: session.repository.namespace.clone(),
                 name: session.repository.name.clone(),
+                lock_wait: None,
             },
             address: session.endpoints.storage_gateway.clone(),
         })
@@ -121,7 +122,7 @@ impl Gateway {
     }
 
     fn subject(&self) -> Subject {
-        let proto::RepositoryRef { namespace, name } = &self.repository;
+        let proto::RepositoryRef { namespace, name, .. } = &self.repository;
         Subject { repository: format!("{namespace}/{name}"), address: self.address.clone() }
     }
 }

@@ -49,7 +49,7 @@ fn token(world: &World) -> Result<Secret> {
 }
 
 fn repository() -> Option<RepositoryRef> {
-    Some(RepositoryRef { namespace: NAMESPACE.into(), name: "repo".into() })
+    Some(RepositoryRef { namespace: NAMESPACE.into(), name: "repo".into(), lock_wait: None })
 }
 
 #[tokio::test]

@@ -145,6 +145,11 @@ async fn a_repository_is_looked_after_from_the_shell() -> Result<()> {
     .await?;
     killed.kill()?;
     killed.wait()?;
+    let locked = coffer(&world, &["prune", "repo", "--yes", "--retry-lock", "0"]).unwrap_err();
+    let locked = locked.to_string();
+    assert!(locked.contains("waited 0 s") && locked.contains("--retry-lock"), "{locked}");
+    let endless = coffer(&world, &["stats", "repo", "--retry-lock", "25h"]).unwrap_err();
+    assert!(endless.to_string().contains("24h is the longest"), "{endless}");
     assert_eq!(json(&world, &["unlock", "repo", "--all", "--yes"])?["removed"], 1);
 
     // Copies elsewhere.

@@ -31,6 +31,36 @@ fn help_of_every_verb() {
     }
 }
 
+#[test]
+fn every_verb_that_takes_a_lock_can_wait_for_it() {
+    for verb in [
+        "forget orders --keep-last 3",
+        "forget orders 1a2b3c4d",
+        "prune orders",
+        "check orders",
+        "stats orders",
+        "snapshots orders",
+        "download orders",
+        "digest orders",
+        "diff orders@1a2b orders",
+        "copy orders offsite",
+        "key list orders",
+        "key add orders",
+        "key remove orders 1a2b",
+        "key change orders",
+        "repair index orders",
+        "migrate orders",
+    ] {
+        for wait in ["0", "5m", "1h30m"] {
+            parse(&format!("coffer {verb} --retry-lock {wait}")).unwrap();
+        }
+        for wait in ["5", "-5m", "1d", "soon"] {
+            parse(&format!("coffer {verb} --retry-lock={wait}")).unwrap_err();
+        }
+    }
+    parse("coffer unlock orders --retry-lock 5m").unwrap_err();
+}
+
 fn parse(line: &str) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(line.split_whitespace())
 }

@@ -9,7 +9,7 @@ use crate::{
     args::GlobalArgs,
     client::Cluster,
     figures, maintenance,
-    maintenance::{Answer, follow},
+    maintenance::{Answer, LockArgs, follow},
 };
 
 const AFTER_HELP: &str = "\
@@ -34,6 +34,8 @@ pub struct Args {
     /// Read and verify a part of the data: N/M, a percentage or a size
     #[arg(long, value_name = "PART")]
     read_data_subset: Option<String>,
+    #[command(flatten)]
+    lock: LockArgs,
 }
 
 /// What is printed.
@@ -54,8 +56,8 @@ struct Checked {
 /// # Errors
 /// When the repository cannot be looked at. Damage is code 1.
 pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::Result<ExitCode> {
-    let Args { repository, read_data, read_data_subset } = args;
-    let repository = maintenance::repository(cluster, &repository);
+    let Args { repository, read_data, read_data_subset, lock } = args;
+    let repository = maintenance::repository(cluster, &repository, lock);
     let subject = format!("check Repository {}", maintenance::shown(&repository));
     let request = CheckRequest {
         repository: Some(repository),

@@ -9,7 +9,7 @@ use crate::{
     args::GlobalArgs,
     client::Cluster,
     figures, maintenance,
-    maintenance::{Answer, follow},
+    maintenance::{Answer, LockArgs, follow},
 };
 
 const AFTER_HELP: &str = "\
@@ -35,6 +35,8 @@ pub struct Args {
     /// Make the target's repository if there is none
     #[arg(long)]
     init: bool,
+    #[command(flatten)]
+    lock: LockArgs,
 }
 
 /// What is printed.
@@ -57,9 +59,11 @@ struct Pair {
 /// # Errors
 /// When a snapshot cannot be copied.
 pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::Result<ExitCode> {
-    let Args { from, to, snapshots: ids, init } = args;
-    let (from, to) =
-        (maintenance::repository(cluster, &from), maintenance::repository(cluster, &to));
+    let Args { from, to, snapshots: ids, init, lock } = args;
+    let (from, to) = (
+        maintenance::repository(cluster, &from, lock),
+        maintenance::repository(cluster, &to, lock),
+    );
     let mut client = cluster.repositories().await?;
     if init {
         let request = InitRequest { repository: Some(to.clone()) };

@@ -8,6 +8,7 @@ use crate::{
     args::GlobalArgs,
     keyspace::{self, Contents, Lazy, ServerArgs, Source},
     maintenance,
+    maintenance::LockArgs,
 };
 
 /// The exit code when they differ: 1 is an error, 2 a wrong usage.
@@ -34,6 +35,8 @@ pub struct Args {
     /// How to log in, to both.
     #[command(flatten)]
     server: ServerArgs,
+    #[command(flatten)]
+    lock: LockArgs,
 }
 
 /// How a key differs.
@@ -65,7 +68,7 @@ struct Compared {
 /// # Errors
 /// When one of the two cannot be read.
 pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<ExitCode> {
-    let cluster = Lazy::new(global);
+    let cluster = Lazy::new(global, args.lock);
     let first = Source::parse(&args.first, &args.server)?;
     let second = Source::parse(&args.second, &args.server)?;
     let first = Box::pin(keyspace::read(&cluster, &first, true)).await?;

@@ -7,6 +7,7 @@ use crate::{
     args::GlobalArgs,
     keyspace::{self, Lazy, ServerArgs, Source},
     maintenance,
+    maintenance::LockArgs,
 };
 
 const AFTER_HELP: &str = "\
@@ -30,6 +31,8 @@ pub struct Args {
     /// How to log in.
     #[command(flatten)]
     server: ServerArgs,
+    #[command(flatten)]
+    lock: LockArgs,
 }
 
 /// What is printed.
@@ -47,7 +50,7 @@ struct Digested {
 /// When the source cannot be read.
 pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<ExitCode> {
     let source = Source::parse(&args.source, &args.server)?;
-    let contents = keyspace::read(&Lazy::new(global), &source, false).await?;
+    let contents = keyspace::read(&Lazy::new(global, args.lock), &source, false).await?;
     let done = Digested {
         source: source.to_string(),
         digest: contents.digest().to_string(),

@@ -15,7 +15,12 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use sink::Sink;
 
-use crate::{args::GlobalArgs, client::Cluster, figures, maintenance, maintenance::Meter};
+use crate::{
+    args::GlobalArgs,
+    client::Cluster,
+    figures, maintenance,
+    maintenance::{LockArgs, Meter},
+};
 
 /// Attempts after a connection was lost, counted anew whenever something arrived.
 const ATTEMPTS: u32 = 5;
@@ -48,6 +53,8 @@ pub struct Args {
     /// Where to write it; - for standard output; the file's name, in this directory, when absent
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
+    #[command(flatten)]
+    lock: LockArgs,
 }
 
 /// What is printed.
@@ -67,8 +74,8 @@ struct Downloaded {
 /// # Errors
 /// When the file cannot be read or written, or is not what was backed up.
 pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::Result<ExitCode> {
-    let Args { repository, snapshot, path, host, to } = args;
-    let repository = maintenance::repository(cluster, &repository);
+    let Args { repository, snapshot, path, host, to, lock } = args;
+    let repository = maintenance::repository(cluster, &repository, lock);
     let subject = format!("download from Repository {}", maintenance::shown(&repository));
     let mut request = DownloadRequest {
         repository: Some(repository),

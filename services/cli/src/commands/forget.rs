@@ -14,7 +14,7 @@ use crate::{
     args::GlobalArgs,
     client::Cluster,
     figures, maintenance,
-    maintenance::ConfirmArgs,
+    maintenance::{ConfirmArgs, LockArgs},
     output::{Column, Listing},
 };
 
@@ -58,6 +58,8 @@ pub struct Args {
     /// Show what would be done, and do nothing
     #[arg(long, conflicts_with = "snapshots")]
     dry_run: bool,
+    #[command(flatten)]
+    lock: LockArgs,
     #[command(flatten)]
     confirm: ConfirmArgs,
     // The last, since its heading holds for all that follows.
@@ -186,7 +188,7 @@ const COLUMNS: &[Column<Row>] = &[
 /// # Errors
 /// When it is not confirmed, or the repository cannot be changed.
 pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::Result<ExitCode> {
-    let repository = maintenance::repository(cluster, &args.repository);
+    let repository = maintenance::repository(cluster, &args.repository, args.lock);
     if !args.snapshots.is_empty() {
         return delete(cluster, global, repository, args).await;
     }

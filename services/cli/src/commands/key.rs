@@ -21,7 +21,7 @@ use crate::{
     client::Cluster,
     errors::Advice,
     figures, maintenance,
-    maintenance::ConfirmArgs,
+    maintenance::{ConfirmArgs, LockArgs},
     output::{Column, Listing},
 };
 
@@ -62,6 +62,8 @@ enum What {
 struct RepositoryArgs {
     /// Repository, NAME or NAMESPACE/NAME
     repository: String,
+    #[command(flatten)]
+    lock: LockArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -77,6 +79,8 @@ struct AddArgs {
     /// Where it is used, as `key list` shows it
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
+    #[command(flatten)]
+    lock: LockArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -85,6 +89,8 @@ struct RemoveArgs {
     repository: String,
     /// Key, by id or its beginning
     key: String,
+    #[command(flatten)]
+    lock: LockArgs,
     #[command(flatten)]
     confirm: ConfirmArgs,
 }
@@ -99,6 +105,8 @@ struct ChangeArgs {
     /// Do not remove the old key
     #[arg(long)]
     keep_old: bool,
+    #[command(flatten)]
+    lock: LockArgs,
     #[command(flatten)]
     confirm: ConfirmArgs,
 }
@@ -146,7 +154,7 @@ pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::
 }
 
 async fn list(cluster: &Cluster, global: &GlobalArgs, args: RepositoryArgs) -> anyhow::Result<()> {
-    let repository = maintenance::repository(cluster, &args.repository);
+    let repository = maintenance::repository(cluster, &args.repository, args.lock);
     let rows: Vec<Row> = keys(cluster, &repository).await?.into_iter().map(row).collect();
     print(global, &rows)
 }
@@ -164,8 +172,8 @@ async fn keys(cluster: &Cluster, repository: &RepositoryRef) -> anyhow::Result<V
 }
 
 async fn add(cluster: &Cluster, global: &GlobalArgs, args: AddArgs) -> anyhow::Result<()> {
-    let AddArgs { repository, new_password_file, user, host } = args;
-    let repository = maintenance::repository(cluster, &repository);
+    let AddArgs { repository, new_password_file, user, host, lock } = args;
+    let repository = maintenance::repository(cluster, &repository, lock);
     let new_password = maintenance::new_password(new_password_file.as_deref())?;
     let request = AddKeyRequest {
         repository: Some(repository.clone()),
@@ -189,8 +197,8 @@ async fn add_key(
 }
 
 async fn remove(cluster: &Cluster, global: &GlobalArgs, args: RemoveArgs) -> anyhow::Result<()> {
-    let RemoveArgs { repository, key, confirm } = args;
-    let repository = maintenance::repository(cluster, &repository);
+    let RemoveArgs { repository, key, lock, confirm } = args;
+    let repository = maintenance::repository(cluster, &repository, lock);
     let shown = maintenance::shown(&repository);
     confirm.confirm(&format!("Remove key {key} of Repository {shown}?"))?;
     remove_key(cluster, &repository, &key).await?;
@@ -205,8 +213,8 @@ async fn remove_key(cluster: &Cluster, repository: &RepositoryRef, id: &str) -> 
 }
 
 async fn change(cluster: &Cluster, global: &GlobalArgs, args: ChangeArgs) -> anyhow::Result<()> {
-    let ChangeArgs { repository, new_password_file, keep_old, confirm } = args;
-    let repository = maintenance::repository(cluster, &repository);
+    let ChangeArgs { repository, new_password_file, keep_old, lock, confirm } = args;
+    let repository = maintenance::repository(cluster, &repository, lock);
     let shown = maintenance::shown(&repository);
     let secret = own_secret(cluster, &repository).await?;
     let new_password = maintenance::new_password(new_password_file.as_deref())?;
@@ -239,7 +247,7 @@ async fn change(cluster: &Cluster, global: &GlobalArgs, args: ChangeArgs) -> any
 
 /// The Repository's Secret, which no other Repository may use: its repository would not open any more.
 async fn own_secret(cluster: &Cluster, repository: &RepositoryRef) -> anyhow::Result<String> {
-    let RepositoryRef { namespace, name } = repository;
+    let RepositoryRef { namespace, name, .. } = repository;
     let api: Api<Repository> = Api::namespaced(cluster.client.clone(), namespace);
     let all = api.list(&ListParams::default()).await;
     let all = all.with_context(|| format!("list the Repositories of namespace {namespace}"))?;

@@ -9,7 +9,7 @@ use crate::{
     args::GlobalArgs,
     client::Cluster,
     maintenance,
-    maintenance::{Answer, ConfirmArgs, follow},
+    maintenance::{Answer, ConfirmArgs, LockArgs, follow},
 };
 
 const AFTER_HELP: &str = "\
@@ -27,6 +27,8 @@ pub struct Args {
     /// Repository, NAME or NAMESPACE/NAME
     repository: String,
     #[command(flatten)]
+    lock: LockArgs,
+    #[command(flatten)]
     confirm: ConfirmArgs,
 }
 
@@ -42,8 +44,8 @@ struct Migrated {
 /// # Errors
 /// When it is not confirmed, or the repository cannot be migrated.
 pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::Result<ExitCode> {
-    let Args { repository, confirm } = args;
-    let repository = maintenance::repository(cluster, &repository);
+    let Args { repository, lock, confirm } = args;
+    let repository = maintenance::repository(cluster, &repository, lock);
     let shown = maintenance::shown(&repository);
     confirm.confirm(&format!("Upgrade Repository {shown} to format 2? There is no way back."))?;
     let subject = format!("migrate Repository {shown}");

@@ -11,7 +11,7 @@ use crate::{
     args::GlobalArgs,
     client::Cluster,
     figures, maintenance,
-    maintenance::{Answer, ConfirmArgs, follow},
+    maintenance::{Answer, ConfirmArgs, LockArgs, follow},
 };
 
 const AFTER_HELP: &str = "\
@@ -44,6 +44,8 @@ pub struct Args {
     /// Show what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    lock: LockArgs,
     #[command(flatten)]
     confirm: ConfirmArgs,
 }
@@ -93,9 +95,10 @@ pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::
         repack_small,
         repack_cacheable_only,
         dry_run,
+        lock,
         confirm,
     } = args;
-    let repository = maintenance::repository(cluster, &repository);
+    let repository = maintenance::repository(cluster, &repository, lock);
     if !dry_run {
         let shown = maintenance::shown(&repository);
         confirm.confirm(&format!("Delete all that no snapshot of Repository {shown} uses?"))?;

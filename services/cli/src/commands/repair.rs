@@ -11,7 +11,7 @@ use crate::{
     args::GlobalArgs,
     client::Cluster,
     figures, maintenance,
-    maintenance::{Answer, follow},
+    maintenance::{Answer, LockArgs, follow},
 };
 
 const AFTER_HELP: &str = "\
@@ -43,6 +43,8 @@ struct IndexArgs {
     /// Believe no index file, and read the headers of all packs
     #[arg(long)]
     read_all_packs: bool,
+    #[command(flatten)]
+    lock: LockArgs,
 }
 
 /// What is printed.
@@ -61,8 +63,8 @@ struct Repaired {
 /// # Errors
 /// When the repository cannot be repaired.
 pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::Result<ExitCode> {
-    let What::Index(IndexArgs { repository, read_all_packs }) = args.what;
-    let repository = maintenance::repository(cluster, &repository);
+    let What::Index(IndexArgs { repository, read_all_packs, lock }) = args.what;
+    let repository = maintenance::repository(cluster, &repository, lock);
     let subject = format!("repair the index of Repository {}", maintenance::shown(&repository));
     let request = RepairIndexRequest { repository: Some(repository), read_all_packs };
     let answers = cluster.repositories().await?.repair_index(request).await;

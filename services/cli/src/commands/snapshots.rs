@@ -13,6 +13,7 @@ use crate::{
     args::GlobalArgs,
     client::Cluster,
     errors, figures,
+    maintenance::LockArgs,
     output::{Column, Listing},
 };
 
@@ -38,6 +39,8 @@ pub struct Args {
     /// Only snapshots with this tag; may be repeated
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
+    #[command(flatten)]
+    lock: LockArgs,
 }
 
 /// A snapshot, as it is shown.
@@ -87,7 +90,7 @@ const COLUMNS: &[Column<Row>] = &[
 /// # Errors
 /// When no Repository could be read.
 pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::Result<ExitCode> {
-    let Args { repository, host, path, tags } = args;
+    let Args { repository, host, path, tags, lock } = args;
     let namespace = &cluster.namespace;
     let repositories = match repository {
         Some(repository) => vec![repository],
@@ -107,7 +110,11 @@ pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::
     for name in &repositories {
         let Some(client) = &mut client else { break };
         let request = ListSnapshotsRequest {
-            repository: Some(RepositoryRef { namespace: namespace.clone(), name: name.clone() }),
+            repository: Some(RepositoryRef {
+                namespace: namespace.clone(),
+                name: name.clone(),
+                lock_wait: lock.wait(),
+            }),
             host: host.clone().unwrap_or_default(),
             path: path.clone().unwrap_or_default(),
             tags: tags.clone(),

@@ -5,7 +5,7 @@ use anyhow::Context;
 use coffer_proto::storage::v1::{StatsRequest, StatsResponse};
 use serde::Serialize;
 
-use crate::{args::GlobalArgs, client::Cluster, figures, maintenance};
+use crate::{args::GlobalArgs, client::Cluster, figures, maintenance, maintenance::LockArgs};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -29,6 +29,8 @@ pub struct Args {
     /// Only snapshots with this tag; may be repeated
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
+    #[command(flatten)]
+    lock: LockArgs,
 }
 
 /// What is printed.
@@ -51,8 +53,8 @@ struct Stats {
 /// # Errors
 /// When the repository cannot be read.
 pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::Result<ExitCode> {
-    let Args { repository, host, path, tags } = args;
-    let repository = maintenance::repository(cluster, &repository);
+    let Args { repository, host, path, tags, lock } = args;
+    let repository = maintenance::repository(cluster, &repository, lock);
     let subject = format!("measure Repository {}", maintenance::shown(&repository));
     let request = StatsRequest {
         repository: Some(repository),

@@ -5,7 +5,12 @@ use anyhow::Context;
 use coffer_proto::storage::v1::UnlockRequest;
 use serde::Serialize;
 
-use crate::{args::GlobalArgs, client::Cluster, figures, maintenance, maintenance::ConfirmArgs};
+use crate::{
+    args::GlobalArgs,
+    client::Cluster,
+    figures, maintenance,
+    maintenance::{ConfirmArgs, LockArgs},
+};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -39,7 +44,7 @@ struct Unlocked {
 /// When it is not confirmed, or the repository cannot be unlocked.
 pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::Result<ExitCode> {
     let Args { repository, all, confirm } = args;
-    let repository = maintenance::repository(cluster, &repository);
+    let repository = maintenance::repository(cluster, &repository, LockArgs::default());
     let shown = maintenance::shown(&repository);
     if all {
         let question = "Remove every lock, also of whoever is at work in Repository";

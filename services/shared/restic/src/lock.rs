@@ -260,6 +260,11 @@ impl Locker {
     pub(crate) fn new(vault: Arc<Vault>, identity: Identity, wait: Duration) -> Self {
         Self { vault, identity, timing: Timing::default(), wait, known: Arc::default() }
     }
+
+    /// The same, but for how long it waits.
+    pub(crate) fn waiting(&self, wait: Duration) -> Self {
+        Self { wait, ..self.clone() }
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Opening a repository, and looking at its snapshots.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -30,16 +31,16 @@ pub struct Repository {
     pub(crate) inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Inner {
     pub(crate) vault: Arc<Vault>,
     pub(crate) config: Config,
     pub(crate) tables: Arc<Tables>,
-    pub(crate) index: SharedIndex,
+    pub(crate) index: Arc<SharedIndex>,
     pub(crate) locker: Locker,
     pub(crate) resources: Resources,
     /// The key that the password opened.
-    pub(crate) key_id: Mutex<Id>,
+    pub(crate) key_id: Arc<Mutex<Id>>,
     lock_reads: bool,
 }
 
@@ -97,10 +98,18 @@ impl Repository {
         let identity = Identity::new(&host, &username, instance.as_ref())?;
         let locker = Locker::new(Arc::clone(&vault), identity, lock_wait);
         let tables = Arc::new(Tables::new(config.polynomial));
-        let index = SharedIndex::default();
-        let key_id = Mutex::new(key_id);
+        let index = Arc::default();
+        let key_id = Arc::new(Mutex::new(key_id));
         let inner = Inner { vault, config, tables, index, locker, resources, key_id, lock_reads };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The same handle, index and all, whose operations wait so long for a conflicting lock instead of as long as
+    /// [`OpenOptions::lock_wait`] says. With zero they do not wait.
+    #[must_use]
+    pub fn waiting(&self, lock_wait: Duration) -> Self {
+        let locker = self.inner.locker.waiting(lock_wait);
+        Self { inner: Arc::new(Inner { locker, ..Inner::clone(&self.inner) }) }
     }
 
     /// The repository's own id, which survives moving it.

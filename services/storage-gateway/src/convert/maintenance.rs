@@ -1,10 +1,10 @@
 //! The requests and answers of `Repositories` that look after a repository.
 
 use super::{filter, snapshot, timestamp};
+use crate::repositories::At;
 use crate::{maintain, restore};
 use coffer_proto::storage::v1 as proto;
 use coffer_restic as restic;
-use coffer_runtime::grant::RepositoryRef;
 use tonic::Status;
 
 /// What the engine refuses to read.
@@ -290,19 +290,11 @@ pub(crate) fn migrated(migration: restic::Migration) -> proto::MigrateResponse {
 
 pub(crate) fn download(
     request: proto::DownloadRequest,
-    at: RepositoryRef,
+    at: At,
 ) -> Result<restore::Request, Status> {
     let proto::DownloadRequest { repository: _, snapshot, host, path, offset, length } = request;
-    let RepositoryRef { namespace, name } = at;
-    let at = Some(proto::RepositoryRef { namespace, name });
-    super::restore_request(proto::RestoreRequest {
-        repository: at,
-        snapshot,
-        host,
-        path,
-        offset,
-        length,
-    })
+    let request = proto::RestoreRequest { repository: None, snapshot, host, path, offset, length };
+    super::restore_from(at, request)
 }
 
 fn progress(progress: restic::Progress) -> proto::Progress {

@@ -2,9 +2,8 @@
 
 use super::open;
 use crate::operation::Operation;
-use crate::repositories::{Error, Repositories};
+use crate::repositories::{At, Error, Repositories};
 use coffer_restic as restic;
-use coffer_runtime::grant::RepositoryRef;
 
 /// A key to be made.
 #[derive(Debug, Clone)]
@@ -23,7 +22,7 @@ pub struct NewKey {
 /// When the repository is not usable.
 pub async fn list_keys(
     repositories: &Repositories,
-    at: &RepositoryRef,
+    at: &At,
 ) -> Result<Vec<restic::KeyInfo>, Error> {
     let opened = open(repositories, at, Operation::ListKeys).await?;
     opened.repository.keys().await.map_err(opened.place.failed("list the keys of"))
@@ -35,7 +34,7 @@ pub async fn list_keys(
 /// When the password is empty, or the repository is locked or not usable.
 pub async fn add_key(
     repositories: &Repositories,
-    at: &RepositoryRef,
+    at: &At,
     key: &NewKey,
 ) -> Result<restic::KeyInfo, Error> {
     let opened = open(repositories, at, Operation::AddKey).await?;
@@ -51,7 +50,7 @@ pub async fn add_key(
 /// When it is the current one, or none or several begin so, or the repository is locked or not usable.
 pub async fn remove_key(
     repositories: &Repositories,
-    at: &RepositoryRef,
+    at: &At,
     id: &str,
 ) -> Result<restic::Id, Error> {
     let opened = open(repositories, at, Operation::RemoveKey).await?;
@@ -65,7 +64,7 @@ pub async fn remove_key(
 /// As [`add_key`].
 pub async fn change_key(
     repositories: &Repositories,
-    at: &RepositoryRef,
+    at: &At,
     key: &NewKey,
 ) -> Result<restic::KeyInfo, Error> {
     let opened = open(repositories, at, Operation::ChangeKey).await?;

@@ -5,17 +5,15 @@ use super::Server;
 use super::progress::{Answers, watched};
 use crate::convert::{self, maintenance};
 use crate::operation::{Operation, Right};
+use crate::repositories::At;
 use crate::{maintain, restore};
 use coffer_proto::storage::v1::repositories_server::Repositories;
 use coffer_proto::storage::v1::*;
 use coffer_restic as restic;
 use coffer_runtime::auth::{Access, Caller};
 use coffer_runtime::fault::{self, Fault};
-use coffer_runtime::grant;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use tonic::{Request, Response, Status, async_trait};
-
-type At = grant::RepositoryRef;
 
 impl Server {
     /// Checks that the caller may do this to the Repository that is named.
@@ -27,10 +25,10 @@ impl Server {
     ) -> Result<At, Status> {
         let at = convert::repository(which)?;
         let (resource, verb, name) = match operation.right() {
-            Right::Repository(verb) => ("repositories", verb, Some(at.name.clone())),
+            Right::Repository(verb) => ("repositories", verb, Some(at.repository.name.clone())),
             Right::Restore => ("restoresessions", "create", None),
         };
-        let namespace = at.namespace.clone();
+        let namespace = at.repository.namespace.clone();
         let access = Access { group: "stash.appscode.com", resource, verb, namespace, name };
         self.0.gate.authorize(caller, &access).await?;
         Ok(at)
@@ -283,7 +281,7 @@ impl Repositories for Server {
     ) -> Result<Response<Self::DownloadStream>, Status> {
         let operation = Operation::Download;
         let (at, request) = self.admit(request, |_| operation, |r| r.repository.take()).await?;
-        let (admitted, figures) = self.0.admit(operation.name(), &at.namespace)?;
+        let (admitted, figures) = self.0.admit(operation.name(), &at.repository.namespace)?;
         let request = maintenance::download(request, at)?;
         let run = restore::run(&self.0.repositories, request, figures).boxed();
         let (header, messages) = run.await.map_err(self.refused(operation))?;

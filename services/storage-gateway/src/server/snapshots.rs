@@ -28,7 +28,7 @@ impl Snapshots for Server {
         let mut messages = request.into_inner();
         let header = convert::backup_header(messages.message().await?)
             .map_err(|error| services.refuse(BACKUP, &error))?;
-        services.covered(&grant, &header.repository, Operation::Backup)?;
+        services.covered(&grant, &header.at.repository, Operation::Backup)?;
         let messages = messages.map(convert::backup_message);
         let (repositories, compression) = (&services.repositories, services.compression);
         let begun = backup::begin(repositories, compression, header, services.clock.now());
@@ -49,7 +49,7 @@ impl Snapshots for Server {
         let services = &self.0;
         let grant = services.worker(&request).await?;
         let mut request = convert::restore_request(request.into_inner())?;
-        services.covered(&grant, &request.repository, Operation::Restore)?;
+        services.covered(&grant, &request.at.repository, Operation::Restore)?;
         request.latest_since = grant
             .covers_snapshot(&request.snapshot)
             .map_err(|refused| Status::permission_denied(refused.to_string()))?;

@@ -197,7 +197,7 @@ async fn the_orchestrator_looks_after_a_repository() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_of_somebody_else_is_respected_and_can_be_removed() {
-    let wait = std::time::Duration::from_millis(100);
+    let wait = std::time::Duration::from_secs(1);
     let gateway = start_with(|config| config.lock_wait = wait).await;
     gateway.backup("repo", b"x").await.unwrap();
     // restic holds its lock while it waits for its input.
@@ -214,14 +214,39 @@ async fn a_lock_of_somebody_else_is_respected_and_can_be_removed() {
         tokio::task::yield_now().await;
     }
     let mut client = gateway.service("orchestrator");
-    let prune = PruneRequest { repository: Some(at("repo")), ..PruneRequest::default() };
-    let mut answers = client.prune(prune).await.unwrap().into_inner();
-    assert_refused(answers.message().await, Code::FailedPrecondition, &["locked by", "unlock"]);
+    let prune = async |seconds: Option<i64>| {
+        let lock_wait = seconds.map(|seconds| prost_types::Duration { seconds, nanos: 0 });
+        let repository = Some(RepositoryRef { lock_wait, ..at("repo") });
+        let prune = PruneRequest { repository, ..PruneRequest::default() };
+        let mut answers = gateway.service("orchestrator").prune(prune).await.unwrap().into_inner();
+        loop {
+            match answers.message().await?.expect("no summary").message {
+                Some(prune_response::Message::Summary(summary)) => break Ok(summary),
+                Some(prune_response::Message::Progress(_)) | None => {}
+            }
+        }
+    };
+    let mut patient = std::pin::pin!(prune(Some(3600)));
+    let locked = |waited| ["locked by", "unlock", waited, "--retry-lock", "--lock-wait"];
+    tokio::select! {
+        done = &mut patient => panic!("it did not wait: {done:?}"),
+        refused = prune(Some(0)) => {
+            assert_refused(refused, Code::FailedPrecondition, &locked("waited 0 s"));
+        }
+    }
+    // The gateway's own wait, which the patient one has outlasted when it ends.
+    tokio::select! {
+        done = &mut patient => panic!("it waited no longer than the others: {done:?}"),
+        refused = prune(None) => {
+            assert_refused(refused, Code::FailedPrecondition, &locked("waited 1 s"));
+        }
+    }
     restic.kill().unwrap();
     restic.wait().unwrap();
     let unlock = |all| UnlockRequest { repository: Some(at("repo")), all };
     let removed = client.unlock(unlock(true)).await.unwrap().into_inner().removed;
     assert_eq!(removed, 1);
+    patient.await.unwrap();
     assert_eq!(client.unlock(unlock(true)).await.unwrap().into_inner().removed, 0);
 }
 

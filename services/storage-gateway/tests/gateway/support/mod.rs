@@ -161,7 +161,7 @@ impl Gateway {
 }
 
 pub fn at(name: &str) -> RepositoryRef {
-    RepositoryRef { namespace: "demo".to_owned(), name: name.to_owned() }
+    RepositoryRef { namespace: "demo".to_owned(), name: name.to_owned(), lock_wait: None }
 }
 
 pub fn restore_request(repository: &str, snapshot: &str) -> RestoreRequest {
