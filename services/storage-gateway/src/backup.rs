@@ -136,13 +136,12 @@ pub struct Begun {
     started: DateTime<Utc>,
 }
 
-/// Begins a snapshot. Data is compressed as `compression` says, unless the Repository says otherwise.
+/// Begins a snapshot.
 ///
 /// # Errors
 /// When the header is not valid, or the repository not usable.
 pub async fn begin(
     repositories: &Repositories,
-    compression: restic::Compression,
     header: Header,
     started: DateTime<Utc>,
 ) -> Result<Begun, Error> {
@@ -154,7 +153,7 @@ pub async fn begin(
         paths: header.paths.clone(),
         time: header.time.unwrap_or_else(|| started.fixed_offset()),
         verify: header.verify,
-        compression: opened.compression.unwrap_or(compression),
+        compression: opened.compression,
         ..restic::BackupOptions::default()
     };
     let writer = opened.repository.backup(options).await;

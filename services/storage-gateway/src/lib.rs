@@ -137,14 +137,13 @@ pub async fn build(config: Config, runtime: &Runtime) -> Result<App, grpc::Error
         ..coffer_restic::OpenOptions::default()
     };
     let reader = backend::Reader::new(client, volumes, machine);
-    let repositories = Repositories::new(reader, options);
+    let repositories = Repositories::new(reader, options, compression);
     let metrics = metrics::Metrics::new(&runtime.registry);
     let services = Arc::new(server::Services {
         gate,
         repositories,
         metrics,
         admission: admission::Admission::new(max_streams, max_namespace_streams),
-        compression,
         clock: runtime.clock.clone(),
         host,
     });

@@ -141,7 +141,8 @@ pub async fn forget(
         .map_err(opened.place.failed("apply the retention policy to"))?;
     let mut pruned = None;
     if *prune && !dry_run && !summary.removed.is_empty() {
-        let options = restic::prune::Options::default();
+        let compression = opened.compression;
+        let options = restic::prune::Options { compression, ..Default::default() };
         let freed = opened.repository.prune(&options).await;
         pruned = Some(freed.map_err(opened.place.failed("prune"))?);
     }
@@ -155,11 +156,12 @@ pub async fn forget(
 pub async fn prune(
     repositories: &Repositories,
     at: &At,
-    options: &restic::prune::Options,
+    options: restic::prune::Options,
 ) -> Result<restic::prune::Summary, Error> {
     let operation = if options.dry_run { Operation::PlanPrune } else { Operation::Prune };
     let opened = open(repositories, at, operation).await?;
-    opened.repository.prune(options).await.map_err(opened.place.failed("prune"))
+    let options = restic::prune::Options { compression: opened.compression, ..options };
+    opened.repository.prune(&options).await.map_err(opened.place.failed("prune"))
 }
 
 /// Looks for damage. What is found is the result, not an error.

@@ -107,8 +107,8 @@ pub struct Opened {
     pub connection: Connection,
     /// True if this very call made it.
     pub created: bool,
-    /// How its data are to be compressed, if the Repository says so.
-    pub compression: Option<restic::Compression>,
+    /// How its data are to be compressed.
+    pub compression: restic::Compression,
     config: Stamp,
 }
 
@@ -127,15 +127,21 @@ struct Handle {
 pub struct Repositories {
     reader: Reader,
     options: restic::OpenOptions,
+    compression: restic::Compression,
     handles: Mutex<HashMap<String, Arc<Handle>>>,
     uses: AtomicU64,
 }
 
 impl Repositories {
-    /// None open yet. All are opened with these options, so they share processors and memory.
+    /// None open yet. All are opened with these options, so they share processors and memory. Data are compressed as
+    /// `compression` says, unless the Repository says otherwise.
     #[must_use]
-    pub fn new(reader: Reader, options: restic::OpenOptions) -> Self {
-        Self { reader, options, handles: Mutex::default(), uses: AtomicU64::new(0) }
+    pub fn new(
+        reader: Reader,
+        options: restic::OpenOptions,
+        compression: restic::Compression,
+    ) -> Self {
+        Self { reader, options, compression, handles: Mutex::default(), uses: AtomicU64::new(0) }
     }
 
     /// Opens a repository, or hands out the open one.
@@ -154,6 +160,7 @@ impl Repositories {
     /// The repository with the usual patience.
     async fn open_any(&self, reference: &RepositoryRef, missing: Missing) -> Result<Opened, Error> {
         let (place, compression) = self.reader.place(reference).await?;
+        let compression = compression.unwrap_or(self.compression);
         let handle = self.handle(place);
         let mut opened = handle.opened.lock().await;
         let place = &handle.place;

@@ -9,7 +9,6 @@ use crate::metrics::{self, Metrics};
 use crate::repositories::Repositories;
 use coffer_proto::storage::v1::repositories_server::RepositoriesServer;
 use coffer_proto::storage::v1::snapshots_server::SnapshotsServer;
-use coffer_restic::Compression;
 use coffer_runtime::Clock;
 use coffer_runtime::auth::{Caller, Gate};
 use coffer_runtime::fault::{self, Fault};
@@ -24,7 +23,6 @@ pub(crate) struct Services {
     pub(crate) repositories: Repositories,
     pub(crate) metrics: Metrics,
     pub(crate) admission: Admission,
-    pub(crate) compression: Compression,
     pub(crate) clock: Clock,
     /// The name of this machine or pod.
     pub(crate) host: String,

@@ -168,11 +168,18 @@ async fn a_repository_is_looked_after_from_the_shell() -> Result<()> {
     world.apply(&repository(&world, "old"))?;
     let old = ResticProgram::new(&world.path("old"), "old-secret");
     old.run(&["init", "--repository-version", "1"])?;
-    back_up(&old, "host-0", b"written in format 1")?;
+    let text = b"written in format 1; ".repeat(50_000);
+    back_up(&old, "host-0", &text)?;
+    let early = coffer(&world, &["prune", "old", "--repack-uncompressed", "-y"]).unwrap_err();
+    assert!(early.to_string().contains("`coffer migrate`"), "{early}");
     let migrated = json(&world, &["migrate", "old", "--yes"])?;
     assert_eq!((&migrated["version"], &migrated["migrated"]), (&2.into(), &true.into()));
     old.check()?;
     assert_eq!(json(&world, &["stats", "old"])?["version"], 2);
+    let pruned = json(&world, &["prune", "old", "--repack-uncompressed", "-y"])?;
+    assert!(pruned["bytesFreed"].as_u64() > Some(100_000), "{pruned}");
+    old.check()?;
+    assert!(old.dump("latest", "/dump.rdb")? == text, "the data differs");
     Ok(())
 }
 

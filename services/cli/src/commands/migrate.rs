@@ -17,8 +17,9 @@ Examples:
   coffer migrate orders
   coffer migrate orders --yes
 
-The repository is checked first, and stays as it is if anything is wrong. What is in it is not rewritten; new data is
-compressed. There is no way back: restic before 0.14 cannot read the repository any more.";
+The repository is checked first, and stays as it is if anything is wrong. New data is compressed;
+what is in it is not rewritten, until `coffer prune --repack-uncompressed` does. There is no way back: restic before 0.14
+cannot read the repository any more.";
 
 /// Flags of `coffer migrate`.
 #[derive(Debug, clap::Args)]

@@ -20,7 +20,9 @@ Examples:
   coffer prune orders
   coffer prune orders --max-unused 0 --yes  free everything that is unused, whatever it costs
   coffer prune orders --max-repack-size 2G  and rewrite no more than that
+  coffer prune orders --repack-uncompressed compress what `coffer migrate` left as it was
 
+With --repack-uncompressed, data that does not shrink stays as it is, and is tried again each time.
 Ctrl-C stops it: what was done is done, nothing is harmed, and the next one goes on.";
 
 /// Flags of `coffer prune`.
@@ -41,6 +43,9 @@ pub struct Args {
     /// Rewrite packs of trees only
     #[arg(long)]
     repack_cacheable_only: bool,
+    /// Rewrite packs with data that is not compressed, as a migrated repository has them
+    #[arg(long)]
+    repack_uncompressed: bool,
     /// Show what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -94,6 +99,7 @@ pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::
         max_repack_size,
         repack_small,
         repack_cacheable_only,
+        repack_uncompressed,
         dry_run,
         lock,
         confirm,
@@ -109,6 +115,7 @@ pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::
         max_repack_bytes: max_repack_size.unwrap_or_default(),
         repack_small,
         repack_cacheable_only,
+        repack_uncompressed,
         ..request(repository)
     };
     prune(cluster, global, request).await?;

@@ -56,6 +56,18 @@ impl Encoder {
         }))
     }
 
+    /// Whether blobs of this kind are compressed at all.
+    pub(crate) fn compresses(&self, kind: BlobKind) -> bool {
+        self.level(kind).is_some()
+    }
+
+    fn level(&self, kind: BlobKind) -> Option<i32> {
+        match kind {
+            BlobKind::Data => self.data_level,
+            BlobKind::Tree => self.tree_level,
+        }
+    }
+
     /// Compresses, seals and, if asked to, decodes again: milliseconds of work per megabyte. The
     /// sealed blob is appended to `out`; its length before compression is returned, if it is.
     pub(crate) fn encode(
@@ -67,12 +79,8 @@ impl Encoder {
         out: &mut Vec<u8>,
     ) -> Result<Option<u32>> {
         let start = out.len();
-        let level = match kind {
-            BlobKind::Data => self.data_level,
-            BlobKind::Tree => self.tree_level,
-        };
         let mut raw_length = None;
-        if let Some(level) = level
+        if let Some(level) = self.level(kind)
             && !codec.is_noise(level, content)?
         {
             out.extend_from_slice(&[0; NONCE_LEN]);

@@ -1,8 +1,8 @@
 //! Prune: remove what no snapshot uses. A pure plan first, then its execution under the exclusive
 //! lock, in an order that is safe to be cut off anywhere:
 //!
-//! 1. used blobs of wasteful packs are copied to new packs, an index for these is written, and the
-//!    packs are read back;
+//! 1. used blobs of wasteful packs are copied to new packs, compressed where they were not, an index for
+//!    these is written, and the packs are read back;
 //! 2. the entries that stay, of index files that also list packs to go, are written again;
 //! 3. only now, and only if our lock stood all the time and no snapshot has come, old index files are deleted,
 //! 4. and then the packs that no index lists any more.
@@ -16,9 +16,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::catalog::Catalog;
-use crate::error::Result;
+use crate::config::Version;
+use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::lock::{self, Lock, Mode};
+use crate::options::Compression;
 use crate::repository::{Inner, Repository};
 use crate::store::FileKind;
 use crate::used;
@@ -42,9 +44,9 @@ pub struct Summary {
     pub packs_repacked: u64,
     /// Bytes the deleted and the repacked packs took.
     pub bytes_deleted: u64,
-    /// Bytes copied to new packs.
+    /// Bytes copied to new packs; in a dry run, as they are before they are compressed.
     pub bytes_repacked: u64,
-    /// Bytes that snapshots use.
+    /// Bytes that snapshots use; the same holds.
     pub bytes_used: u64,
     /// Unused bytes that stay.
     pub bytes_unused: u64,
@@ -54,10 +56,13 @@ impl Repository {
     /// Removes what no snapshot uses.
     ///
     /// # Errors
-    /// [`Error::Locked`](crate::Error::Locked); `MissingBlob`, `MissingPack` or `Damaged` if
-    /// a snapshot's data is not all there, before anything is changed; errors of the store.
+    /// [`Error::Invalid`] if something is to be compressed that cannot be; [`Error::Locked`]; `MissingBlob`,
+    /// `MissingPack` or `Damaged` if a snapshot's data is not all there, before anything is changed; errors of the store.
     pub async fn prune(&self, options: &Options) -> Result<Summary> {
         let inner = &self.inner;
+        if options.repack_uncompressed {
+            ensure_compresses(inner, options.compression)?;
+        }
         if options.dry_run {
             let lock = inner.lock_for_reading().await?;
             return lock::during(lock, async { Ok(prepare(inner, options).await?.plan.summary) })
@@ -67,10 +72,12 @@ impl Repository {
         let lock = Lock::acquire(&inner.locker, Mode::Exclusive).await?;
         let done = async {
             let Prepared { catalog, snapshots, plan } = prepare(inner, options).await?;
-            let summary = plan.summary;
+            let mut summary = plan.summary;
             if !(plan.obsolete.is_empty() && plan.delete.is_empty()) {
-                let observer = &options.observer;
-                execute::execute(inner, &catalog, plan, &snapshots, &lock, observer).await?;
+                let saved =
+                    execute::execute(inner, &catalog, plan, &snapshots, &lock, options).await?;
+                summary.bytes_repacked = summary.bytes_repacked.saturating_sub(saved);
+                summary.bytes_used = summary.bytes_used.saturating_sub(saved);
             }
             inner.vault.store.sweep().await?;
             Ok(summary)
@@ -78,6 +85,19 @@ impl Repository {
         let done = done.await;
         lock.release().await;
         done
+    }
+}
+
+fn ensure_compresses(inner: &Inner, compression: Compression) -> Result<()> {
+    let refused = |problem| Err(Error::invalid("repacking what is uncompressed", problem));
+    if inner.config.version < Version::V2 {
+        return refused(
+            "needs format 2, and the repository has format 1; run `coffer migrate` first",
+        );
+    }
+    match compression {
+        Compression::Off => refused("needs compression, which is off here; set a level first"),
+        Compression::Level(_) => Ok(()),
     }
 }
 
@@ -93,7 +113,7 @@ async fn prepare(inner: &Arc<Inner>, options: &Options) -> Result<Prepared> {
     let catalog = Catalog::load(inner, &options.observer).await?;
     let used = used::walk(inner, &catalog, &snapshots, &options.observer).await.into_used()?;
     let packs = inner.vault.store.list(FileKind::Pack).await?.into_iter().collect();
-    let plan = plan::plan(&catalog, &packs, &used, options)?;
+    let plan = plan::plan(&catalog, &packs, &used, options, inner.config.version)?;
     let snapshots = snapshots.into_iter().map(|snapshot| snapshot.id).collect();
     Ok(Prepared { catalog, snapshots, plan })
 }

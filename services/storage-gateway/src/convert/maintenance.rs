@@ -144,6 +144,7 @@ pub(crate) fn prune(request: proto::PruneRequest) -> Result<restic::prune::Optio
         max_unused,
         repack_small,
         repack_cacheable_only,
+        repack_uncompressed,
     } = request;
     let max_unused = match (max_unused.as_str(), max_unused_percent) {
         ("", None) => restic::prune::MaxUnused::default(),
@@ -163,8 +164,9 @@ pub(crate) fn prune(request: proto::PruneRequest) -> Result<restic::prune::Optio
         max_repack_bytes: Some(max_repack_bytes).filter(|bytes| *bytes > 0),
         repack_small,
         repack_cacheable_only,
+        repack_uncompressed,
         dry_run,
-        observer: restic::Observer::default(),
+        ..restic::prune::Options::default()
     })
 }
 

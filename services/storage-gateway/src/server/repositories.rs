@@ -128,7 +128,7 @@ impl Repositories for Server {
         let (services, refused) = (self.0.clone(), self.refused(Operation::Prune));
         let work = |observer| async move {
             let options = restic::prune::Options { observer, ..options };
-            let pruned = maintain::prune(&services.repositories, &at, &options).await;
+            let pruned = maintain::prune(&services.repositories, &at, options).await;
             pruned.map(|summary| maintenance::pruned(&summary)).map_err(refused)
         };
         Ok(watched(work, maintenance::prune_progress))

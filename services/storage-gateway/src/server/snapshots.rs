@@ -30,8 +30,7 @@ impl Snapshots for Server {
             .map_err(|error| services.refuse(BACKUP, &error))?;
         services.covered(&grant, &header.at.repository, Operation::Backup)?;
         let messages = messages.map(convert::backup_message);
-        let (repositories, compression) = (&services.repositories, services.compression);
-        let begun = backup::begin(repositories, compression, header, services.clock.now());
+        let begun = backup::begin(&services.repositories, header, services.clock.now());
         let begun = begun.boxed().await.map_err(|error| services.refuse(BACKUP, &error))?;
         let stored = async move {
             // Given back when this ends or is dropped.

@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 
+use super::Options;
 use super::plan::{Fate, Plan};
 use crate::catalog::{self, Catalog};
-use crate::encode::SealedBlob;
+use crate::encode::{Encoder, SealedBlob};
 use crate::error::{Error, Result};
 use crate::fetch;
 use crate::id::Id;
 use crate::index_file;
 use crate::lock::{Continuity, Lock};
 use crate::maintain::delete;
-use crate::pack::IndexedPack;
+use crate::pack::{IndexedPack, PackedBlob};
 use crate::packer::Packer;
 use crate::progress::Observer;
 use crate::repository::Inner;
@@ -25,15 +26,17 @@ const UPLOADS: usize = 2;
 /// Runs of blobs being fetched at a time, each of up to 8 MiB.
 const FETCHES: usize = 3;
 
+/// Says how many bytes compression took off what was copied.
 pub(super) async fn execute(
     inner: &Arc<Inner>,
     catalog: &Catalog,
     plan: Plan,
     snapshots: &HashSet<Id>,
     lock: &Lock,
-    observer: &Observer,
-) -> Result<()> {
-    let written = repack(inner, catalog, &plan, lock, observer).await?;
+    options: &Options,
+) -> Result<u64> {
+    let observer = &options.observer;
+    let Repacked { written, saved } = repack(inner, catalog, &plan, lock, options).await?;
     if let Err(error) = confirm(inner, &written, observer).await {
         // The old places are still listed, and are the good ones.
         for (index, _) in &written {
@@ -54,28 +57,38 @@ pub(super) async fn execute(
     delete(inner, FileKind::Index, obsolete, lock, &step).await?;
     let step = observer.items("delete packs", plan.delete.len() as u64);
     delete(inner, FileKind::Pack, plan.delete, lock, &step).await?;
-    inner.refresh_index().await
+    inner.refresh_index().await?;
+    Ok(saved)
 }
 
-/// Copies the chosen blobs, as they are sealed, of packs that go; each is opened and verified on the
-/// way. Reads the index files once more, since the catalog does not say what a pack holds.
+#[derive(Default)]
+struct Repacked {
+    /// The new index files and their packs.
+    written: Vec<(Id, Vec<IndexedPack>)>,
+    saved: u64,
+}
+
+/// Copies the chosen blobs of packs that go; each is opened and verified on the way, and compressed if it is not yet.
+/// Reads the index files once more, since the catalog does not say what a pack holds.
 async fn repack(
     inner: &Arc<Inner>,
     catalog: &Catalog,
     plan: &Plan,
     lock: &Lock,
-    observer: &Observer,
-) -> Result<Vec<(Id, Vec<IndexedPack>)>> {
+    options: &Options,
+) -> Result<Repacked> {
     if plan.summary.packs_repacked == 0 {
-        return Ok(Vec::new());
+        return Ok(Repacked::default());
     }
     let packer =
         Packer::new(Arc::clone(&inner.vault), inner.resources.clone(), lock.watch(), UPLOADS)
             .full_sized();
-    let step = observer.bytes("repack", plan.summary.bytes_repacked);
+    let vault = &inner.vault;
+    let encoder = Encoder::new(vault.key.clone(), vault.version, options.compression, true)?;
+    let step = options.observer.bytes("repack", plan.summary.bytes_repacked);
     let goes = |number: &u32| plan.fates[*number as usize] == Fate::Repack;
     let mut done = vec![false; catalog.packs().len()];
-    let mut copied = 0_u64;
+    let (mut copied, mut saved) = (0_u64, 0_u64);
     for number in &plan.obsolete {
         let file = &catalog.files()[*number];
         if !file.packs.iter().any(goes) {
@@ -88,21 +101,24 @@ async fn repack(
                 continue;
             }
             done[number] = lists_all(catalog, number, &pack);
-            let chosen = |blob: &crate::pack::PackedBlob| {
+            let chosen = |blob: &PackedBlob| {
                 catalog.entry(blob, number).is_some_and(|entry| plan.chosen.has(entry))
             };
             runs.extend(fetch::runs(pack.id, pack.blobs.into_iter().filter(chosen).collect()));
         }
         let mut copies = stream::iter(runs)
             .map(|run| {
-                run.fetch(Arc::clone(inner), |blob, sealed, _content| Ok((*blob, sealed.to_vec())))
+                let encoder = Arc::clone(&encoder);
+                run.fetch(Arc::clone(inner), move |blob, sealed, content| {
+                    Ok((*blob, copy(&encoder, blob, sealed, &content)?))
+                })
             })
             .buffered(FETCHES);
         while let Some(read) = copies.try_next().await? {
-            for (blob, sealed) in read {
+            for (blob, copy) in read {
+                let length = u64::from(blob.length);
                 copied += 1;
-                let length = sealed.len() as u64;
-                let copy = SealedBlob { sealed, raw_length: blob.raw_length };
+                saved += length.saturating_sub(copy.sealed.len() as u64);
                 packer.add(blob.kind, blob.id, &copy).await?;
                 step.advance(length);
             }
@@ -113,7 +129,15 @@ async fn repack(
         let problem = format!("{copied} blobs were copied instead of {}", plan.copies);
         return Err(Error::damaged("the index", format!("{problem}; nothing was deleted")));
     }
-    Ok(written)
+    Ok(Repacked { written, saved })
+}
+
+/// A blob as it goes to its new pack.
+fn copy(encoder: &Encoder, blob: &PackedBlob, sealed: &[u8], content: &[u8]) -> Result<SealedBlob> {
+    if blob.raw_length.is_none() && encoder.compresses(blob.kind) {
+        return encoder.encode_alone(blob.kind, &blob.id, content);
+    }
+    Ok(SealedBlob { sealed: sealed.to_vec(), raw_length: blob.raw_length })
 }
 
 /// Reads new packs and their index files back: the old ones are the only other copy, and a store can

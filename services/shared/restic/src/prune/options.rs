@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
+use crate::options::Compression;
 use crate::progress::Observer;
 use crate::size;
 
@@ -17,6 +18,11 @@ pub struct Options {
     pub repack_small: bool,
     /// Leave packs of data alone: rewrite those of trees only.
     pub repack_cacheable_only: bool,
+    /// Rewrite packs with data that is not compressed, whatever may stay unused; in format 2 only. Packs of trees that
+    /// are not compressed are rewritten anyway, as restic does.
+    pub repack_uncompressed: bool,
+    /// How what is copied to new packs is compressed, unless it is already or does not shrink.
+    pub compression: Compression,
     /// Only plan; change nothing.
     pub dry_run: bool,
     /// Is told how far it is.

@@ -4,13 +4,17 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use super::{Options, Summary};
-use crate::catalog::{Catalog, Marks};
+use crate::catalog::{Catalog, Marks, content_of};
+use crate::config::Version;
 use crate::error::{Error, Result};
 use crate::id::Id;
-use crate::pack::{BlobKind, TARGET_LEN};
+use crate::pack::{BlobKind, PackedBlob, TARGET_LEN};
 
 /// Fewer small packs than this are not worth a rewrite, which would also go on forever with a single one.
 const FEW_SMALL_PACKS: usize = 10;
+
+/// Shorter content, such as an empty folder's tree, does not shrink: its pack would be rewritten in vain each time.
+const WORTH_COMPRESSING: u64 = 64;
 
 /// What becomes of a pack that an index file lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +51,8 @@ pub(super) type PackSizes = HashMap<Id, u64>;
 struct Tally {
     data: bool,
     trees: bool,
+    /// Whether it provides a blob that is not compressed and may shrink.
+    uncompressed: bool,
     /// Blobs that it provides, and their bytes.
     chosen: u32,
     chosen_bytes: u64,
@@ -57,6 +63,7 @@ pub(super) fn plan(
     sizes: &PackSizes,
     used: &Marks,
     options: &Options,
+    version: Version,
 ) -> Result<Plan> {
     let (chosen, tallies) = choose(catalog, sizes, used)?;
     let mut summary = Summary { packs: sizes.len() as u64, ..Summary::default() };
@@ -68,6 +75,10 @@ pub(super) fn plan(
     let unused = |number: usize| packs[number].size.saturating_sub(tallies[number].chosen_bytes);
     let whole = |number: usize| tallies[number].chosen == packs[number].blobs;
     let mixed = |number: usize| tallies[number].data && tallies[number].trees;
+    let compress = |number: usize| {
+        let Tally { data, uncompressed, .. } = tallies[number];
+        version >= Version::V2 && uncompressed && (!data || options.repack_uncompressed)
+    };
     let enough = large_enough(options);
     let mut candidates = Vec::new();
     let mut small = Vec::new();
@@ -75,7 +86,7 @@ pub(super) fn plan(
         if options.repack_cacheable_only && tallies[number].data {
             continue;
         }
-        if !whole(number) || mixed(number) {
+        if !whole(number) || mixed(number) || compress(number) {
             candidates.push(number);
         } else if packs[number].size < enough {
             small.push(number);
@@ -100,7 +111,8 @@ pub(super) fn plan(
     let (mut repacked, mut copies) = (0_u64, 0_u64);
     for number in candidates {
         let size = packs[number].size;
-        let tolerable = waste <= allowed && size >= enough && !tallies[number].trees;
+        let spared = size >= enough && !tallies[number].trees && !compress(number);
+        let tolerable = waste <= allowed && spared;
         if tolerable || repacked.saturating_add(size) > limit {
             continue;
         }
@@ -189,10 +201,15 @@ fn choose(catalog: &Catalog, sizes: &PackSizes, used: &Marks) -> Result<(Marks, 
             return Err(Error::MissingPack { id: pack, needed_by, problem });
         };
         chosen.mark(entry);
+        tallies[pack].uncompressed |= may_shrink(&blob);
         tallies[pack].chosen += 1;
         tallies[pack].chosen_bytes += u64::from(blob.length);
     }
     Ok((chosen, tallies))
+}
+
+fn may_shrink(blob: &PackedBlob) -> bool {
+    blob.raw_length.is_none() && content_of(blob) >= WORTH_COMPRESSING
 }
 
 #[cfg(test)]

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::support::{PASSWORD, Place, backup, data, everyone, latest, options, read};
+use crate::support::{PASSWORD, Place, backup, data, everyone, latest, noise, options, read};
 use coffer_restic::{
-    BackupOptions, CopyOptions, GroupBy, Kdf, KeepPolicy, Kind, Migration, Observer, Password,
-    Progress, ReadOptions, RepairOptions, Repository, SnapshotFilter, Version, check, prune,
+    BackupOptions, Compression, CopyOptions, GroupBy, Kdf, KeepPolicy, Kind, Migration, Observer,
+    Password, Progress, ReadOptions, RepairOptions, Repository, SnapshotFilter, Version, check,
+    prune,
 };
 use serde_json::Value;
 
@@ -290,6 +291,97 @@ async fn our_prune_frees_what_restics_frees() {
         repack.last().map(|p| (p.done, p.total)),
         Some((planned.bytes_repacked, planned.bytes_repacked))
     );
+}
+
+/// Text that compresses, in no order that repeats.
+fn text(seed: u64) -> Vec<u8> {
+    let line = |n: u64| format!("key:{} value:{};", n * 7919 % 100_003, (n + seed) % 10);
+    (seed * 1_000_000..seed * 1_000_000 + 200_000).flat_map(|n| line(n).into_bytes()).collect()
+}
+
+/// The blobs that are not compressed, as restic reads it from the index.
+async fn uncompressed(place: &Place) -> Vec<String> {
+    let mut blobs = Vec::new();
+    for file in place.files("index") {
+        let id = file.file_name().unwrap().to_str().unwrap().to_owned();
+        let index = json(place, &["cat", "index", &id]).await;
+        let packs = index["packs"].as_array().unwrap().iter();
+        let all = packs.flat_map(|pack| pack["blobs"].as_array().unwrap());
+        let plain = all.filter(|blob| blob["uncompressed_length"].as_u64().is_none());
+        blobs.extend(plain.map(|blob| blob["id"].as_str().unwrap().to_owned()));
+    }
+    blobs
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_format_1_left_is_compressed_as_restic_does() {
+    let (ours, theirs) = (Place::new(), Place::new());
+    let old = ours.init(Version::V1).await;
+    for seed in 0..3 {
+        let (text, noise) = (text(seed), noise(seed));
+        let files: [(&str, &[u8]); 2] = [("/x/dump.rdb", &text), ("/x/noise", &noise)];
+        backup(&old, BackupOptions::default(), &files).await.unwrap();
+    }
+    let asked = prune::Options { repack_uncompressed: true, ..prune::Options::default() };
+    for dry_run in [true, false] {
+        let error = old.prune(&prune::Options { dry_run, ..asked.clone() }).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Invalid);
+        assert!(error.to_string().contains("coffer migrate"), "{error}");
+    }
+    let refused = ours.restic(["prune", "--repack-uncompressed"]).output().unwrap();
+    assert!(!refused.status.success(), "restic refuses it, too");
+    old.migrate(&Observer::default()).await.unwrap();
+    let repository = ours.open().await;
+    let compression = Compression::Off;
+    let error =
+        repository.prune(&prune::Options { compression, ..asked.clone() }).await.unwrap_err();
+    assert!(error.to_string().contains("off"), "{error}");
+    let source = ours.path().to_str().unwrap().to_owned() + "/.";
+    let copied =
+        std::process::Command::new("cp").args(["-a", &source]).arg(theirs.path()).status().unwrap();
+    assert!(copied.success());
+
+    // Without being asked, trees alone.
+    let before = repository.stats().await.unwrap();
+    let snapshots = repository.snapshots(&everyone()).await.unwrap();
+    assert_eq!(before.raw_size, before.uncompressed_size + 32 * before.blobs);
+    let trees = repository.prune(&prune::Options::default()).await.unwrap();
+    assert_eq!(trees.packs_repacked, 3, "one of each backup: {trees:?}");
+    assert_eq!(repository.prune(&prune::Options::default()).await.unwrap().packs_repacked, 0);
+
+    let planned = repository.prune(&prune::Options { dry_run: true, ..asked.clone() }).await;
+    let (planned, done) = (planned.unwrap(), repository.prune(&asked).await.unwrap());
+    assert_eq!(done.packs_repacked, planned.packs_repacked);
+    assert!(done.bytes_repacked < planned.bytes_repacked, "{done:?} {planned:?}");
+    theirs.run(&["prune", "--repack-uncompressed"]).await;
+    let size = |place: &Place| -> u64 {
+        place.files("data").iter().map(|file| file.metadata().unwrap().len()).sum()
+    };
+    let (our_size, their_size) = (size(&ours), size(&theirs));
+    assert!(our_size.abs_diff(their_size) * 10 < their_size, "{our_size} and {their_size}");
+    let after = repository.stats().await.unwrap();
+    assert!(after.raw_size * 3 < before.raw_size * 2, "{before:?} {after:?}");
+    assert_eq!(after.raw_size, done.bytes_used);
+    assert_eq!(after.uncompressed_size, before.uncompressed_size);
+
+    // restic compresses noise, too; we do not, and nothing else is left.
+    assert_eq!(uncompressed(&theirs).await, Vec::<String>::new());
+    for blob in uncompressed(&ours).await {
+        let content = ours.run(&["cat", "blob", &blob]).await;
+        let packed = zstd::bulk::compress(&content, 3).unwrap();
+        assert!(packed.len() * 100 > content.len() * 99, "{blob}: {} bytes", content.len());
+    }
+    for place in [&ours, &theirs] {
+        place.restic_check().await;
+        let repository = place.open().await;
+        for (snapshot, seed) in snapshots.iter().zip(0..) {
+            let read = async |path| {
+                read(&repository, snapshot, path, ReadOptions::default()).await.unwrap()
+            };
+            assert!(read("/x/dump.rdb").await == text(seed), "snapshot {seed} differs");
+            assert!(read("/x/noise").await == noise(seed), "snapshot {seed} differs");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,6 +11,11 @@ use crate::prune::MaxUnused;
 /// Four fifths of a MiB: packs of a few of these are not small.
 const BLOB_LEN: u32 = 800_000;
 
+/// Where nothing can be compressed, so that only use and size count.
+fn plan(catalog: &Catalog, sizes: &PackSizes, used: &Marks, options: &Options) -> Result<Plan> {
+    super::plan(catalog, sizes, used, options, Version::V1)
+}
+
 fn blob_id(name: u8) -> Id {
     Id::of(&[name])
 }
@@ -120,6 +125,38 @@ fn trees_are_repacked_whatever_may_stay_unused() {
     let plan = plan(&catalog, &sizes(&[&trees, &data]), &marks, &options).unwrap();
     assert_eq!(fate(&catalog, &plan, &trees), Fate::Repack);
     assert_eq!(fate(&catalog, &plan, &data), Fate::Stay);
+}
+
+#[test]
+fn what_is_not_compressed_is_repacked_if_asked_for_and_trees_anyway() {
+    let compressed = |mut pack: IndexedPack| {
+        pack.blobs.iter_mut().for_each(|blob| blob.raw_length = Some(2 * BLOB_LEN));
+        pack
+    };
+    let trees = |length, name, blob| pack_of(BlobKind::Tree, length, name, &[blob]);
+    let packs = [
+        pack("data", &[11]),
+        compressed(pack("compressed data", &[12])),
+        trees(BLOB_LEN, "trees", 13),
+        compressed(trees(BLOB_LEN, "compressed trees", 14)),
+        trees(45, "an empty tree", 15),
+    ];
+    let catalog = catalog(&[&packs]);
+    let all = used(&catalog, &(0..40).collect::<Vec<u8>>());
+    let sizes = sizes(&packs.iter().collect::<Vec<_>>());
+    let repacked = |options: &Options, version| {
+        let plan = super::plan(&catalog, &sizes, &all, options, version).unwrap();
+        let goes = |pack| fate(&catalog, &plan, pack) == Fate::Repack;
+        packs.iter().map(goes).collect::<Vec<bool>>()
+    };
+    let asked = Options { repack_uncompressed: true, ..at_most(100.0) };
+    assert_eq!(repacked(&asked, Version::V2), [true, false, true, false, false]);
+    assert_eq!(repacked(&at_most(0.0), Version::V2), [false, false, true, false, false]);
+    assert_eq!(repacked(&asked, Version::V1), [false; 5]);
+    let trees_only = Options { repack_cacheable_only: true, ..asked.clone() };
+    assert_eq!(repacked(&trees_only, Version::V2), [false, false, true, false, false]);
+    let limited = Options { max_repack_bytes: Some(u64::from(BLOB_LEN) * 3 / 2), ..asked };
+    assert_eq!(repacked(&limited, Version::V2), [false, false, true, false, false]);
 }
 
 #[test]
