@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::Context;
 use coffer_proto::storage::v1::{Progress, RepositoryRef};
+use coffer_runtime::{Clock, grpc};
 use console::Term;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
@@ -126,29 +127,33 @@ pub enum Answer<S> {
     Summary(S),
 }
 
+impl<S> Answer<S> {
+    /// Of an answer that has a field for the progress, and is the result when that is empty.
+    pub fn new(progress: Option<Progress>, summary: S) -> Self {
+        progress.map_or(Self::Summary(summary), Self::Progress)
+    }
+}
+
 /// Reads the answers of a long operation to their end, and shows how far it is. Dropping the future stops the operation.
 ///
 /// # Errors
-/// When the operation fails, or ends without a result.
+/// When the operation fails, ends without a result, or is not heard of for long.
 pub async fn follow<T, S>(
-    mut answers: Streaming<T>,
+    answers: Streaming<T>,
     quiet: bool,
     read: impl Fn(T) -> Option<Answer<S>>,
 ) -> anyhow::Result<S> {
     let mut meter = Meter::new(quiet);
-    let end = loop {
-        match answers.message().await {
-            Ok(Some(answer)) => match read(answer) {
-                Some(Answer::Progress(progress)) => meter.update(&progress),
-                Some(Answer::Summary(summary)) => break Ok(summary),
-                None => {}
-            },
-            Ok(None) => break Err(anyhow::anyhow!("the operation ended without a result")),
-            Err(status) => break Err(status.into()),
+    let result = |answer| match read(answer)? {
+        Answer::Progress(progress) => {
+            meter.update(&progress);
+            None
         }
+        Answer::Summary(summary) => Some(summary),
     };
+    let end = grpc::last(&Clock::real(), answers, result).await;
     meter.finish();
-    end
+    Ok(end?)
 }
 
 /// Shows how far a long operation is: a bar on a terminal, plain lines elsewhere, nothing when quiet.

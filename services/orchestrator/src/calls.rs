@@ -7,16 +7,16 @@ use coffer_api::{retention::RetentionPolicy, session::Repository};
 use coffer_proto::{
     metrics::v1::{Family as ProtoFamily, Mode, PushRequest, Sample, Type},
     storage::v1::{
-        CheckRequest, CheckSummary, ForgetRequest, ForgetResponse, KeepPolicy, RepositoryRef,
-        StatsRequest, StatsResponse, WipeRequest, check_response,
+        CheckRequest, CheckResponse, CheckSummary, ForgetRequest, ForgetResponse, KeepPolicy,
+        RepositoryRef, StatsRequest, StatsResponse, WipeRequest, check_response,
     },
 };
-use coffer_runtime::fault;
+use coffer_runtime::{fault, grpc};
 use tonic::{Code, Request, Status};
 
 use crate::{context::Context, metrics::Family};
 
-/// Longest that one call may take: a check reads every index, a prune may rewrite packs.
+/// Longest that a call without progress may take. Those with progress take as long as they go on.
 const LIMIT: Duration = Duration::from_secs(3600);
 /// Pauses between attempts to reach a peer that is restarting.
 const PAUSES: [Duration; 4] = [
@@ -50,8 +50,12 @@ pub async fn forget(
         ..ForgetRequest::default()
     };
     attempt(ctx, || {
-        let (mut storage, request) = (ctx.storage.clone(), limited(request.clone()));
-        async move { storage.forget(request).await.map(tonic::Response::into_inner) }
+        let (mut storage, request) = (ctx.storage.clone(), request.clone());
+        async move {
+            let answers = grpc::heard(&ctx.clock, storage.forget(request)).await?.into_inner();
+            let result = |answer: ForgetResponse| answer.progress.is_none().then_some(answer);
+            grpc::last(&ctx.clock, answers, result).await
+        }
     })
     .await
 }
@@ -61,16 +65,14 @@ pub async fn check(ctx: &Context, repository: &Repository) -> Result<CheckSummar
     let request =
         CheckRequest { repository: Some(to_proto(repository)), ..CheckRequest::default() };
     attempt(ctx, || {
-        let (mut storage, request) = (ctx.storage.clone(), limited(request.clone()));
+        let (mut storage, request) = (ctx.storage.clone(), request.clone());
         async move {
-            let mut stream = storage.check(request).await?.into_inner();
-            while let Some(message) = stream.message().await? {
-                match message.message {
-                    Some(check_response::Message::Summary(summary)) => return Ok(summary),
-                    Some(check_response::Message::Progress(_)) | None => {}
-                }
-            }
-            Err(Status::internal("the check ended without a result"))
+            let answers = grpc::heard(&ctx.clock, storage.check(request)).await?.into_inner();
+            let result = |answer: CheckResponse| match answer.message? {
+                check_response::Message::Summary(summary) => Some(summary),
+                check_response::Message::Progress(_) => None,
+            };
+            grpc::last(&ctx.clock, answers, result).await
         }
     })
     .await
@@ -81,8 +83,12 @@ pub async fn stats(ctx: &Context, repository: &Repository) -> Result<StatsRespon
     let request =
         StatsRequest { repository: Some(to_proto(repository)), ..StatsRequest::default() };
     attempt(ctx, || {
-        let (mut storage, request) = (ctx.storage.clone(), limited(request.clone()));
-        async move { storage.stats(request).await.map(tonic::Response::into_inner) }
+        let (mut storage, request) = (ctx.storage.clone(), request.clone());
+        async move {
+            let answers = grpc::heard(&ctx.clock, storage.stats(request)).await?.into_inner();
+            let result = |answer: StatsResponse| answer.progress.is_none().then_some(answer);
+            grpc::last(&ctx.clock, answers, result).await
+        }
     })
     .await
 }

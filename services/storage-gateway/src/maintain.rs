@@ -34,6 +34,8 @@ pub struct Forget {
     pub prune: bool,
     /// Only plan.
     pub dry_run: bool,
+    /// Is told how far it is.
+    pub observer: restic::Observer,
 }
 
 /// What was forgotten.
@@ -114,11 +116,12 @@ pub async fn delete(
     repositories: &Repositories,
     at: &At,
     names: &[String],
+    observer: &restic::Observer,
 ) -> Result<Vec<restic::Id>, Error> {
     let opened = open(repositories, at, Operation::DeleteSnapshots).await?;
     let act = "delete snapshots of";
     let ids = resolve(&opened, names, act).await?;
-    opened.repository.delete_snapshots(&ids).await.map_err(opened.place.failed(act))?;
+    opened.repository.delete_snapshots(&ids, observer).await.map_err(opened.place.failed(act))?;
     Ok(ids)
 }
 
@@ -131,18 +134,18 @@ pub async fn forget(
     at: &At,
     request: &Forget,
 ) -> Result<Forgotten, Error> {
-    let Forget { filter, group_by, policy, prune, dry_run } = request;
+    let Forget { filter, group_by, policy, prune, dry_run, observer } = request;
     let operation = if *dry_run { Operation::PlanForget } else { Operation::Forget };
     let opened = open(repositories, at, operation).await?;
     let summary = opened
         .repository
-        .forget(filter, *group_by, policy, *dry_run)
+        .forget(filter, *group_by, policy, *dry_run, observer)
         .await
         .map_err(opened.place.failed("apply the retention policy to"))?;
     let mut pruned = None;
     if *prune && !dry_run && !summary.removed.is_empty() {
-        let compression = opened.compression;
-        let options = restic::prune::Options { compression, ..Default::default() };
+        let (compression, observer) = (opened.compression, observer.clone());
+        let options = restic::prune::Options { compression, observer, ..Default::default() };
         let freed = opened.repository.prune(&options).await;
         pruned = Some(freed.map_err(opened.place.failed("prune"))?);
     }
@@ -185,10 +188,10 @@ pub async fn stats(
     repositories: &Repositories,
     at: &At,
     filter: &restic::SnapshotFilter,
+    observer: &restic::Observer,
 ) -> Result<Stats, Error> {
     let opened = open(repositories, at, Operation::Stats).await?;
-    let observer = restic::Observer::default();
-    let counted = opened.repository.stats_of(filter, &observer).await;
+    let counted = opened.repository.stats_of(filter, observer).await;
     let counted = counted.map_err(opened.place.failed("measure"))?;
     let (id, version) = (opened.repository.id(), opened.repository.version());
     Ok(Stats { counted, id, version })

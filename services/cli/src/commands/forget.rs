@@ -4,8 +4,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use coffer_proto::storage::v1::{
-    DeleteSnapshotsRequest, ForgetGroup, ForgetRequest, ForgetResponse, KeepPolicy, PruneSummary,
-    RepositoryRef, Snapshot,
+    DeleteSnapshotsRequest, DeleteSnapshotsResponse, ForgetGroup, ForgetRequest, ForgetResponse,
+    KeepPolicy, PruneSummary, RepositoryRef, Snapshot,
 };
 use serde::Serialize;
 
@@ -14,7 +14,7 @@ use crate::{
     args::GlobalArgs,
     client::Cluster,
     figures, maintenance,
-    maintenance::{ConfirmArgs, LockArgs},
+    maintenance::{Answer, ConfirmArgs, LockArgs, follow},
     output::{Column, Listing},
 };
 
@@ -204,16 +204,14 @@ pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::
         tags,
         group_by,
     };
-    let mut client = cluster.repositories().await?;
-    let plan = client.forget(request.clone()).await.with_context(|| subject.clone())?;
-    let plan = plan.into_inner();
+    let plan = forget(cluster, global, request.clone()).await.with_context(|| subject.clone())?;
     let (going, staying) = (plan.removed.len(), plan.kept.len());
     let done = if dry_run || going == 0 {
         plan
     } else {
         confirm.confirm(&format!("Forget {going} snapshots and keep {staying}?"))?;
         let request = ForgetRequest { dry_run: false, ..request };
-        client.forget(request).await.with_context(|| subject)?.into_inner()
+        forget(cluster, global, request).await.with_context(|| subject)?
     };
     let ForgetResponse { groups, pruned, .. } = done;
     let rows = rows(groups);
@@ -229,6 +227,16 @@ pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::
     Ok(ExitCode::SUCCESS)
 }
 
+async fn forget(
+    cluster: &Cluster,
+    global: &GlobalArgs,
+    request: ForgetRequest,
+) -> anyhow::Result<ForgetResponse> {
+    let answers = cluster.repositories().await?.forget(request).await?.into_inner();
+    let read = |mut answer: ForgetResponse| Some(Answer::new(answer.progress.take(), answer));
+    follow(answers, global.quiet, read).await
+}
+
 async fn delete(
     cluster: &Cluster,
     global: &GlobalArgs,
@@ -238,11 +246,13 @@ async fn delete(
     let Args { snapshots: ids, prune, confirm, .. } = args;
     let shown = maintenance::shown(&repository);
     confirm.confirm(&format!("Forget {} of Repository {shown}?", ids.join(", ")))?;
-    let mut client = cluster.repositories().await?;
+    let subject = format!("forget snapshots of Repository {shown}");
     let request = DeleteSnapshotsRequest { repository: Some(repository.clone()), ids };
-    let deleted = client.delete_snapshots(request).await;
-    let deleted = deleted.with_context(|| format!("forget snapshots of Repository {shown}"))?;
-    let deleted = deleted.into_inner().deleted;
+    let answers = cluster.repositories().await?.delete_snapshots(request).await;
+    let answers = answers.with_context(|| subject.clone())?.into_inner();
+    let read =
+        |mut answer: DeleteSnapshotsResponse| Some(Answer::new(answer.progress.take(), answer));
+    let deleted = follow(answers, global.quiet, read).await.with_context(|| subject)?.deleted;
     let names: Vec<String> = deleted.iter().map(|id| format!("snapshot/{id}")).collect();
     let text = || deleted.iter().map(|id| format!("snapshot {id} forgotten\n")).collect();
     maintenance::print(global, &deleted, &names, text)?;

@@ -5,7 +5,12 @@ use anyhow::Context;
 use coffer_proto::storage::v1::{StatsRequest, StatsResponse};
 use serde::Serialize;
 
-use crate::{args::GlobalArgs, client::Cluster, figures, maintenance, maintenance::LockArgs};
+use crate::{
+    args::GlobalArgs,
+    client::Cluster,
+    figures, maintenance,
+    maintenance::{Answer, LockArgs, follow},
+};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -62,7 +67,11 @@ pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::
         path: path.unwrap_or_default(),
         tags,
     };
-    let stats = cluster.repositories().await?.stats(request).await.with_context(|| subject)?;
+    let answers = cluster.repositories().await?.stats(request).await;
+    let answers = answers.with_context(|| subject.clone())?.into_inner();
+    let stats = follow(answers, global.quiet, |mut answer: StatsResponse| {
+        Some(Answer::new(answer.progress.take(), answer))
+    });
     let StatsResponse {
         snapshots,
         total_size,
@@ -73,7 +82,8 @@ pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::
         uncompressed_size,
         restore_size,
         files,
-    } = stats.into_inner();
+        progress: _,
+    } = stats.await.with_context(|| subject)?;
     let stats = Stats {
         repository_id,
         version,

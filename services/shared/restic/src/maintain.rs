@@ -66,6 +66,7 @@ impl Repository {
         group_by: GroupBy,
         policy: &KeepPolicy,
         dry_run: bool,
+        observer: &Observer,
     ) -> Result<ForgetSummary> {
         if dry_run {
             return self.plan_forget(filter, group_by, policy).await;
@@ -74,7 +75,7 @@ impl Repository {
         let lock = Lock::acquire(&self.inner.locker, Mode::Exclusive).await?;
         let done = async {
             let summary = self.plan_forget(filter, group_by, policy).await?;
-            self.delete_all(&summary.removed, &lock).await?;
+            self.delete_all(&summary.removed, &lock, observer).await?;
             Ok(summary)
         };
         let done = done.await;
@@ -98,7 +99,7 @@ impl Repository {
     /// # Errors
     /// [`Error::NoSnapshot`] if one is not there, before any is deleted; [`Error::Locked`]; errors
     /// of the store.
-    pub async fn delete_snapshots(&self, ids: &[Id]) -> Result<()> {
+    pub async fn delete_snapshots(&self, ids: &[Id], observer: &Observer) -> Result<()> {
         self.inner.vault.store.may_take_away("delete snapshots")?;
         let lock = Lock::acquire(&self.inner.locker, Mode::Exclusive).await?;
         let done = async {
@@ -107,15 +108,15 @@ impl Repository {
             if let Some(absent) = ids.iter().find(|id| !present.contains(id)) {
                 return Err(Error::NoSnapshot { wanted: format!("the id {absent}") });
             }
-            self.delete_all(ids, &lock).await
+            self.delete_all(ids, &lock, observer).await
         };
         let done = done.await;
         lock.release().await;
         done
     }
 
-    async fn delete_all(&self, ids: &[Id], lock: &Lock) -> Result<()> {
-        let step = Observer::default().items("delete snapshots", ids.len() as u64);
+    async fn delete_all(&self, ids: &[Id], lock: &Lock, observer: &Observer) -> Result<()> {
+        let step = observer.items("delete snapshots", ids.len() as u64);
         delete(&self.inner, FileKind::Snapshot, ids.to_vec(), lock, &step).await
     }
 

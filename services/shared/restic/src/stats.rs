@@ -70,8 +70,10 @@ async fn count(inner: &Inner, filter: &SnapshotFilter, observer: &Observer) -> R
         stats.uncompressed_size += content_of(&blob);
     }
     let mut sizes = Sizes { inner, catalog: &catalog, known: HashMap::new() };
+    let step = observer.items("measure the snapshots", stats.snapshots);
     for snapshot in &snapshots {
         let size = sizes.of(snapshot).await?;
+        step.advance(1);
         stats.files += size.files;
         stats.restore_size = stats.restore_size.saturating_add(size.bytes);
     }

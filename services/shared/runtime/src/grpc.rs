@@ -11,11 +11,13 @@
 //! Every server has health, reflection, limits, deadlines, metrics, and TLS that follows its files. Handlers find the
 //! [`Peer`] among the request's extensions.
 
+mod answers;
 mod call;
 mod channel;
 mod incoming;
 mod server;
 
+pub use answers::{SILENCE_LIMIT, SPEAKS_EVERY, heard, last};
 pub use channel::{Authorized, Bearer, connect, with_token};
 pub use incoming::Peer;
 pub use server::Server;

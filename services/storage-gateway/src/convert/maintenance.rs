@@ -38,6 +38,7 @@ pub(crate) fn forget(request: proto::ForgetRequest) -> Result<maintain::Forget, 
         policy: keep_policy(keep)?,
         prune,
         dry_run,
+        observer: restic::Observer::default(),
     })
 }
 
@@ -116,6 +117,7 @@ pub(crate) fn forgotten(forgotten: maintain::Forgotten) -> proto::ForgetResponse
         removed: removed.iter().map(ToString::to_string).collect(),
         groups: groups.into_iter().map(group).collect(),
         pruned: pruned.as_ref().map(prune_summary),
+        progress: None,
     }
 }
 
@@ -234,7 +236,13 @@ pub(crate) fn stats(stats: maintain::Stats) -> proto::StatsResponse {
         uncompressed_size,
         restore_size,
         files,
+        progress: None,
     }
+}
+
+pub(crate) fn deleted(ids: &[restic::Id]) -> proto::DeleteSnapshotsResponse {
+    let deleted = ids.iter().map(ToString::to_string).collect();
+    proto::DeleteSnapshotsResponse { deleted, progress: None }
 }
 
 pub(crate) fn new_key(
@@ -306,6 +314,18 @@ fn progress(progress: restic::Progress) -> proto::Progress {
 }
 
 /// How far an operation is, as each of the answers says it.
+pub(crate) fn delete_progress(how_far: restic::Progress) -> proto::DeleteSnapshotsResponse {
+    proto::DeleteSnapshotsResponse { progress: Some(progress(how_far)), ..Default::default() }
+}
+
+pub(crate) fn forget_progress(how_far: restic::Progress) -> proto::ForgetResponse {
+    proto::ForgetResponse { progress: Some(progress(how_far)), ..Default::default() }
+}
+
+pub(crate) fn stats_progress(how_far: restic::Progress) -> proto::StatsResponse {
+    proto::StatsResponse { progress: Some(progress(how_far)), ..Default::default() }
+}
+
 pub(crate) fn prune_progress(how_far: restic::Progress) -> proto::PruneResponse {
     let message = proto::prune_response::Message::Progress(progress(how_far));
     proto::PruneResponse { message: Some(message) }

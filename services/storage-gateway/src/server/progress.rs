@@ -3,7 +3,8 @@
 //! The work is a task of its own, so that a client that does not read holds nothing up, least of all a lock; it ends with
 //! the stream, however that ends.
 
-use coffer_restic::{Observer, Progress};
+use coffer_restic::{Observer, Progress, Unit};
+use coffer_runtime::grpc::SPEAKS_EVERY;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use std::future::Future;
@@ -16,15 +17,19 @@ use tonic::{Response, Status};
 /// Answers about progress come at most this often.
 const EVERY: Duration = Duration::from_millis(200);
 
+/// What is told of work that has told nothing yet: it may wait for somebody else's lock.
+const BEGUN: Progress = Progress { step: "begin", done: 0, total: 0, unit: Unit::Items };
+
 pub(super) type Answers<T> = BoxStream<'static, Result<T, Status>>;
 
 struct Work<T> {
     task: JoinSet<Result<T, Status>>,
-    changes: watch::Receiver<Option<Progress>>,
+    changes: watch::Receiver<Progress>,
     next: Instant,
 }
 
-/// Runs `work`, which is given an observer. Of many changes, only the newest is told.
+/// Runs `work`, which is given an observer. Of many changes, only the newest is told, and again while there is no other:
+/// whoever listens must know that we are there.
 pub(super) fn watched<T, W>(
     work: impl FnOnce(Observer) -> W,
     tell: fn(Progress) -> T,
@@ -33,9 +38,21 @@ where
     T: Send + 'static,
     W: Future<Output = Result<T, Status>> + Send + 'static,
 {
-    let (sender, changes) = watch::channel(None);
+    watched_at(SPEAKS_EVERY, work, tell)
+}
+
+fn watched_at<T, W>(
+    speaks_every: Duration,
+    work: impl FnOnce(Observer) -> W,
+    tell: fn(Progress) -> T,
+) -> Response<Answers<T>>
+where
+    T: Send + 'static,
+    W: Future<Output = Result<T, Status>> + Send + 'static,
+{
+    let (sender, changes) = watch::channel(BEGUN);
     let observer = Observer::new(move |progress| {
-        sender.send_replace(Some(progress));
+        sender.send_replace(progress);
     });
     let mut task = JoinSet::new();
     task.spawn(work(observer));
@@ -48,23 +65,29 @@ where
                 let done = done.unwrap_or_else(|died| Err(Status::internal(format!("the operation died: {died}"))));
                 Some((done, None))
             }
-            Some(progress) = newest(&mut work.changes, work.next) => {
+            progress = newest(&mut work.changes, work.next, speaks_every) => {
                 work.next = Instant::now() + EVERY;
                 Some((Ok(tell(progress)), Some(work)))
             }
-            else => None,
         }
     });
     Response::new(answers.boxed())
 }
 
-/// The next change, but not before `earliest`; none once there will be no more.
+/// The next change, but not before `earliest`; after a while without, the last one.
 async fn newest(
-    changes: &mut watch::Receiver<Option<Progress>>,
+    changes: &mut watch::Receiver<Progress>,
     earliest: Instant,
-) -> Option<Progress> {
+    at_least_every: Duration,
+) -> Progress {
     tokio::time::sleep_until(earliest).await;
-    changes.changed().await.ok()?;
+    let change = async {
+        if changes.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    // Either way there is one to tell.
+    let _ = tokio::time::timeout(at_least_every, change).await;
     *changes.borrow_and_update()
 }
 
@@ -101,6 +124,24 @@ mod tests {
         told.notify_one();
         let rest: Vec<String> = answers.map(Result::unwrap).collect().await;
         assert_eq!(rest, ["done"]);
+    }
+
+    #[tokio::test]
+    async fn something_is_said_while_nothing_happens() {
+        for forgets_the_observer in [false, true] {
+            let work = |observer: Observer| async move {
+                count(&observer, 7);
+                let _kept = (!forgets_the_observer).then_some(observer);
+                std::future::pending().await
+            };
+            let answers = watched_at(Duration::from_millis(1), work, tell).into_inner();
+            let told: Vec<String> = answers.take(4).map(Result::unwrap).collect().await;
+            assert_eq!(told[1..], ["7 of 100"; 3]);
+        }
+        let waits = |_: Observer| std::future::pending();
+        let answers = watched_at(Duration::from_millis(1), waits, |progress| progress.step);
+        let told: Vec<_> = answers.into_inner().take(2).map(Result::unwrap).collect().await;
+        assert_eq!(told, ["begin", "begin"]);
     }
 
     #[tokio::test]

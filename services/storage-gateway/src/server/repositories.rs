@@ -56,6 +56,9 @@ impl Server {
 
 #[async_trait]
 impl Repositories for Server {
+    type DeleteSnapshotsStream = Answers<DeleteSnapshotsResponse>;
+    type ForgetStream = Answers<ForgetResponse>;
+    type StatsStream = Answers<StatsResponse>;
     type PruneStream = Answers<PruneResponse>;
     type CheckStream = Answers<CheckResponse>;
     type CopyStream = Answers<CopyResponse>;
@@ -92,28 +95,35 @@ impl Repositories for Server {
     async fn delete_snapshots(
         &self,
         request: Request<DeleteSnapshotsRequest>,
-    ) -> Result<Response<DeleteSnapshotsResponse>, Status> {
+    ) -> Result<Response<Self::DeleteSnapshotsStream>, Status> {
         let (at, request) =
             self.admit(request, |_| Operation::DeleteSnapshots, |r| r.repository.take()).await?;
         maintenance::named(&request.ids)?;
-        let deleted = maintain::delete(&self.0.repositories, &at, &request.ids).boxed().await;
-        let deleted = deleted.map_err(self.refused(Operation::DeleteSnapshots))?;
-        let deleted = deleted.iter().map(ToString::to_string).collect();
-        Ok(Response::new(DeleteSnapshotsResponse { deleted }))
+        let (services, refused) = (self.0.clone(), self.refused(Operation::DeleteSnapshots));
+        let work = |observer| async move {
+            let ids = &request.ids;
+            let deleted = maintain::delete(&services.repositories, &at, ids, &observer).await;
+            deleted.map(|ids| maintenance::deleted(&ids)).map_err(refused)
+        };
+        Ok(watched(work, maintenance::delete_progress))
     }
 
     async fn forget(
         &self,
         request: Request<ForgetRequest>,
-    ) -> Result<Response<ForgetResponse>, Status> {
+    ) -> Result<Response<Self::ForgetStream>, Status> {
         let operation = |request: &ForgetRequest| {
             if request.dry_run { Operation::PlanForget } else { Operation::Forget }
         };
         let (at, request) = self.admit(request, operation, |r| r.repository.take()).await?;
         let request = maintenance::forget(request)?;
-        let forgotten = maintain::forget(&self.0.repositories, &at, &request).boxed().await;
-        let forgotten = forgotten.map_err(self.refused(Operation::Forget))?;
-        Ok(Response::new(maintenance::forgotten(forgotten)))
+        let (services, refused) = (self.0.clone(), self.refused(Operation::Forget));
+        let work = |observer| async move {
+            let request = maintain::Forget { observer, ..request };
+            let forgotten = maintain::forget(&services.repositories, &at, &request).await;
+            forgotten.map(maintenance::forgotten).map_err(refused)
+        };
+        Ok(watched(work, maintenance::forget_progress))
     }
 
     async fn prune(
@@ -153,14 +163,17 @@ impl Repositories for Server {
     async fn stats(
         &self,
         request: Request<StatsRequest>,
-    ) -> Result<Response<StatsResponse>, Status> {
+    ) -> Result<Response<Self::StatsStream>, Status> {
         let (at, request) =
             self.admit(request, |_| Operation::Stats, |r| r.repository.take()).await?;
         let StatsRequest { repository: _, host, path, tags } = request;
         let filter = convert::filter(host, path, tags);
-        let stats = maintain::stats(&self.0.repositories, &at, &filter).boxed().await;
-        let stats = stats.map_err(self.refused(Operation::Stats))?;
-        Ok(Response::new(maintenance::stats(stats)))
+        let (services, refused) = (self.0.clone(), self.refused(Operation::Stats));
+        let work = |observer| async move {
+            let stats = maintain::stats(&services.repositories, &at, &filter, &observer).await;
+            stats.map(maintenance::stats).map_err(refused)
+        };
+        Ok(watched(work, maintenance::stats_progress))
     }
 
     async fn unlock(

@@ -60,7 +60,8 @@ async fn victim() {
                 if !ids.is_empty() {
                     println!("{} {}", WORDS[2], ids.join(" "));
                     let delete = DeleteSnapshotsRequest { repository: repository(), ids };
-                    client.delete_snapshots(delete).await.unwrap();
+                    let mut answers = client.delete_snapshots(delete).await.unwrap().into_inner();
+                    while answers.message().await.unwrap().is_some() {}
                 }
             }
             _ => {

@@ -4,7 +4,7 @@ use crate::support::*;
 use chrono::{TimeDelta, Utc};
 use coffer_proto::storage::v1::*;
 use coffer_runtime::grant::{Grant, Operation, Signer};
-use tonic::Code;
+use tonic::{Code, Status};
 
 /// The last answer of a stream, after those about progress.
 macro_rules! last {
@@ -18,6 +18,23 @@ macro_rules! last {
             }
         }
     }};
+}
+
+/// The last answer of a stream whose answers have a field for the progress, or why there is none.
+macro_rules! result {
+    ($answers:expr) => {
+        async {
+            let mut answers = $answers.await?.into_inner();
+            loop {
+                let answer = answers.message().await?.expect("no result");
+                if answer.progress.is_none() {
+                    assert!(answers.message().await?.is_none());
+                    break Ok::<_, Status>(answer);
+                }
+            }
+        }
+        .await
+    };
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,7 +105,7 @@ async fn users_need_rights_to_the_repository_object() {
     let unlock = || UnlockRequest { repository: Some(at("repo")), all: false };
     let wipe = || WipeRequest { repository: Some(at("repo")) };
 
-    gateway.user(Some("reader")).stats(stats()).await.unwrap();
+    result!(gateway.user(Some("reader")).stats(stats())).unwrap();
     let result = gateway.user(Some("reader")).unlock(unlock()).await;
     let parts = [
         "user \"reader\" may not update repositories.stash.appscode.com \"repo\" in namespace \"demo\"",
@@ -104,7 +121,7 @@ async fn users_need_rights_to_the_repository_object() {
     assert_refused(result, Code::PermissionDenied, &["service \"catalog\" may not get"]);
     let result = gateway.service("orchestrator").stats(StatsRequest::default()).await;
     assert_refused(result, Code::InvalidArgument, &["repository needs a namespace and a name"]);
-    gateway.service("orchestrator").stats(stats()).await.unwrap();
+    result!(gateway.service("orchestrator").stats(stats())).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,7 +155,7 @@ async fn the_orchestrator_looks_after_a_repository() {
     assert!(client.list_snapshots(elsewhere).await.unwrap().into_inner().snapshots.is_empty());
 
     let stats = StatsRequest { repository: repository(), ..StatsRequest::default() };
-    let before = client.stats(stats.clone()).await.unwrap().into_inner();
+    let before = result!(client.stats(stats.clone())).unwrap();
     assert_eq!(before.snapshots, 4);
     assert!(before.total_size > 800_000 && before.packs > 0, "{before:?}");
 
@@ -146,11 +163,11 @@ async fn the_orchestrator_looks_after_a_repository() {
         repository: repository(),
         ids: ids.iter().map(|id| (*id).to_owned()).collect(),
     };
-    let refused = client.delete_snapshots(delete(&[&ids[0], "ffffffffff"])).await;
+    let refused = result!(client.delete_snapshots(delete(&[&ids[0], "ffffffffff"])));
     assert_refused(refused, Code::NotFound, &["ffffffffff"]);
     let refused = client.delete_snapshots(delete(&["latest"])).await;
     assert_refused(refused, Code::InvalidArgument, &["by id"]);
-    let deleted = client.delete_snapshots(delete(&[&ids[0][..10]])).await.unwrap().into_inner();
+    let deleted = result!(client.delete_snapshots(delete(&[&ids[0][..10]]))).unwrap();
     assert_eq!(deleted.deleted, ids[..1]);
 
     let forget = |keep| ForgetRequest {
@@ -162,10 +179,10 @@ async fn the_orchestrator_looks_after_a_repository() {
     let refused = client.forget(forget(None)).await;
     assert_refused(refused, Code::InvalidArgument, &["the retention policy has no keep rule"]);
     let keep = KeepPolicy { last: 1, ..KeepPolicy::default() };
-    let forgotten = client.forget(forget(Some(keep))).await.unwrap().into_inner();
+    let forgotten = result!(client.forget(forget(Some(keep)))).unwrap();
     assert_eq!(forgotten.kept, ids[3..]);
     assert_eq!(forgotten.removed.len(), 2);
-    let after = client.stats(stats).await.unwrap().into_inner();
+    let after = result!(client.stats(stats)).unwrap();
     assert!(after.snapshots == 1 && after.total_size < 300_000, "{after:?}");
 
     let prune = PruneRequest { repository: repository(), ..PruneRequest::default() };
@@ -280,7 +297,7 @@ async fn each_operation_needs_its_right() {
     let change = ChangeKeyRequest { repository: repository(), new_password: "another".to_owned() };
 
     let mut reader = gateway.user(Some("reader"));
-    reader.forget(forget(true)).await.unwrap();
+    result!(reader.forget(forget(true))).unwrap();
     reader.prune(prune(true)).await.unwrap();
     reader.list_keys(ListKeysRequest { repository: repository() }).await.unwrap();
     let denied = Code::PermissionDenied;
@@ -311,8 +328,8 @@ async fn each_operation_needs_its_right() {
     assert_refused(restorer.copy(copy()).await, denied, &update);
 
     let mut owner = gateway.user(Some("owner"));
-    assert!(owner.forget(forget(false)).await.unwrap().into_inner().removed.is_empty());
-    let deleted = owner.delete_snapshots(delete).await.unwrap().into_inner().deleted;
+    assert!(result!(owner.forget(forget(false))).unwrap().removed.is_empty());
+    let deleted = result!(owner.delete_snapshots(delete)).unwrap().deleted;
     assert_eq!(deleted, [snapshot]);
 }
 
@@ -409,7 +426,7 @@ async fn forget_explains_itself_and_prune_takes_limits() {
     };
     let keep =
         KeepPolicy { last: 1, yearly: u32::MAX, within: "1h".to_owned(), ..KeepPolicy::default() };
-    let plan = client.forget(forget(keep)).await.unwrap().into_inner();
+    let plan = result!(client.forget(forget(keep))).unwrap();
     assert_eq!((plan.groups.len(), plan.kept.len(), plan.removed.len()), (1, 3, 0));
     let group = &plan.groups[0];
     assert_eq!(
@@ -438,4 +455,35 @@ async fn forget_explains_itself_and_prune_takes_limits() {
     assert!(summary.packs > 0 && summary.bytes_used > 300_000, "{summary:?}");
     let refused = client.prune(prune("lots")).await;
     assert_refused(refused, Code::InvalidArgument, &["max_unused", "lots"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retention_tells_how_far_it_is() {
+    let gateway = start().await;
+    let common = noise(100, 2_000_000);
+    for number in 0..4 {
+        let content = [noise(number, 3_000_000), common.clone()].concat();
+        gateway.backup("repo", &content).await.unwrap();
+    }
+    let forget = ForgetRequest {
+        repository: Some(at("repo")),
+        keep: Some(KeepPolicy { last: 1, ..KeepPolicy::default() }),
+        prune: true,
+        ..ForgetRequest::default()
+    };
+    let mut client = gateway.service("orchestrator");
+    let mut answers = client.forget(forget).await.unwrap().into_inner();
+    let (mut steps, mut results) = (Vec::new(), Vec::new());
+    while let Some(answer) = answers.message().await.unwrap() {
+        match answer.progress {
+            Some(progress) => steps.push(progress.step),
+            None => results.push(answer),
+        }
+    }
+    // The prune takes its lock after that, which does not go by without the first being told.
+    assert_eq!(steps.first().map(String::as_str), Some("delete snapshots"), "{steps:?}");
+    let [done] = &results[..] else { panic!("{results:?}") };
+    assert_eq!((done.kept.len(), done.removed.len()), (1, 3));
+    assert!(done.pruned.is_some(), "{done:?}");
+    restic::check(&gateway.repo());
 }

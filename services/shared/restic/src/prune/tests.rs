@@ -8,6 +8,7 @@ use super::*;
 use crate::catalog;
 use crate::index_file;
 use crate::pack::IndexedPack;
+use crate::progress::Observer;
 use crate::{
     BackupOptions, InitOptions, Kdf, OpenOptions, Password, ReadOptions, SnapshotFilter, Store,
     check,
@@ -67,7 +68,7 @@ async fn prune_with_a_parted_index(forgotten: usize) {
         ids.push(backup(&repository, content).await);
     }
     part_the_index(&repository).await;
-    repository.delete_snapshots(&[ids[forgotten]]).await.unwrap();
+    repository.delete_snapshots(&[ids[forgotten]], &Observer::default()).await.unwrap();
     let options = Options { max_unused: MaxUnused::Bytes(0), ..Options::default() };
     let summary = repository.prune(&options).await.unwrap();
     assert!(summary.packs_deleted + summary.packs_repacked > 0, "{summary:?}");

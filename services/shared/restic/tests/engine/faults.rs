@@ -3,8 +3,8 @@
 use crate::support::{Place, backup, data, everyone, latest, options, read};
 use bytes::Bytes;
 use coffer_restic::{
-    BackupOptions, Error, InitOptions, Kind, Password, ReadOptions, Repository, Store, UnlockScope,
-    Version, check, prune,
+    BackupOptions, Error, InitOptions, Kind, Observer, Password, ReadOptions, Repository, Store,
+    UnlockScope, Version, check, prune,
 };
 
 #[tokio::test]
@@ -272,7 +272,10 @@ async fn missing_snapshots_and_files_are_named() {
     let error = read(&repository, &snapshot, "/b", ReadOptions::default()).await.unwrap_err();
     assert!(error.to_string().ends_with("has no file /b; it has /a"), "{error}");
     let absent = coffer_restic::Id::of(b"absent");
-    let error = repository.delete_snapshots(&[snapshot.id, absent]).await.unwrap_err();
+    let error = repository
+        .delete_snapshots(&[snapshot.id, absent], &Observer::default())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), Kind::NotFound);
     assert_eq!(repository.snapshots(&everyone()).await.unwrap().len(), 1);
 }

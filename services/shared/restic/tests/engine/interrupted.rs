@@ -168,7 +168,10 @@ async fn forget_survives_every_fault() {
     let forget: Operation = |repository| {
         async move {
             let policy = KeepPolicy { last: 2, ..KeepPolicy::default() };
-            repository.forget(&everyone(), GroupBy::default(), &policy, false).await.map(drop)
+            repository
+                .forget(&everyone(), GroupBy::default(), &policy, false, &Observer::default())
+                .await
+                .map(drop)
         }
         .boxed()
     };
@@ -182,7 +185,10 @@ async fn prune_survives_every_fault() {
     let scene = scene
         .after(async |repository| {
             let policy = KeepPolicy { last: 2, ..KeepPolicy::default() };
-            repository.forget(&everyone(), GroupBy::default(), &policy, false).await.unwrap();
+            repository
+                .forget(&everyone(), GroupBy::default(), &policy, false, &Observer::default())
+                .await
+                .unwrap();
         })
         .await;
     let prune: Operation = |repository| {

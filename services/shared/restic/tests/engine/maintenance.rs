@@ -257,7 +257,10 @@ async fn our_prune_frees_what_restics_frees() {
         backup(&repository, BackupOptions::default(), &[("/dump.rdb", &content)]).await.unwrap();
     }
     let policy = KeepPolicy { last: 3, ..KeepPolicy::default() };
-    repository.forget(&everyone(), GroupBy::default(), &policy, false).await.unwrap();
+    repository
+        .forget(&everyone(), GroupBy::default(), &policy, false, &Observer::default())
+        .await
+        .unwrap();
     let source = ours.path().to_str().unwrap().to_owned() + "/.";
     let copied =
         std::process::Command::new("cp").args(["-a", &source]).arg(theirs.path()).status().unwrap();
@@ -398,7 +401,10 @@ async fn a_cancelled_prune_releases_its_lock_and_harms_nothing() {
         backup(&repository, BackupOptions::default(), &named).await.unwrap();
     }
     let policy = KeepPolicy { last: 1, ..KeepPolicy::default() };
-    repository.forget(&everyone(), GroupBy::default(), &policy, false).await.unwrap();
+    repository
+        .forget(&everyone(), GroupBy::default(), &policy, false, &Observer::default())
+        .await
+        .unwrap();
     let (sender, begun) = tokio::sync::oneshot::channel();
     let sender = parking_lot::Mutex::new(Some(sender));
     let observer = Observer::new(move |progress| {

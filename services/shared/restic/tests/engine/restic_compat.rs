@@ -3,8 +3,8 @@
 
 use crate::support::{Place, backup, data, everyone, latest, read};
 use coffer_restic::{
-    BackupOptions, Compression, GroupBy, KeepPolicy, Kind, ReadOptions, Repository, SnapshotRef,
-    UnlockScope, Version, check, prune,
+    BackupOptions, Compression, GroupBy, KeepPolicy, Kind, Observer, ReadOptions, Repository,
+    SnapshotRef, UnlockScope, Version, check, prune,
 };
 use serde_json::Value;
 
@@ -201,9 +201,15 @@ async fn forget_and_prune_leave_what_restic_finds_sound() {
     let before = repository.stats().await.unwrap();
 
     let policy = KeepPolicy { last: 1, ..KeepPolicy::default() };
-    let plan = repository.forget(&everyone(), GroupBy::default(), &policy, true).await.unwrap();
+    let plan = repository
+        .forget(&everyone(), GroupBy::default(), &policy, true, &Observer::default())
+        .await
+        .unwrap();
     assert_eq!(repository.snapshots(&everyone()).await.unwrap().len(), 2);
-    let done = repository.forget(&everyone(), GroupBy::default(), &policy, false).await.unwrap();
+    let done = repository
+        .forget(&everyone(), GroupBy::default(), &policy, false, &Observer::default())
+        .await
+        .unwrap();
     assert_eq!((plan.removed.len(), &plan), (1, &done));
 
     let max_unused = prune::MaxUnused::Percent(0.0);
@@ -221,7 +227,7 @@ async fn forget_and_prune_leave_what_restic_finds_sound() {
     let again = repository.prune(&dry).await.unwrap();
     assert_eq!((again.packs_deleted, again.packs_repacked), (0, 0));
 
-    repository.delete_snapshots(&[snapshot.id]).await.unwrap();
+    repository.delete_snapshots(&[snapshot.id], &Observer::default()).await.unwrap();
     repository.prune(&prune::Options::default()).await.unwrap();
     assert_eq!(place.files("data").len() + place.files("index").len(), 0);
     place.restic_check().await;
@@ -236,7 +242,7 @@ async fn we_prune_what_restic_wrote_and_the_other_way_round() {
     place.run_with_input(&stdin, &data(7, 9_000_000)).await;
     let repository: Repository = place.open().await;
     let snapshots = repository.snapshots(&everyone()).await.unwrap();
-    repository.delete_snapshots(&[snapshots[0].id]).await.unwrap();
+    repository.delete_snapshots(&[snapshots[0].id], &Observer::default()).await.unwrap();
     repository.prune(&prune::Options::default()).await.unwrap();
     place.restic_check().await;
 

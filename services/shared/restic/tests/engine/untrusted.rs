@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::support::faulty::{Fault, Faulty, Lack};
 use crate::support::{PASSWORD, backup, data, everyone, options};
 use coffer_restic::{
-    BackupOptions, Error, GroupBy, InitOptions, Kdf, KeepPolicy, Kind, OpenOptions, Password,
-    Repository, Store, UnlockScope, check, prune,
+    BackupOptions, Error, GroupBy, InitOptions, Kdf, KeepPolicy, Kind, Observer, OpenOptions,
+    Password, Repository, Store, UnlockScope, check, prune,
 };
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
@@ -77,8 +77,8 @@ async fn an_append_only_repository_grows_and_nothing_takes_from_it() {
     let policy = KeepPolicy { last: 1, ..KeepPolicy::default() };
     let (all, by) = (everyone(), GroupBy::default());
     let refused: Vec<Error> = vec![
-        repository.forget(&all, by, &policy, false).await.unwrap_err(),
-        repository.delete_snapshots(&[snapshots[0].id]).await.unwrap_err(),
+        repository.forget(&all, by, &policy, false, &Observer::default()).await.unwrap_err(),
+        repository.delete_snapshots(&[snapshots[0].id], &Observer::default()).await.unwrap_err(),
         repository.prune(&prune::Options::default()).await.unwrap_err(),
         repository.unlock(UnlockScope::All).await.unwrap_err(),
         repository.clone().wipe().await.unwrap_err(),
@@ -89,7 +89,15 @@ async fn an_append_only_repository_grows_and_nothing_takes_from_it() {
     }
     assert_eq!(list(&objects).await, before);
     // What changes nothing is allowed.
-    assert_eq!(repository.forget(&all, by, &policy, true).await.unwrap().removed.len(), 1);
+    assert_eq!(
+        repository
+            .forget(&all, by, &policy, true, &Observer::default())
+            .await
+            .unwrap()
+            .removed
+            .len(),
+        1
+    );
     let dry = prune::Options { dry_run: true, ..prune::Options::default() };
     repository.prune(&dry).await.unwrap();
     assert_eq!(repository.unlock(UnlockScope::Stale).await.unwrap(), 0);

@@ -12,6 +12,7 @@ use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
 use super::*;
+use crate::progress::Observer;
 use crate::store::FileKind;
 use crate::{InitOptions, Kdf, OpenOptions, Password, Repository, SnapshotFilter, Store};
 
@@ -213,7 +214,10 @@ async fn we_keep_what_restic_keeps() {
             let args: Vec<String> = args.into_iter().chain(flags).collect();
             let theirs = theirs(&restic(folder.path(), &args));
             let everyone = SnapshotFilter::default();
-            let plan = repository.forget(&everyone, group_by, &policy, true).await.unwrap();
+            let plan = repository
+                .forget(&everyone, group_by, &policy, true, &Observer::default())
+                .await
+                .unwrap();
             assert_eq!(ours(plan.groups), theirs, "history {seed}: {args:?}");
         }
     }
