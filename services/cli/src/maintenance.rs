@@ -52,6 +52,13 @@ pub fn shown(repository: &RepositoryRef) -> String {
     format!("{}/{}", repository.namespace, repository.name)
 }
 
+/// Hosts as a request takes them: one and the further ones. A gateway that knows of none but the one then counts too few
+/// snapshots; without it, all.
+pub fn hosts(hosts: Vec<String>) -> (String, Vec<String>) {
+    let mut hosts = hosts.into_iter();
+    (hosts.next().unwrap_or_default(), hosts.collect())
+}
+
 /// Whether to ask before something is destroyed.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub struct ConfirmArgs {

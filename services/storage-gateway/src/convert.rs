@@ -218,7 +218,7 @@ fn restore_from(at: At, request: proto::RestoreRequest) -> Result<restore::Reque
     Ok(restore::Request {
         at,
         snapshot,
-        host: Some(host).filter(|host| !host.is_empty()),
+        hosts: hosts(host, Vec::new()),
         latest_since: None,
         path: Some(path).filter(|path| !path.is_empty()),
         offset,
@@ -292,9 +292,22 @@ pub(crate) fn snapshot(
     }
 }
 
-pub(crate) fn filter(host: String, path: String, tags: Vec<String>) -> restic::SnapshotFilter {
-    let given = |text: String| Some(text).filter(|text| !text.is_empty()).into_iter().collect();
-    restic::SnapshotFilter { hosts: given(host), paths: given(path), tags }
+pub(crate) fn filter(
+    host: String,
+    further: Vec<String>,
+    path: String,
+    tags: &[String],
+) -> restic::SnapshotFilter {
+    let paths = Some(path).filter(|path| !path.is_empty()).into_iter().collect();
+    restic::SnapshotFilter { hosts: hosts(host, further), paths, tags: tag_lists(tags) }
+}
+
+fn hosts(host: String, further: Vec<String>) -> Vec<String> {
+    std::iter::once(host).chain(further).filter(|host| !host.is_empty()).collect()
+}
+
+fn tag_lists(lists: &[String]) -> Vec<restic::TagList> {
+    lists.iter().map(|list| restic::TagList::from(list.as_str())).collect()
 }
 
 fn moment(time: &Timestamp) -> Option<DateTime<Utc>> {

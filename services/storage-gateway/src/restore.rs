@@ -99,8 +99,8 @@ pub struct Request {
     pub at: At,
     /// `latest`, an id, or the beginning of one.
     pub snapshot: String,
-    /// With `latest`: only of this host.
-    pub host: Option<String>,
+    /// With `latest`: only of one of these hosts; none for any.
+    pub hosts: Vec<String>,
     /// The snapshot must have been `latest` at this moment, or later; none if it need not.
     pub latest_since: Option<DateTime<Utc>>,
     /// The file; none for the snapshot's only data file.
@@ -153,7 +153,7 @@ pub async fn run(
     let failed = || opened.place.failed("restore from");
     let wanted = request.snapshot.parse::<restic::SnapshotRef>().map_err(failed())?;
     let filter = restic::SnapshotFilter {
-        hosts: request.host.clone().into_iter().collect(),
+        hosts: request.hosts.clone(),
         ..restic::SnapshotFilter::default()
     };
     let snapshot = find(&opened, &request, &wanted, &filter).await?;

@@ -75,6 +75,8 @@ fn usage() {
         "coffer apply -f a.yaml -f - -R",
         "coffer pause a b",
         "coffer snapshots",
+        "coffer snapshots backups/orders --host a --host b --tag x,y --tag=",
+        "coffer forget orders --keep-tag= --keep-tag x,y --host a --host b",
         "coffer status -A",
         "coffer completion bash",
         "coffer forget orders --keep-daily 7 --keep-yearly unlimited --keep-within 2y5m --dry-run",

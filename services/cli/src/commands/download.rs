@@ -47,9 +47,9 @@ pub struct Args {
     /// File in the snapshot; its only data file when absent
     #[arg(long)]
     path: Option<String>,
-    /// With the latest snapshot: only those of this host
-    #[arg(long)]
-    host: Option<String>,
+    /// With the latest snapshot: only those of this host; may be repeated for others
+    #[arg(long = "host", value_name = "HOST")]
+    hosts: Vec<String>,
     /// Where to write it; - for standard output; the file's name, in this directory, when absent
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
@@ -74,13 +74,15 @@ struct Downloaded {
 /// # Errors
 /// When the file cannot be read or written, or is not what was backed up.
 pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::Result<ExitCode> {
-    let Args { repository, snapshot, path, host, to, lock } = args;
+    let Args { repository, snapshot, path, hosts, to, lock } = args;
+    let (host, hosts) = maintenance::hosts(hosts);
     let repository = maintenance::repository(cluster, &repository, lock);
     let subject = format!("download from Repository {}", maintenance::shown(&repository));
     let mut request = DownloadRequest {
         repository: Some(repository),
         snapshot,
-        host: host.unwrap_or_default(),
+        host,
+        hosts,
         path: path.unwrap_or_default(),
         offset: 0,
         length: 0,

@@ -39,14 +39,14 @@ pub struct Args {
     /// Snapshots to forget, by id or its beginning; rules otherwise
     #[arg(value_name = "SNAPSHOT", conflicts_with = "rules", required_unless_present = "rules")]
     snapshots: Vec<String>,
-    /// Only snapshots of this host count
-    #[arg(long, conflicts_with = "snapshots")]
-    host: Option<String>,
+    /// Only snapshots of this host count; may be repeated for others
+    #[arg(long = "host", value_name = "HOST", conflicts_with = "snapshots")]
+    hosts: Vec<String>,
     /// Only snapshots with this path count
     #[arg(long, conflicts_with = "snapshots")]
     path: Option<String>,
-    /// Only snapshots with this tag count; may be repeated
-    #[arg(long = "tag", value_name = "TAG", conflicts_with = "snapshots")]
+    /// Only snapshots with all tags of TAG,TAG count, "" for those without any; may be repeated for others
+    #[arg(long = "tag", value_name = "TAG,TAG", conflicts_with = "snapshots")]
     tags: Vec<String>,
     /// What makes a group
     #[arg(long, value_delimiter = ',', value_parser = ["host", "paths", "tags", "none"], conflicts_with = "snapshots",
@@ -108,7 +108,7 @@ struct Keep {
     /// The same for years
     #[arg(long, value_name = "SPAN")]
     keep_within_yearly: Option<String>,
-    /// Keep those with all tags of TAG,TAG; may be repeated
+    /// Keep those with all tags of TAG,TAG, "" for those without any; may be repeated for others
     #[arg(long = "keep-tag", value_name = "TAG,TAG")]
     keep_tags: Vec<String>,
 }
@@ -192,14 +192,16 @@ pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::
     if !args.snapshots.is_empty() {
         return delete(cluster, global, repository, args).await;
     }
-    let Args { keep, host, path, tags, group_by, prune, dry_run, confirm, .. } = args;
+    let Args { keep, hosts, path, tags, group_by, prune, dry_run, confirm, .. } = args;
     let subject = format!("forget snapshots of Repository {}", maintenance::shown(&repository));
+    let (host, hosts) = maintenance::hosts(hosts);
     let request = ForgetRequest {
         repository: Some(repository),
         keep: Some(keep.into()),
         prune,
         dry_run: true,
-        host: host.unwrap_or_default(),
+        host,
+        hosts,
         path: path.unwrap_or_default(),
         tags,
         group_by,

@@ -13,7 +13,7 @@ use crate::{
     args::GlobalArgs,
     client::Cluster,
     errors, figures,
-    maintenance::LockArgs,
+    maintenance::{self, LockArgs},
     output::{Column, Listing},
 };
 
@@ -30,14 +30,14 @@ Examples:
 pub struct Args {
     /// Repository; all in the namespace when absent
     repository: Option<String>,
-    /// Only snapshots of this host
-    #[arg(long)]
-    host: Option<String>,
+    /// Only snapshots of this host; may be repeated for others
+    #[arg(long = "host", value_name = "HOST")]
+    hosts: Vec<String>,
     /// Only snapshots with this path
     #[arg(long)]
     path: Option<String>,
-    /// Only snapshots with this tag; may be repeated
-    #[arg(long = "tag", value_name = "TAG")]
+    /// Only snapshots with all tags of TAG,TAG, "" for those without any; may be repeated for others
+    #[arg(long = "tag", value_name = "TAG,TAG")]
     tags: Vec<String>,
     #[command(flatten)]
     lock: LockArgs,
@@ -90,7 +90,8 @@ const COLUMNS: &[Column<Row>] = &[
 /// # Errors
 /// When no Repository could be read.
 pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::Result<ExitCode> {
-    let Args { repository, host, path, tags, lock } = args;
+    let Args { repository, hosts, path, tags, lock } = args;
+    let (host, hosts) = maintenance::hosts(hosts);
     let namespace = &cluster.namespace;
     let repositories = match repository {
         Some(repository) => vec![repository],
@@ -115,7 +116,8 @@ pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::
                 name: name.clone(),
                 lock_wait: lock.wait(),
             }),
-            host: host.clone().unwrap_or_default(),
+            host: host.clone(),
+            hosts: hosts.clone(),
             path: path.clone().unwrap_or_default(),
             tags: tags.clone(),
             with_files: true,

@@ -25,14 +25,14 @@ The restore size is what restoring every snapshot would write; the raw size, wha
 pub struct Args {
     /// Repository, NAME or NAMESPACE/NAME
     repository: String,
-    /// Only snapshots of this host
-    #[arg(long)]
-    host: Option<String>,
+    /// Only snapshots of this host; may be repeated for others
+    #[arg(long = "host", value_name = "HOST")]
+    hosts: Vec<String>,
     /// Only snapshots with this path
     #[arg(long)]
     path: Option<String>,
-    /// Only snapshots with this tag; may be repeated
-    #[arg(long = "tag", value_name = "TAG")]
+    /// Only snapshots with all tags of TAG,TAG, "" for those without any; may be repeated for others
+    #[arg(long = "tag", value_name = "TAG,TAG")]
     tags: Vec<String>,
     #[command(flatten)]
     lock: LockArgs,
@@ -58,12 +58,14 @@ struct Stats {
 /// # Errors
 /// When the repository cannot be read.
 pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::Result<ExitCode> {
-    let Args { repository, host, path, tags, lock } = args;
+    let Args { repository, hosts, path, tags, lock } = args;
+    let (host, hosts) = maintenance::hosts(hosts);
     let repository = maintenance::repository(cluster, &repository, lock);
     let subject = format!("measure Repository {}", maintenance::shown(&repository));
     let request = StatsRequest {
         repository: Some(repository),
-        host: host.unwrap_or_default(),
+        host,
+        hosts,
         path: path.unwrap_or_default(),
         tags,
     };

@@ -33,7 +33,8 @@ pub struct RetentionPolicy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub keep_yearly: Option<i64>,
-    /// All with one of these tags.
+    /// All with one of these tags. `a,b` are those with both, an empty one those without any, as `restic forget --keep-tag`
+    /// has it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keep_tags: Vec<String>,
     /// Frees the space of what was forgotten.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Datelike, FixedOffset, Timelike, Utc};
 
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, TagList};
 
 mod within;
 pub use within::Within;
@@ -44,8 +44,8 @@ pub struct KeepPolicy {
     pub within_monthly: Within,
     /// The same for years.
     pub within_yearly: Within,
-    /// Snapshots that carry all tags of one of these lists.
-    pub tags: Vec<Vec<String>>,
+    /// All that one of these lists names.
+    pub tags: Vec<TagList>,
     /// A group's oldest snapshot stays for as long as a rule has counts left: restic does so since
     /// 0.16, and a history that is still short gets longer by it.
     pub keep_oldest: bool,
@@ -255,8 +255,8 @@ impl Rules {
     fn reasons(&mut self, snapshot: &Snapshot, policy: &KeepPolicy, oldest: bool) -> Vec<String> {
         let time = &snapshot.time;
         let mut reasons = Vec::new();
-        for tags in policy.tags.iter().filter(|tags| snapshot.has_tags(tags)) {
-            reasons.push(format!("has tags [{}]", tags.join(", ")));
+        for tags in policy.tags.iter().filter(|tags| tags.names(snapshot)) {
+            reasons.push(format!("has tags {tags}"));
         }
         if let Some((limit, reason)) = &self.within
             && limit.allows(time)

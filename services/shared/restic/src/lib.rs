@@ -86,7 +86,7 @@ pub use read::{FileEntry, FileReader, HeldSnapshot, ReadOptions};
 pub use repair::{RepairOptions, RepairSummary};
 pub use repository::Repository;
 pub use resources::Resources;
-pub use snapshot::{Snapshot, SnapshotFilter, SnapshotRef, SnapshotSummary};
+pub use snapshot::{Snapshot, SnapshotFilter, SnapshotRef, SnapshotSummary, TagList};
 pub use stats::Stats;
 pub use store::{Attested, Store};
 pub use write::{BackupSummary, FileSummary, FileWriter, SnapshotWriter};

@@ -7,7 +7,9 @@ use crate::error::{Error, Result};
 use crate::id::Id;
 
 mod summary;
+mod tags;
 pub use summary::SnapshotSummary;
+pub use tags::TagList;
 
 /// One snapshot of a repository.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,12 +99,6 @@ impl Snapshot {
     pub fn completed(&self) -> DateTime<FixedOffset> {
         self.summary.as_ref().map_or(self.time, |summary| summary.backup_end)
     }
-
-    /// Whether the snapshot carries all of these tags.
-    #[must_use]
-    pub fn has_tags(&self, tags: &[String]) -> bool {
-        tags.iter().all(|tag| self.tags.contains(tag))
-    }
 }
 
 /// Which snapshots count. Empty fields let everything pass.
@@ -112,8 +108,8 @@ pub struct SnapshotFilter {
     pub hosts: Vec<String>,
     /// The snapshot must have all of these paths.
     pub paths: Vec<String>,
-    /// The snapshot must have all of these tags.
-    pub tags: Vec<String>,
+    /// One of these lists must name the snapshot.
+    pub tags: Vec<TagList>,
 }
 
 impl SnapshotFilter {
@@ -122,7 +118,7 @@ impl SnapshotFilter {
     pub fn matches(&self, snapshot: &Snapshot) -> bool {
         (self.hosts.is_empty() || self.hosts.contains(&snapshot.hostname))
             && self.paths.iter().all(|path| snapshot.paths.contains(path))
-            && snapshot.has_tags(&self.tags)
+            && (self.tags.is_empty() || self.tags.iter().any(|tags| tags.names(snapshot)))
     }
 
     /// Whether this snapshot was [`latest`](SnapshotRef::Latest) at some moment since: none of those that pass is
@@ -144,13 +140,14 @@ impl SnapshotFilter {
     }
 
     fn describe(&self) -> String {
-        let mut text = String::new();
-        for (what, values) in [("host", &self.hosts), ("path", &self.paths), ("tag", &self.tags)] {
-            if !values.is_empty() {
-                text.push_str(&format!(" with {what} {}", values.join(",")));
-            }
-        }
-        text
+        let tags: Vec<String> = self.tags.iter().map(ToString::to_string).collect();
+        let parts = [
+            ("host", self.hosts.join(" or ")),
+            ("path", self.paths.join(" and ")),
+            ("tags", tags.join(" or ")),
+        ];
+        let given = parts.iter().filter(|(_, values)| !values.is_empty());
+        given.map(|(what, values)| format!(" with {what} {values}")).collect()
     }
 }
 
@@ -246,9 +243,12 @@ pub(crate) mod tests {
         let ours = SnapshotFilter { hosts: vec!["host-0".into()], ..Default::default() };
         assert_eq!(SnapshotRef::Latest.pick(&all, &everyone).unwrap().id, all[2].id);
         assert_eq!(SnapshotRef::Latest.pick(&all, &ours).unwrap().id, all[1].id);
-        let nobody = SnapshotFilter { tags: vec!["x".into()], ..Default::default() };
+        let nobody = SnapshotFilter { tags: vec!["x".into(), "y,z".into()], ..ours };
         let error = SnapshotRef::Latest.pick(&all, &nobody).unwrap_err();
-        assert_eq!(error.to_string(), "no snapshot matches \"latest\" with tag x");
+        assert_eq!(
+            error.to_string(),
+            "no snapshot matches \"latest\" with host host-0 with tags [x] or [y, z]"
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The requests and answers of `Repositories` that look after a repository.
 
-use super::{filter, snapshot, timestamp};
+use super::{filter, snapshot, tag_lists, timestamp};
 use crate::repositories::At;
 use crate::{maintain, restore};
 use coffer_proto::storage::v1 as proto;
@@ -28,12 +28,13 @@ pub(crate) fn forget(request: proto::ForgetRequest) -> Result<maintain::Forget, 
         prune,
         dry_run,
         host,
+        hosts,
         path,
         tags,
         group_by: by,
     } = request;
     Ok(maintain::Forget {
-        filter: filter(host, path, tags),
+        filter: filter(host, hosts, path, &tags),
         group_by: group_by(&by)?,
         policy: keep_policy(keep)?,
         prune,
@@ -78,9 +79,6 @@ fn keep_policy(policy: Option<proto::KeepPolicy>) -> Result<restic::KeepPolicy, 
         within_monthly,
         within_yearly,
     } = policy.unwrap_or_default();
-    // As restic reads --keep-tag: a comma joins tags that must all be there.
-    let tags: Vec<Vec<String>> =
-        tags.iter().map(|tags| tags.split(',').map(str::to_owned).collect()).collect();
     let span =
         |text: String, name: &str| text.parse::<restic::forget::Within>().map_err(invalid(name));
     let policy = restic::KeepPolicy {
@@ -96,7 +94,7 @@ fn keep_policy(policy: Option<proto::KeepPolicy>) -> Result<restic::KeepPolicy, 
         within_weekly: span(within_weekly, "keep.within_weekly")?,
         within_monthly: span(within_monthly, "keep.within_monthly")?,
         within_yearly: span(within_yearly, "keep.within_yearly")?,
-        tags,
+        tags: tag_lists(&tags),
         keep_oldest: true,
     };
     if policy.is_empty() {
@@ -302,9 +300,12 @@ pub(crate) fn download(
     request: proto::DownloadRequest,
     at: At,
 ) -> Result<restore::Request, Status> {
-    let proto::DownloadRequest { repository: _, snapshot, host, path, offset, length } = request;
-    let request = proto::RestoreRequest { repository: None, snapshot, host, path, offset, length };
-    super::restore_from(at, request)
+    let proto::DownloadRequest { repository: _, snapshot, host, hosts, path, offset, length } =
+        request;
+    let hosts = super::hosts(host, hosts);
+    let host = String::new();
+    let one = proto::RestoreRequest { repository: None, snapshot, host, path, offset, length };
+    Ok(restore::Request { hosts, ..super::restore_from(at, one)? })
 }
 
 fn progress(progress: restic::Progress) -> proto::Progress {

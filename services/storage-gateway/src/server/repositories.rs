@@ -83,8 +83,8 @@ impl Repositories for Server {
     ) -> Result<Response<ListSnapshotsResponse>, Status> {
         let (at, request) =
             self.admit(request, |_| Operation::List, |r| r.repository.take()).await?;
-        let ListSnapshotsRequest { repository: _, host, path, tags, with_files } = request;
-        let filter = convert::filter(host, path, tags);
+        let ListSnapshotsRequest { repository: _, host, hosts, path, tags, with_files } = request;
+        let filter = convert::filter(host, hosts, path, &tags);
         let listed = maintain::list(&self.0.repositories, &at, &filter, with_files).boxed().await;
         let listed = listed.map_err(self.refused(Operation::List))?;
         let snapshots =
@@ -166,8 +166,8 @@ impl Repositories for Server {
     ) -> Result<Response<Self::StatsStream>, Status> {
         let (at, request) =
             self.admit(request, |_| Operation::Stats, |r| r.repository.take()).await?;
-        let StatsRequest { repository: _, host, path, tags } = request;
-        let filter = convert::filter(host, path, tags);
+        let StatsRequest { repository: _, host, hosts, path, tags } = request;
+        let filter = convert::filter(host, hosts, path, &tags);
         let (services, refused) = (self.0.clone(), self.refused(Operation::Stats));
         let work = |observer| async move {
             let stats = maintain::stats(&services.repositories, &at, &filter, &observer).await;

@@ -142,17 +142,20 @@ async fn the_orchestrator_looks_after_a_repository() {
     let list = ListSnapshotsRequest {
         repository: repository(),
         with_files: true,
-        host: "host-0".to_owned(),
+        host: "elsewhere".to_owned(),
+        hosts: vec!["host-0".to_owned()],
         path: "/dump.rdb".to_owned(),
-        tags: vec!["session=demo.session".to_owned()],
+        tags: vec!["none,session=demo.session".to_owned(), " session=demo.session ".to_owned()],
     };
     let listed = client.list_snapshots(list.clone()).await.unwrap().into_inner().snapshots;
     assert_eq!(listed.iter().map(|snapshot| snapshot.id.clone()).collect::<Vec<_>>(), ids);
     let files: Vec<_> = listed[0].files.iter().map(|file| file.path.as_str()).collect();
     assert_eq!(files, ["/dump.rdb", "/manifest.json"]);
     assert_eq!(listed[0].files[0].size, 200_000);
-    let elsewhere = ListSnapshotsRequest { host: "elsewhere".to_owned(), ..list };
+    let elsewhere = ListSnapshotsRequest { hosts: Vec::new(), ..list.clone() };
     assert!(client.list_snapshots(elsewhere).await.unwrap().into_inner().snapshots.is_empty());
+    let untagged = ListSnapshotsRequest { tags: vec![String::new()], ..list };
+    assert!(client.list_snapshots(untagged).await.unwrap().into_inner().snapshots.is_empty());
 
     let stats = StatsRequest { repository: repository(), ..StatsRequest::default() };
     let before = result!(client.stats(stats.clone())).unwrap();
@@ -437,6 +440,11 @@ async fn forget_explains_itself_and_prune_takes_limits() {
     let junk = KeepPolicy { within_daily: "a week".to_owned(), ..KeepPolicy::default() };
     let refused = client.forget(forget(junk)).await;
     assert_refused(refused, Code::InvalidArgument, &["keep.within_daily", "2y5m7d3h"]);
+    let keep_tag = |tags: &str| KeepPolicy { tags: vec![tags.to_owned()], ..KeepPolicy::default() };
+    for (tags, kept) in [(" session=demo.session ", 3), ("session=demo.session,none", 0), ("", 0)] {
+        let plan = client.forget(forget(keep_tag(tags))).await.unwrap().into_inner();
+        assert_eq!(plan.kept.len(), kept, "{tags:?}");
+    }
     let by = ForgetRequest {
         group_by: vec!["user".to_owned()],
         ..forget(KeepPolicy { last: 1, ..KeepPolicy::default() })

@@ -111,8 +111,7 @@ fn groups_are_kept_apart_and_tags_protect() {
     snapshots[1].hostname = "host-1".into();
     snapshots[2].paths = vec!["/b".into(), "/a".into()];
     snapshots[3].paths = vec!["/a".into(), "/b".into()];
-    let policy =
-        KeepPolicy { last: 1, tags: vec![vec!["x".into(), "keep".into()]], ..Default::default() };
+    let policy = KeepPolicy { last: 1, tags: vec!["x,keep".into()], ..Default::default() };
     let removed = |by| -> BTreeSet<u8> {
         let groups = plan(snapshots.clone(), by, &policy, now());
         groups.into_iter().flat_map(|g| g.remove).map(|s| s.id.as_bytes()[0]).collect()
