@@ -201,7 +201,9 @@ async fn keys_change_and_files_come_down() -> Result<()> {
     let taken = coffer(&world, &["download", "repo", "--to", file]).unwrap_err().to_string();
     assert!(taken.contains("is there already"), "{taken}");
     let snapshot = done["snapshot"].as_str().context("no snapshot")?;
-    let part = world.path(&format!("down.rdb.{}.part", &snapshot[..16]));
+    // The beginning of the SHA-256 of /dump.rdb and of /manifest.json.
+    let part_of = |path| world.path(&format!("down.rdb.{}.{path}.part", &snapshot[..16]));
+    let (part, part_of_manifest) = (part_of("e38043e9"), part_of("d5ead976"));
     std::fs::remove_file(&to)?;
     std::fs::write(&part, &dump[..dump.len() / 2])?;
     coffer(&world, &["download", "repo", snapshot, "--to", file])?;
@@ -211,6 +213,16 @@ async fn keys_change_and_files_come_down() -> Result<()> {
     let wrong = coffer(&world, &["download", "repo", snapshot, "--to", file]).unwrap_err();
     assert!(wrong.to_string().contains("discarded"), "{wrong}");
     assert!(!to.exists() && !part.exists());
+    std::fs::write(&part, [&dump[..], b"and more"].concat())?;
+    coffer(&world, &["download", "repo", snapshot, "--to", file])?;
+    assert!(std::fs::read(&to)? == dump, "what was too long counted");
+    std::fs::remove_file(&to)?;
+    // Of the manifest nothing tells whether its beginning is right: it is fetched whole, and that is said.
+    std::fs::write(&part_of_manifest, "{\"not\": ")?;
+    let said = coffer(&world, &["download", "repo", "--path", "/manifest.json", "--to", file])?;
+    assert!(said.contains("not verified against a sum"), "{said}");
+    assert!(std::fs::read(&to)? == restic.dump("latest", "/manifest.json")?, "another manifest");
+    assert!(!part_of_manifest.exists());
     let manifest = coffer(&world, &["download", "repo", "--path", "/manifest.json", "--to", "-"])?;
     let manifest: Value = serde_json::from_str(&manifest)?;
     assert_eq!(manifest["method"], "replication");

@@ -1,7 +1,8 @@
 //! `coffer download`: a file of a snapshot, to the disk or to standard output, verified.
 //!
-//! What arrived lies in `FILE.<snapshot>.part`, and a second attempt goes on behind it. The file gets its name when it is
-//! complete and its sum is right.
+//! What arrived lies in `FILE.<snapshot>.<path>.part`, and a second attempt goes on behind it where the snapshot promises a
+//! sum of the whole; elsewhere nothing would tell that the beginning is right, so it begins anew. The file gets its name
+//! when it is complete and its sum, where there is one, is right.
 mod sink;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
@@ -33,7 +34,8 @@ Examples:
   coffer download orders --path /manifest.json --to - | jq .
   coffer download orders --host db-1
 
-Cut off, it goes on where it was when it is called again. Needs the right to create RestoreSessions in the namespace.";
+Cut off, it goes on where it was when it is called again, or begins anew where the snapshot holds no SHA-256 of the file.
+Needs the right to create RestoreSessions in the namespace.";
 
 /// Flags of `coffer download`.
 #[derive(Debug, clap::Args)]
@@ -92,15 +94,16 @@ pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::
     // What `latest` is must not change between two attempts.
     request.snapshot.clone_from(&id);
     request.path.clone_from(&header.path);
-    let mut sink = Sink::open(to, &header.path, &id).await?;
+    let promised = header.manifest.as_ref().and_then(|manifest| {
+        manifest.files.iter().find(|file| file.path == header.path).map(|file| &file.sha256)
+    });
+    let resumable = promised.map(|_| header.size);
+    let mut sink = Sink::open(to, &header.path, &id, resumable).await?;
     let mut meter = Meter::new(global.quiet);
     let fetched = fetch(cluster, request, &header, &mut sink, &mut meter).await;
     meter.finish();
     fetched.with_context(|| subject.clone())?;
     let sha256 = sink.sum();
-    let promised = header.manifest.as_ref().and_then(|manifest| {
-        manifest.files.iter().find(|file| file.path == header.path).map(|file| &file.sha256)
-    });
     if promised.is_some_and(|promised| promised[..] != sha256[..]) {
         sink.discard().await?;
         anyhow::bail!(
@@ -108,36 +111,34 @@ pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::
         );
     }
     let (file, bytes) = sink.finish().await?;
-    let done = Downloaded {
-        snapshot: id,
-        path: header.path,
-        file,
-        bytes,
-        sha256: sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
-        verified: promised.is_some(),
-    };
+    let verified = promised.is_some();
+    let sha256 = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+    let done = Downloaded { snapshot: id, path: header.path, file, bytes, sha256, verified };
     report(global, &done)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Standard output may hold the file itself: then the result goes to standard error.
 fn report(global: &GlobalArgs, done: &Downloaded) -> anyhow::Result<()> {
-    let text = || {
-        format!(
-            "{} of snapshot {}, {}, is in {}\n",
-            done.path,
-            done.snapshot.get(..8).unwrap_or(&done.snapshot),
-            figures::bytes(done.bytes),
-            done.file
-        )
-    };
     if done.file != sink::STDOUT {
-        return maintenance::print(global, done, std::slice::from_ref(&done.file), text);
+        let names = std::slice::from_ref(&done.file);
+        return maintenance::print(global, done, names, || text(done));
     }
     if !global.quiet {
-        eprint!("{}", text());
+        eprint!("{}", text(done));
     }
     Ok(())
+}
+
+fn text(done: &Downloaded) -> String {
+    let Downloaded { snapshot, path, file, bytes, sha256: _, verified } = done;
+    let (snapshot, bytes) = (snapshot.get(..8).unwrap_or(snapshot), figures::bytes(*bytes));
+    let caveat = if *verified {
+        ""
+    } else {
+        "It was not verified against a sum: the snapshot holds none of this file.\n"
+    };
+    format!("{path} of snapshot {snapshot}, {bytes}, is in {file}\n{caveat}")
 }
 
 /// What is known of the file before any of it is read.
@@ -212,11 +213,32 @@ async fn once(
                 anyhow::ensure!(
                     same,
                     "what arrived is not what the storage-gateway was to send (its length or SHA-256 differs); call it \
-                     again: the file is compared as a whole then, and discarded if it is wrong"
+                     again: what is wrong is discarded then"
                 );
                 return Ok(());
             }
         }
     }
     anyhow::bail!("the download ended before the end of the file; call it again to go on")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_compared_is_said() {
+        let done = |verified| Downloaded {
+            snapshot: "1a2b3c4d5e6f".to_owned(),
+            path: "/dumpfile.resp".to_owned(),
+            file: "dumpfile.resp".to_owned(),
+            bytes: 3 << 20,
+            sha256: String::new(),
+            verified,
+        };
+        let verified = text(&done(true));
+        assert_eq!(verified, "/dumpfile.resp of snapshot 1a2b3c4d, 3.0 MiB, is in dumpfile.resp\n");
+        let caveat = "It was not verified against a sum: the snapshot holds none of this file.\n";
+        assert_eq!(text(&done(false)), format!("{verified}{caveat}"));
+    }
 }

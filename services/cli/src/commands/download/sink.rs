@@ -28,11 +28,12 @@ enum Out {
 
 impl Sink {
     /// `-` is standard output; without a name, the file is called as in the snapshot. What an earlier attempt at this very
-    /// snapshot has left counts.
+    /// file has left counts if it has no more than `resumable` bytes; with none, it never does.
     pub(super) async fn open(
         to: Option<PathBuf>,
         path: &str,
         snapshot: &str,
+        resumable: Option<u64>,
     ) -> anyhow::Result<Self> {
         let name = match to {
             Some(to) if to.as_os_str() == "-" => {
@@ -44,9 +45,7 @@ impl Sink {
                 PathBuf::from(name.with_context(|| format!("{path} has no file name; pass --to"))?)
             }
         };
-        let mut part = name.clone().into_os_string();
-        part.push(format!(".{}.part", snapshot.get(..16).unwrap_or(snapshot)));
-        let part = PathBuf::from(part);
+        let part = part_of(&name, path, snapshot);
         anyhow::ensure!(
             !fs::try_exists(&name).await.unwrap_or(true),
             "{} is there already; move it away, or name another file with --to",
@@ -54,6 +53,7 @@ impl Sink {
         );
         let file = OpenOptions::new().create(true).read(true).append(true).open(&part).await;
         let mut file = file.with_context(|| format!("open {}", part.display()))?;
+        begin_anew(&file, resumable).await.with_context(|| format!("empty {}", part.display()))?;
         let (sum, bytes) =
             sum_of(&mut file).await.with_context(|| format!("read {}", part.display()))?;
         Ok(Self { out: Out::File { file, part, name }, sum, bytes })
@@ -115,6 +115,24 @@ impl Sink {
     }
 }
 
+/// Where the bytes lie until all are there. Several files of a snapshot may go to one name, one after the other.
+fn part_of(name: &Path, path: &str, snapshot: &str) -> PathBuf {
+    let [a, b, c, d, ..] = Sha256::digest(path)[..] else { unreachable!("a SHA-256 has 32 bytes") };
+    let snapshot = snapshot.get(..16).unwrap_or(snapshot);
+    let mut part = name.to_owned().into_os_string();
+    part.push(format!(".{snapshot}.{a:02x}{b:02x}{c:02x}{d:02x}.part"));
+    part.into()
+}
+
+/// Empties a part that cannot be continued. One that is longer than the file is no beginning of it.
+async fn begin_anew(part: &File, resumable: Option<u64>) -> std::io::Result<()> {
+    let there = part.metadata().await?.len();
+    if resumable.is_none_or(|most| there > most) {
+        part.set_len(0).await?;
+    }
+    Ok(())
+}
+
 async fn sum_of(file: &mut File) -> std::io::Result<(Sha256, u64)> {
     let (mut sum, mut bytes) = (Sha256::new(), 0);
     let mut buffer = vec![0; 1 << 20];
@@ -133,18 +151,24 @@ async fn sum_of(file: &mut File) -> std::io::Result<(Sha256, u64)> {
 mod tests {
     use super::*;
 
+    const SNAPSHOT: &str = "1a2b3c4d5e6f7a8b9c0d";
+
+    /// A file's beginning, left behind.
+    async fn leave(to: &Path, path: &str, beginning: &[u8]) {
+        let mut sink = Sink::open(Some(to.to_owned()), path, SNAPSHOT, Some(99)).await.unwrap();
+        sink.write(beginning).await.unwrap();
+        // A write is done when the file is told to flush.
+        let Out::File { file, .. } = &mut sink.out else { panic!("no file") };
+        file.flush().await.unwrap();
+    }
+
     #[tokio::test]
     async fn a_second_attempt_goes_on_behind_the_first() {
         let folder = tempfile::tempdir().unwrap();
         let to = folder.path().join("dump.rdb");
-        let open = || Sink::open(Some(to.clone()), "/dump.rdb", "1a2b3c4d5e6f7a8b9c0d");
-        let mut first = open().await.unwrap();
-        first.write(b"the beginning").await.unwrap();
-        // A write is done when the file is told to flush.
-        let Out::File { file, .. } = &mut first.out else { panic!("no file") };
-        file.flush().await.unwrap();
-        drop(first);
+        leave(&to, "/dump.rdb", b"the beginning").await;
         assert!(!to.exists());
+        let open = || Sink::open(Some(to.clone()), "/dump.rdb", SNAPSHOT, Some(25));
         let mut second = open().await.unwrap();
         assert_eq!(second.bytes(), 13);
         second.write(b" and the end").await.unwrap();
@@ -157,13 +181,33 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn another_snapshot_begins_anew() {
+    async fn what_cannot_be_told_right_is_not_continued() {
+        // Another path or snapshot, no sum to compare the whole with, and more than the file has.
+        for (path, snapshot, resumable, counts) in [
+            ("/a", SNAPSHOT, Some(13), 13),
+            ("/b", SNAPSHOT, Some(13), 0),
+            ("/a", "another", Some(13), 0),
+            ("/a", SNAPSHOT, None, 0),
+            ("/a", SNAPSHOT, Some(12), 0),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let to = folder.path().join("file");
+            leave(&to, "/a", b"the beginning").await;
+            let sink = Sink::open(Some(to.clone()), path, snapshot, resumable).await.unwrap();
+            assert_eq!(sink.bytes(), counts, "{path} {snapshot} {resumable:?}");
+            sink.finish().await.unwrap();
+            let written = std::fs::read(&to).unwrap().len() as u64;
+            assert_eq!(written, counts, "{path} {snapshot} {resumable:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_discarded_is_gone() {
         let folder = tempfile::tempdir().unwrap();
         let to = folder.path().join("dump.rdb");
-        let mut sink = Sink::open(Some(to.clone()), "/dump.rdb", "aaaa").await.unwrap();
+        let mut sink = Sink::open(Some(to), "/dump.rdb", SNAPSHOT, Some(1)).await.unwrap();
         sink.write(b"x").await.unwrap();
         sink.discard().await.unwrap();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
-        assert_eq!(Sink::open(Some(to), "/dump.rdb", "bbbb").await.unwrap().bytes(), 0);
     }
 }
