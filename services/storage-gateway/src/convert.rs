@@ -6,6 +6,7 @@ use crate::repositories::At;
 use crate::{backup, restore};
 use chrono::{DateTime, Utc};
 use coffer_api::manifest::{Database, FileSum, Manifest, Server, Shard};
+use coffer_api::names;
 use coffer_proto::storage::v1 as proto;
 use coffer_restic as restic;
 use coffer_runtime::grant::RepositoryRef;
@@ -22,6 +23,16 @@ pub(crate) fn repository(reference: Option<proto::RepositoryRef>) -> Result<At, 
     let proto::RepositoryRef { namespace, name, lock_wait: wait } = reference.unwrap_or_default();
     if namespace.is_empty() || name.is_empty() {
         return Err(Status::invalid_argument("repository needs a namespace and a name"));
+    }
+    // They become segments of paths of the Kubernetes API, which must not lead elsewhere.
+    if !names::is_label(&namespace) {
+        let problem =
+            format!("repository.namespace {namespace:?} is no DNS-1123 label; correct it");
+        return Err(Status::invalid_argument(problem));
+    }
+    if !names::is_subdomain(&name) {
+        let problem = format!("repository.name {name:?} is no DNS-1123 subdomain; correct it");
+        return Err(Status::invalid_argument(problem));
     }
     let repository = RepositoryRef { namespace, name };
     Ok(At { repository, lock_wait: wait.map(lock_wait).transpose()? })
@@ -351,6 +362,27 @@ mod tests {
         ] {
             let refused = wait(seconds, nanos).unwrap_err();
             assert!(refused.contains("--retry-lock") && refused.contains(problem), "{refused}");
+        }
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_refused_with_their_field() {
+        let read = |namespace: &str, name: &str| {
+            let (namespace, name) = (namespace.to_owned(), name.to_owned());
+            repository(Some(proto::RepositoryRef { namespace, name, lock_wait: None }))
+        };
+        assert_eq!(read("demo", "repo.v1-2").unwrap().repository.to_string(), "demo/repo.v1-2");
+        for (namespace, name, field) in [
+            ("demo", "../../../../api/v1/namespaces/demo/secrets/store", "repository.name"),
+            ("demo", "..", "repository.name"),
+            ("demo", "repo?watch=1", "repository.name"),
+            ("demo", "Repo", "repository.name"),
+            ("demo/x", "repo", "repository.namespace"),
+            ("..", "repo", "repository.namespace"),
+        ] {
+            let refused = read(namespace, name).unwrap_err();
+            assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+            assert!(refused.message().starts_with(&format!("{field} \"")), "{}", refused.message());
         }
     }
 

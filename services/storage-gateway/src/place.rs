@@ -22,6 +22,7 @@ pub use s3::Bucket;
 pub use swift::SwiftContainer;
 
 use coffer_api::backend::Backend as BackendSpec;
+use coffer_api::names;
 use coffer_runtime::fault::{Class, Fault};
 use coffer_runtime::grant::RepositoryRef;
 use k8s_openapi::ByteString;
@@ -209,6 +210,11 @@ pub(crate) fn secret_name<'a>(
 ) -> Result<&'a str, Error> {
     if backend.storage_secret_name.is_empty() {
         return Err(Error::NoSecretName { repository: repository.clone() });
+    }
+    if !names::is_subdomain(&backend.storage_secret_name) {
+        let problem = format!("{:?} is no DNS-1123 subdomain", backend.storage_secret_name);
+        let field = "spec.backend.storageSecretName";
+        return Err(Error::BadField { repository: repository.clone(), field, problem });
     }
     Ok(&backend.storage_secret_name)
 }

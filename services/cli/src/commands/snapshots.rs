@@ -28,7 +28,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
-    /// Repository; all in the namespace when absent
+    /// Repository, NAME or NAMESPACE/NAME; all in the namespace when absent
     repository: Option<String>,
     /// Only snapshots of this host; may be repeated for others
     #[arg(long = "host", value_name = "HOST")]
@@ -94,13 +94,18 @@ pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::
     let (host, hosts) = maintenance::hosts(hosts);
     let namespace = &cluster.namespace;
     let repositories = match repository {
-        Some(repository) => vec![repository],
+        Some(repository) => vec![maintenance::repository(cluster, &repository, lock)],
         None => {
             let api: Api<Repository> = Api::namespaced(cluster.client.clone(), namespace);
             let list = api.list(&ListParams::default()).await;
             let list =
                 list.with_context(|| format!("list the Repositories of namespace {namespace}"))?;
-            list.iter().map(ResourceExt::name_any).collect()
+            let found = |one: &Repository| RepositoryRef {
+                namespace: namespace.clone(),
+                name: one.name_any(),
+                lock_wait: lock.wait(),
+            };
+            list.iter().map(found).collect()
         }
     };
     let now = Utc::now();
@@ -108,14 +113,10 @@ pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::
     // Asked for only when there is something to ask.
     let mut client =
         if repositories.is_empty() { None } else { Some(cluster.repositories().await?) };
-    for name in &repositories {
+    for repository in &repositories {
         let Some(client) = &mut client else { break };
         let request = ListSnapshotsRequest {
-            repository: Some(RepositoryRef {
-                namespace: namespace.clone(),
-                name: name.clone(),
-                lock_wait: lock.wait(),
-            }),
+            repository: Some(repository.clone()),
             host: host.clone(),
             hosts: hosts.clone(),
             path: path.clone().unwrap_or_default(),
@@ -125,12 +126,15 @@ pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::
         match client.list_snapshots(request).await {
             Ok(response) => {
                 let snapshots = response.into_inner().snapshots;
-                rows.extend(snapshots.into_iter().map(|snapshot| row(name, snapshot, now)));
+                rows.extend(
+                    snapshots.into_iter().map(|snapshot| row(&repository.name, snapshot, now)),
+                );
             }
             Err(status) => {
                 // Nobody there: asking for the next would only say so again.
                 let gone = class_of(&status) == Class::Unavailable;
-                let context = format!("list the snapshots of Repository {namespace}/{name}");
+                let shown = maintenance::shown(repository);
+                let context = format!("list the snapshots of Repository {shown}");
                 let error = anyhow::Error::new(status).context(context);
                 if gone || repositories.len() == 1 {
                     return Err(error);
@@ -141,7 +145,10 @@ pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::
         }
     }
     rows.sort_by(|a, b| (&a.repository, a.time, &a.id).cmp(&(&b.repository, b.time, &b.id)));
-    let empty = format!("No snapshots in namespace {namespace}.");
+    let empty = match repositories.as_slice() {
+        [one] => format!("No snapshots in Repository {}.", maintenance::shown(one)),
+        _ => format!("No snapshots in namespace {namespace}."),
+    };
     let name = |row: &Row| format!("snapshot/{}", row.id);
     Listing { rows: &rows, columns: COLUMNS, name, empty: &empty }.print(global.output)?;
     if failed > 0 {

@@ -1,4 +1,5 @@
-//! Labels, finalizers, and the names of children, derived from their owner's so that a repeat is harmless.
+//! Labels, finalizers, what is a name at all, and the names of children, derived from their owner's so that a repeat is
+//! harmless.
 
 use std::collections::BTreeMap;
 
@@ -26,6 +27,25 @@ pub const TARGET_NAMESPACE: &str = "stash.appscode.com/target-namespace";
 
 /// Longest name of most objects.
 const NAME_MAX: usize = 63;
+
+/// Whether this may name a namespace: a DNS-1123 label, up to 63 lower-case letters, digits and hyphens inside.
+#[must_use]
+pub fn is_label(text: &str) -> bool {
+    text.len() <= NAME_MAX && is_part(text)
+}
+
+/// Whether this may name most other objects: a DNS-1123 subdomain, up to 253 characters, with dots, too. Such a name is
+/// one segment of a path, and never leads out of it.
+#[must_use]
+pub fn is_subdomain(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_part)
+}
+
+fn is_part(text: &str) -> bool {
+    let inside = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let ends = [text.bytes().next(), text.bytes().last()];
+    text.bytes().all(inside) && ends.iter().all(|end| end.is_some_and(|b| b != b'-'))
+}
 
 /// The labels that every object made for backups carries, over the invoker's own.
 #[must_use]
@@ -126,6 +146,23 @@ fn cut(name: &str, max: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_one_segment_of_a_path() {
+        let (label, name) = ("x".repeat(63), "x.".repeat(126) + "x");
+        for good in ["a", "repo", "1-2", &label] {
+            assert!(is_label(good) && is_subdomain(good), "{good}");
+        }
+        for only_subdomain in ["a.b", "repo.v1-2", &name, &"x".repeat(64)] {
+            assert!(!is_label(only_subdomain) && is_subdomain(only_subdomain), "{only_subdomain}");
+        }
+        for bad in
+            ["", ".", "..", "a/b", "a..b", "-a", "a-", "a.-b", "A", "a?b", "a%2f", "ä", "a b"]
+        {
+            assert!(!is_label(bad) && !is_subdomain(bad), "{bad}");
+        }
+        assert!(!is_subdomain(&"x".repeat(254)));
+    }
 
     #[test]
     fn names_fit() {

@@ -7,6 +7,7 @@
 
 use super::Error;
 use coffer_api::backend::Local;
+use coffer_api::names;
 use coffer_runtime::fault::Class;
 use coffer_runtime::grant::RepositoryRef;
 use std::io::ErrorKind;
@@ -153,11 +154,10 @@ fn one_name<'a>(
     field: &'static str,
     name: &'a str,
 ) -> Result<&'a str, Error> {
-    let mut parts = Path::new(name).components();
-    match (parts.next(), parts.next()) {
-        (Some(Component::Normal(_)), None) => Ok(name),
-        _ => Err(bad(repository, field, "it must be the name of a claim".to_owned())),
+    if names::is_subdomain(name) {
+        return Ok(name);
     }
+    Err(bad(repository, field, "it must be the name of a claim".to_owned()))
 }
 
 fn bad(repository: &RepositoryRef, field: &'static str, problem: String) -> Error {

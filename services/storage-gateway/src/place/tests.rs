@@ -56,6 +56,16 @@ fn s3_places_are_those_that_restic_makes_of_the_url() {
 }
 
 #[test]
+fn a_secret_that_is_no_name_is_refused() {
+    let backend =
+        json!({"storageSecretName": "../configmaps/x", "s3": {"endpoint": "m", "bucket": "b"}});
+    let said = refused(resolve_with(backend, &KEYS, &LocalVolumes::None));
+    let expected = "spec.backend.storageSecretName of Repository demo/repo is not valid: \
+                    \"../configmaps/x\" is no DNS-1123 subdomain";
+    assert_eq!(said, expected);
+}
+
+#[test]
 fn regions_come_from_the_field_or_from_amazons_host() {
     for (endpoint, region, expected) in [
         ("s3.amazonaws.com", "", None),

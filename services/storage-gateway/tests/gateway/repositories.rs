@@ -121,6 +121,10 @@ async fn users_need_rights_to_the_repository_object() {
     assert_refused(result, Code::PermissionDenied, &["service \"catalog\" may not get"]);
     let result = gateway.service("orchestrator").stats(StatsRequest::default()).await;
     assert_refused(result, Code::InvalidArgument, &["repository needs a namespace and a name"]);
+    let elsewhere = "../../../../../api/v1/namespaces/demo/secrets/store";
+    let elsewhere = StatsRequest { repository: Some(at(elsewhere)), ..StatsRequest::default() };
+    let result = result!(gateway.service("orchestrator").stats(elsewhere));
+    assert_refused(result, Code::InvalidArgument, &["repository.name", "no DNS-1123 subdomain"]);
     result!(gateway.service("orchestrator").stats(stats())).unwrap();
 }
 
