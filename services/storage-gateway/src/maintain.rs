@@ -75,17 +75,12 @@ pub async fn list(
     with_files: bool,
 ) -> Result<Vec<(restic::Snapshot, Vec<restic::FileEntry>)>, Error> {
     let opened = open(repositories, at, Operation::List).await?;
-    let failed = || opened.place.failed("list the snapshots of");
-    let mut listed = Vec::new();
-    for snapshot in opened.repository.snapshots(filter).await.map_err(failed())? {
-        let files = if with_files {
-            opened.repository.files(&snapshot).await.map_err(failed())?
-        } else {
-            Vec::new()
-        };
-        listed.push((snapshot, files));
+    let failed = opened.place.failed("list the snapshots of");
+    if with_files {
+        return opened.repository.snapshots_with_files(filter).await.map_err(failed);
     }
-    Ok(listed)
+    let snapshots = opened.repository.snapshots(filter).await.map_err(failed)?;
+    Ok(snapshots.into_iter().map(|snapshot| (snapshot, Vec::new())).collect())
 }
 
 /// The ids of snapshots that are named by id or beginning of one. A name that fits none or several refuses all.

@@ -20,6 +20,7 @@ use crate::tree::{Node, Tree};
 mod elsewhere;
 mod fetch;
 mod held;
+mod listing;
 mod plan;
 
 use fetch::missing_pack;
@@ -94,17 +95,6 @@ impl Stream for FileReader {
 }
 
 impl Repository {
-    /// The files of a snapshot, in every folder, by path.
-    ///
-    /// # Errors
-    /// [`Error::MissingBlob`] or [`Error::Damaged`] if a tree cannot be read.
-    pub async fn files(&self, snapshot: &Snapshot) -> Result<Vec<FileEntry>> {
-        let held = self.hold(snapshot).await?;
-        let files = held.files();
-        held.release().await;
-        Ok(files)
-    }
-
     /// Reads a file of a snapshot.
     ///
     /// # Errors

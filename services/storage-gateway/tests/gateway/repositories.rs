@@ -446,7 +446,7 @@ async fn forget_explains_itself_and_prune_takes_limits() {
     assert_refused(refused, Code::InvalidArgument, &["keep.within_daily", "2y5m7d3h"]);
     let keep_tag = |tags: &str| KeepPolicy { tags: vec![tags.to_owned()], ..KeepPolicy::default() };
     for (tags, kept) in [(" session=demo.session ", 3), ("session=demo.session,none", 0), ("", 0)] {
-        let plan = client.forget(forget(keep_tag(tags))).await.unwrap().into_inner();
+        let plan = result!(client.forget(forget(keep_tag(tags)))).unwrap();
         assert_eq!(plan.kept.len(), kept, "{tags:?}");
     }
     let by = ForgetRequest {

@@ -6,6 +6,7 @@ use futures::stream::{StreamExt, TryStreamExt};
 use tokio::sync::Semaphore;
 
 use super::fetch::{self, BUDGET_UNITS};
+use super::listing::entries;
 use super::plan::{Part, Reads};
 use super::{FileEntry, FileReader, ReadOptions};
 use crate::error::{Error, Result};
@@ -49,12 +50,7 @@ impl HeldSnapshot {
     /// Its files, in every folder, by path.
     #[must_use]
     pub fn files(&self) -> Vec<FileEntry> {
-        let entry = |(path, node): &(String, Node)| FileEntry {
-            path: path.clone(),
-            size: node.size,
-            mtime: node.mtime,
-        };
-        self.nodes.iter().map(entry).collect()
+        entries(&self.nodes)
     }
 
     /// Reads a file.

@@ -72,8 +72,9 @@ async fn we_read_what_restic_writes(version: &str) {
         (snapshot.paths[0].as_str(), snapshot.hostname.as_str()),
         ("/dumpfile.resp", "host-0")
     );
-    let files = repository.files(&snapshot).await.unwrap();
-    assert_eq!((files.len(), files[0].size), (1, dump.len() as u64));
+    let listed = repository.snapshots_with_files(&everyone()).await.unwrap();
+    let files = &listed[0].1;
+    assert_eq!((listed.len(), files.len(), files[0].size), (1, 1, dump.len() as u64));
     let whole =
         read(&repository, &snapshot, "/dumpfile.resp", ReadOptions::default()).await.unwrap();
     assert!(whole == dump, "the content differs");

@@ -6,7 +6,7 @@ use crate::support::faulty::{Fault, Faulty, Lack};
 use crate::support::{PASSWORD, backup, data, everyone, options};
 use coffer_restic::{
     BackupOptions, Error, GroupBy, InitOptions, Kdf, KeepPolicy, Kind, Observer, OpenOptions,
-    Password, Repository, Store, UnlockScope, check, prune,
+    Password, Repository, SnapshotFilter, Store, UnlockScope, check, prune,
 };
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
@@ -120,6 +120,39 @@ async fn where_nobody_may_delete_backups_go_on_beside_their_own_old_locks() {
     assert_eq!(error.kind(), Kind::Locked);
     assert_eq!(owner.unlock(UnlockScope::All).await.unwrap(), 3);
     owner.prune(&prune::Options::default()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listing_with_files_takes_one_lock_for_all_snapshots() {
+    let objects = fresh().await;
+    let writer = open(Store::new(objects.clone(), "memory"), options()).await;
+    for number in 0..20_u8 {
+        let options = BackupOptions { host: format!("host-{}", number % 2), ..Default::default() };
+        let name = format!("/folder/{number}");
+        backup(&writer, options, &[(&name, &[number]), ("/b", b"")]).await.unwrap();
+    }
+    // Where nobody may delete, a lock file that was written stays to be counted.
+    let sealed = Faulty::lacking(&objects, Lack::Delete);
+    let store = Store::new(Arc::new(sealed.clone()), "sealed").append_only();
+    let repository = open(store, options()).await;
+    let filter = SnapshotFilter { hosts: vec!["host-1".into()], ..everyone() };
+    let listed = repository.snapshots_with_files(&filter).await.unwrap();
+    let expected = repository.snapshots(&filter).await.unwrap();
+    assert_eq!(
+        listed.iter().map(|(snapshot, _)| snapshot).collect::<Vec<_>>(),
+        expected.iter().collect::<Vec<_>>()
+    );
+    for ((_, files), number) in listed.iter().zip((1..20).step_by(2)) {
+        let files: Vec<_> = files.iter().map(|file| (file.path.clone(), file.size)).collect();
+        assert_eq!(files, [("/b".to_owned(), 0), (format!("/folder/{number}"), 1)]);
+    }
+    assert_eq!((listed.len(), repository.locks().await.unwrap().len()), (10, 1));
+
+    // Each snapshot's document, and two trees of those that pass; all else does not grow with them.
+    let before = sealed.operations();
+    repository.snapshots_with_files(&filter).await.unwrap();
+    let requests = sealed.operations() - before;
+    assert!((40..60).contains(&requests), "{requests} requests");
 }
 
 async fn list(objects: &InMemory) -> Vec<String> {
