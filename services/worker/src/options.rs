@@ -280,6 +280,18 @@ impl Restore {
             );
         }
         if self.load == Load::Replica {
+            for (flag, rate) in [
+                ("max-keys-per-second", self.keys_per_second),
+                ("max-bytes-per-second", self.bytes_per_second),
+            ] {
+                if let Some(rate) = rate {
+                    return refuse(
+                        flag,
+                        &rate.to_string(),
+                        "with `load: replica` the target loads as fast as it can: remove it, or set `load: keys`",
+                    );
+                }
+            }
             let partly = !self.filter.is_all() || !self.mapping.is_empty();
             if partly || self.dry_run || self.on_conflict != OnConflict::Replace {
                 return refuse(

@@ -67,9 +67,14 @@ async fn a_target_attaches_loads_and_is_promoted() {
         assert_eq!(source.digest().await, target.digest().await);
         assert!(target.dir().join("dump.rdb").exists(), "it kept what it had until the end");
     }
-    let failure =
-        failed(restore(source.redis(), &endpoint, &["--load=replica", "--types=hash"]).await);
-    assert!(failure.error.contains("need `load: keys`"), "{}", failure.error);
+    for (more, problem) in [
+        ("--types=hash", "need `load: keys`"),
+        ("--max-keys-per-second=9", "flag --max-keys-per-second=9: with `load: replica`"),
+        ("--max-bytes-per-second=9", "flag --max-bytes-per-second=9: with `load: replica`"),
+    ] {
+        let failure = failed(restore(source.redis(), &endpoint, &["--load=replica", more]).await);
+        assert!(failure.error.contains(problem), "{}", failure.error);
+    }
 }
 
 /// A backup of several pieces, so that a part is loaded when the end does not come.
