@@ -27,6 +27,6 @@ pub use read_back::ReadBack;
 pub use replay::Replay;
 pub use replicate::{Received, Replication};
 pub use scan::{Scan, ScanOptions, Scanned};
-pub use serve::Serving;
+pub use serve::{Loaded, Serving};
 pub use server::{Replica, Server};
 pub use topology::{Master, Node, Slots, Topology, find, is_unchanged, slot_of};

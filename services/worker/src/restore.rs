@@ -108,6 +108,7 @@ impl Restore<'_> {
         if self.options.verify {
             verify::check(&files)?;
         }
+        room::check(&topology.nodes, &files, &self.options, warnings)?;
         if self.options.load == Load::Replica {
             return Box::pin(self.serve(topology, files, serving, warnings)).await;
         }
@@ -115,7 +116,6 @@ impl Restore<'_> {
         warnings.extend(remarks);
         let Some(first) = files.first() else { return Err(self.source.has_no_data()) };
         let snapshot = first.snapshot_id();
-        room::check(&nodes, &files, &self.options, warnings)?;
         let load = LoadOptions::from(&self.options);
         let needs_survey = nodes.iter().any(|node| survey::is_needed(&files, &node.server));
         let mut loader =

@@ -12,7 +12,7 @@ use coffer_runtime::Runtime;
 use support::gateway::{Fault, Services};
 use support::job::{BACKUP, RESTORE, backed_up, failed, restored, run_with, session};
 use support::sets::until;
-use support::{TestServer, fill, line};
+use support::{LIBRARY, TestServer, fill, line};
 
 async fn backup(redis: Redis, endpoint: &str) -> Outcome {
     run_with(&session("BackupSession", redis, endpoint), BACKUP, &[], &Runtime::new()).await
@@ -75,6 +75,69 @@ async fn a_target_attaches_loads_and_is_promoted() {
         let failure = failed(restore(source.redis(), &endpoint, &["--load=replica", more]).await);
         assert!(failure.error.contains(problem), "{}", failure.error);
     }
+}
+
+#[tokio::test]
+async fn function_libraries_are_not_deleted_without_a_word() {
+    let (source, services) = (TestServer::start(&[]), Services::default());
+    line(&mut source.client().await, "SET k v").await;
+    let endpoint = services.serve().await;
+    backed_up(backup(source.redis(), &endpoint).await);
+    let target = TestServer::start(&[]);
+    let mut client = target.client().await;
+    client.run(&[b"FUNCTION", b"LOAD", LIBRARY]).await.unwrap();
+    let failure = failed(restore(target.redis(), &endpoint, &["--load=replica"]).await);
+    assert!(failure.error.contains("it holds function libraries"), "{}", failure.error);
+    let list = line(&mut client, "FUNCTION LIST").await;
+    assert!(matches!(&list, Reply::Array(Some(list)) if list.len() == 1), "{list:?}");
+    let more = &["--load=replica", "--flush=true"];
+    restored(restore(target.redis(), &endpoint, more).await);
+    assert_eq!(line(&mut client, "FUNCTION LIST").await, Reply::Array(Some(vec![])));
+}
+
+#[tokio::test]
+async fn a_target_without_room_for_what_it_loads_is_told_of() {
+    // Some 70 MB in memory, and 3 MB in a file.
+    let (source, services) = (TestServer::start(&[]), Services::default());
+    line(&mut source.client().await, "DEBUG POPULATE 60000 key 1000").await;
+    let endpoint = services.serve().await;
+    backed_up(backup(source.redis(), &endpoint).await);
+    let limits =
+        |limit, policy| TestServer::start(&["--maxmemory", limit, "--maxmemory-policy", policy]);
+    for (limit, policy, problem) in [
+        ("2mb", "noeviction", "maxmemory is 2 MiB"),
+        ("30mb", "noeviction", "KiB more than its maxmemory of 30 MiB"),
+        ("30mb", "allkeys-lru", "KiB more than its maxmemory of 30 MiB"),
+    ] {
+        let target = limits(limit, policy);
+        target.client().await;
+        let failure = failed(restore(target.redis(), &endpoint, &["--load=replica"]).await);
+        assert!(failure.error.contains(problem), "{}", failure.error);
+        assert!(is_master(&target).await);
+        assert_eq!(diskless_load(&target).await, "disabled");
+    }
+    let target = limits("200mb", "allkeys-lru");
+    target.client().await;
+    restored(restore(target.redis(), &endpoint, &["--load=replica"]).await);
+    assert_eq!(size(&target).await, 60_000);
+}
+
+#[tokio::test]
+async fn keys_whose_time_has_passed_are_no_loss() {
+    let (source, services) = (TestServer::start(&[]), Services::default());
+    let mut client = source.client().await;
+    line(&mut client, "DEBUG SET-ACTIVE-EXPIRE 0").await;
+    line(&mut client, "SET stays v").await;
+    for key in 0..1000 {
+        line(&mut client, &format!("SET key{key} v PX 1")).await;
+    }
+    let endpoint = services.serve().await;
+    let done = backed_up(backup(source.redis(), &endpoint).await);
+    assert_eq!(done.keys["string"], 1001);
+    let target = TestServer::start(&[]);
+    target.client().await;
+    restored(restore(target.redis(), &endpoint, &["--load=replica", "--verify=true"]).await);
+    until(&target.redis(), &["INFO", "keyspace"], "db0:keys=1,").await;
 }
 
 /// A backup of several pieces, so that a part is loaded when the end does not come.

@@ -280,6 +280,19 @@ pub enum Error {
         /// How many.
         keys: u64,
     },
+    /// The target has no room for what it has loaded.
+    #[error(
+        "restore into Redis at {address}: what it loaded is {} KiB more than its maxmemory of {} MiB, so that it throws keys away or refuses writes; raise maxmemory and restore again",
+        exceeded_by.div_ceil(1024), maxmemory >> 20
+    )]
+    Full {
+        /// Host and port.
+        address: String,
+        /// Bytes that are too many.
+        exceeded_by: u64,
+        /// Bytes that there may be.
+        maxmemory: u64,
+    },
     /// A dump, or a value of it, cannot be read.
     #[error("read {path}")]
     Rdb {
@@ -319,7 +332,10 @@ impl Fault for Error {
             | Self::Unsettled { .. }
             | Self::Lost { .. } => Class::Unavailable,
             Self::Stalled { .. } => Class::DeadlineExceeded,
-            Self::Evicted { .. } | Self::Scratch { .. } | Self::Listen { .. } => Class::Exhausted,
+            Self::Evicted { .. }
+            | Self::Full { .. }
+            | Self::Scratch { .. }
+            | Self::Listen { .. } => Class::Exhausted,
             Self::Password { .. } => Class::Unauthenticated,
             Self::Permission { .. } => Class::Denied,
             Self::Tls { .. }

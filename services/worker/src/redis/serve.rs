@@ -47,9 +47,18 @@ pub struct Serving {
     replica: Option<TcpStream>,
     /// Whether the target was told to attach, and has to be told to let go.
     attached: bool,
-    /// It has no keys that it should keep until the file is there.
+    /// It has nothing that it should keep until the file is there.
     empty: bool,
     straight: Straight,
+}
+
+/// What a target says about itself that has loaded the file.
+pub struct Loaded {
+    /// Before it was a master again: a replica leaves it to its master to remove keys, also those whose time has passed
+    /// and those that it has no room for.
+    pub attached: Server,
+    /// Right afterwards.
+    pub promoted: Server,
 }
 
 impl Serving {
@@ -68,10 +77,12 @@ impl Serving {
         if let Some(master) = server.master {
             return Err(Error::Replica { address, master });
         }
-        if server.keys > 0 && !flush {
-            return Err(refuse(
-                "it holds keys, and attaching would delete them; set `flush: true` to allow that",
-            ));
+        let held = if server.keys > 0 { "keys" } else { "function libraries" };
+        let empty = server.keys == 0 && server.libraries == 0;
+        if !empty && !flush {
+            return Err(refuse(&format!(
+                "it holds {held}, and attaching would delete them; set `flush: true` to allow that"
+            )));
         }
         if !server.replicas.is_empty() {
             return Err(refuse(
@@ -95,7 +106,7 @@ impl Serving {
             peer: there.ip(),
             replica: None,
             attached: false,
-            empty: server.keys == 0,
+            empty,
             straight: Straight::No,
         })
     }
@@ -156,14 +167,17 @@ impl Serving {
         }
     }
 
-    /// Waits until the target has loaded everything, and makes it a master again. Gives back what it says about itself
-    /// then.
+    /// Waits until the target has loaded everything, and makes it a master again.
     ///
     /// # Errors
     /// When it did not load the file.
-    pub async fn finish(&mut self, warnings: &mut Vec<String>) -> Result<Server, Error> {
+    pub async fn finish(&mut self, warnings: &mut Vec<String>) -> Result<Loaded, Error> {
         let deadline = Instant::now() + LOAD_LIMIT;
-        while !Server::ask(&mut self.client).await?.link_is_up {
+        let attached = loop {
+            let server = Server::ask(&mut self.client).await?;
+            if server.link_is_up {
+                break server;
+            }
             // A file that it cannot read makes it hang up and attach anew.
             if self.has_come_again().await {
                 return Err(Error::Replication {
@@ -180,12 +194,13 @@ impl Serving {
                 });
             }
             sleep_until(Instant::now() + PAUSE).await;
-        }
+        };
         self.client.run(&[b"SLAVEOF", b"NO", b"ONE"]).await?;
         self.attached = false;
+        let promoted = Server::ask(&mut self.client).await?;
         warnings.extend(self.straight.put_back(&mut self.client).await);
         warnings.extend(self.straight.save(&mut self.client).await?);
-        Server::ask(&mut self.client).await
+        Ok(Loaded { attached, promoted })
     }
 
     async fn has_come_again(&self) -> bool {

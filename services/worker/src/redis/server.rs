@@ -41,8 +41,14 @@ pub struct Server {
     pub resident_memory: u64,
     /// The memory of its machine.
     pub system_memory: u64,
+    /// Bytes used that do not count for `maxmemory`.
+    pub uncounted_memory: u64,
     /// Keys that it has thrown away since it started, to stay below its `maxmemory`.
     pub evicted_keys: u64,
+    /// Keys that it has removed since it started because their time had passed.
+    pub expired_keys: u64,
+    /// Function libraries, where it knows such.
+    pub libraries: u64,
 }
 
 /// A replica as its master sees it.
@@ -108,7 +114,19 @@ impl Server {
             maxmemory: number("maxmemory"),
             resident_memory: number("used_memory_rss"),
             system_memory: number("total_system_memory"),
+            uncounted_memory: number("mem_not_counted_for_evict"),
             evicted_keys: number("evicted_keys"),
+            expired_keys: number("expired_keys"),
+            libraries: number("number_of_libraries"),
+        }
+    }
+
+    /// By how many bytes its data exceed its `maxmemory`, so that it throws keys away or refuses writes.
+    #[must_use]
+    pub const fn memory_exceeded_by(&self) -> u64 {
+        match self.maxmemory {
+            0 => 0,
+            limit => self.used_memory.saturating_sub(self.uncounted_memory).saturating_sub(limit),
         }
     }
 
@@ -147,6 +165,17 @@ impl Replica {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_limit_can_be_exceeded() {
+        let server = |limit| Server {
+            maxmemory: limit,
+            used_memory: 100,
+            uncounted_memory: 10,
+            ..Server::default()
+        };
+        assert_eq!([0, 89, 90].map(|limit| server(limit).memory_exceeded_by()), [0, 1, 0]);
+    }
 
     #[test]
     fn reads_info_of_both_vendors() {

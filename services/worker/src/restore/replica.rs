@@ -8,7 +8,7 @@ use super::source::File;
 use super::{Restore, convert, survey};
 use crate::error::Error;
 use crate::progress::Stage;
-use crate::redis::{self, Serving, Topology};
+use crate::redis::{self, Loaded, Serving, Topology};
 
 impl Restore<'_> {
     /// Serves the snapshot's only file to the target, which is in `serving` meanwhile.
@@ -36,15 +36,19 @@ impl Restore<'_> {
                  load the file",
             ));
         }
+        let address = node.client.address().to_owned();
+        let evicted_before = node.server.evicted_keys;
         let attached = serving.insert(Serving::prepare(node, self.options.flush).await?);
         let (bytes, summary) = self.hand_out(attached, &mut file).await?;
-        let server = attached.finish(warnings).await?;
+        let loaded = attached.finish(warnings).await?;
         *serving = None;
-        let read = summary.total();
-        if server.keys > read {
-            return Err(file
-                .differs(format!("{read} keys were in it, and the target holds {}", server.keys)));
+        let (read, held) = (summary.total(), loaded.attached.keys);
+        if held != read {
+            let problem = format!("{read} keys were in it, and the target holds {held} of them");
+            return Err(file.differs(problem));
         }
+        let expired = keeps(&loaded, &address, evicted_before)?;
+        let server = loaded.promoted;
         let mut totals = std::collections::BTreeMap::new();
         for database in summary.databases.values() {
             let counts = database.keys.iter().map(|(kind, count)| (*kind, *count));
@@ -62,7 +66,7 @@ impl Restore<'_> {
             path: file.path().trim_start_matches('/').to_owned(),
             bytes,
             restored: totals,
-            expired: read - server.keys,
+            expired,
             functions: summary.functions,
             remark: self.remark(Some(words.join("; ")), verified),
             verified,
@@ -104,9 +108,53 @@ impl Restore<'_> {
     }
 }
 
+/// Whether a target keeps what it has loaded. Gives back the keys that it removed since, because their time had passed.
+fn keeps(loaded: &Loaded, address: &str, evicted_before: u64) -> Result<u64, redis::Error> {
+    let Loaded { attached, promoted } = loaded;
+    let address = address.to_owned();
+    let keys = promoted.evicted_keys.saturating_sub(evicted_before);
+    // It has only begun with that when it answers.
+    let exceeded_by = attached.memory_exceeded_by().max(promoted.memory_exceeded_by());
+    if exceeded_by > 0 {
+        return Err(redis::Error::Full { address, exceeded_by, maxmemory: promoted.maxmemory });
+    }
+    if keys > 0 {
+        return Err(redis::Error::Evicted { address, keys });
+    }
+    Ok(promoted.expired_keys.saturating_sub(attached.expired_keys))
+}
+
 fn refuse(why: &str) -> Error {
     Error::Redis(redis::Error::Replication {
         address: "the target".to_owned(),
         why: format!("{why}; use `load: keys`"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redis::Server;
+
+    #[test]
+    fn what_is_thrown_away_is_no_key_whose_time_has_passed() {
+        let server = |used, evicted, expired| Server {
+            maxmemory: 100,
+            used_memory: used,
+            evicted_keys: evicted,
+            expired_keys: expired,
+            keys: 1000,
+            ..Server::default()
+        };
+        let keeps = |attached, promoted| keeps(&Loaded { attached, promoted }, "a", 5);
+        assert_eq!(keeps(server(100, 5, 7), server(90, 5, 9)).ok(), Some(2));
+        // It has begun to, or had no time for it yet.
+        let full = keeps(server(101, 5, 7), server(90, 6, 9));
+        assert!(matches!(full, Err(redis::Error::Full { exceeded_by: 1, .. })));
+        let full = keeps(server(100, 5, 7), server(102, 5, 9));
+        assert!(matches!(full, Err(redis::Error::Full { exceeded_by: 2, .. })));
+        // As a replica that was told to look after its memory itself.
+        let evicted = keeps(server(90, 8, 7), server(90, 8, 9));
+        assert!(matches!(evicted, Err(redis::Error::Evicted { keys: 3, .. })));
+    }
 }
