@@ -117,7 +117,8 @@ impl Restore<'_> {
         let Some(first) = files.first() else { return Err(self.source.has_no_data()) };
         let snapshot = first.snapshot_id();
         let load = LoadOptions::from(&self.options);
-        let needs_survey = nodes.iter().any(|node| survey::is_needed(&files, &node.server));
+        let needs_survey = nodes.iter().any(|node| survey::is_needed(&files, &node.server))
+            || survey::may_merge(&files, &self.options);
         let mut loader =
             Loader::start(nodes, slots.as_ref(), load, self.wait, written.clone()).await?;
         for file in &files {

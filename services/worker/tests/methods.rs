@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use coffer_api::outcome::{Outcome, Verified};
 use coffer_api::session::{Redis, Sensitive};
+use coffer_proto::storage::v1::Manifest;
 use coffer_rdb::resp::Reply;
 use coffer_runtime::Runtime;
 use support::gateway::Services;
@@ -155,8 +156,24 @@ async fn parts_of_the_data_go_out_and_in() {
         line(&mut client, &format!("SELECT {database}")).await;
         assert_eq!(line(&mut client, "GET here").await, Reply::Bulk(Some(value.into())));
     }
-    let failure = failed(restore(target.redis(), &endpoint, &["--database-map=3:4"]).await);
-    assert!(failure.error.contains("databases 3 and 4"), "{}", failure.error);
+    // Also without a manifest that could tell which databases there are, or all of them.
+    let uncounted = |manifest: Option<Manifest>| {
+        manifest.map(|manifest| Manifest { counted: false, databases: vec![], ..manifest })
+    };
+    let changes: [fn(Option<Manifest>) -> Option<Manifest>; 3] = [|same| same, uncounted, |_| None];
+    for method in ["--method=replication", "--method=scan", "--method=portable"] {
+        backed_up(backup(source.redis(), &endpoint, &[method]).await);
+        for change in changes {
+            services.set(|stored| stored.manifest = change(stored.manifest.take()));
+            let more = &["--database-map=3:4", "--flush=true"];
+            let failure = failed(restore(target.redis(), &endpoint, more).await);
+            assert!(failure.error.contains("databases 3 and 4"), "{}", failure.error);
+            assert!(size(&target).await > 0, "it was emptied");
+        }
+    }
+    // Nothing of the other one is meant.
+    let more = &["--database-map=3:4", "--databases=3"];
+    restored(restore(target.redis(), &endpoint, more).await);
 }
 
 #[tokio::test]

@@ -67,6 +67,8 @@ pub struct Loader {
     database: u64,
     tally: Tally,
     losses: Losses,
+    /// Databases of the keys that were looked at.
+    databases: BTreeSet<u64>,
     evicted_before: u64,
 }
 
@@ -111,6 +113,7 @@ impl Loader {
             database: 0,
             tally: Tally::default(),
             losses: Losses::default(),
+            databases: BTreeSet::new(),
             evicted_before: limits.evicted,
         })
     }
@@ -177,6 +180,14 @@ impl Loader {
                   what is wanted in databases"
                 .to_owned(),
         })
+    }
+
+    /// The same for the databases of the keys that were looked at.
+    ///
+    /// # Errors
+    /// Names them.
+    pub fn refuse_merges(&self) -> Result<(), Error> {
+        self.check_databases(&self.databases)
     }
 
     fn is_meant(&self, entry: &Entry) -> bool {

@@ -11,6 +11,12 @@ use crate::error::Error;
 use crate::options::{self, OnConflict};
 use crate::redis::{self, Loader, Replay, Server};
 
+/// Whether two databases may become one without a manifest that could tell.
+pub(super) fn may_merge(files: &[File], options: &options::Restore) -> bool {
+    let told = |file: &File| file.manifest().is_some_and(|manifest| manifest.counted);
+    !options.mapping.is_empty() && !files.iter().all(told)
+}
+
 /// Whether a file may hold what the server has no place for.
 pub(super) fn is_needed(files: &[File], server: &Server) -> bool {
     files.iter().any(|file| match file.manifest() {
@@ -87,5 +93,6 @@ pub(super) async fn run(
         }
         entries.finish().map_err(unreadable)?;
     }
+    loader.refuse_merges()?;
     Ok(loader.refuse_losses()?)
 }

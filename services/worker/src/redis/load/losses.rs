@@ -56,9 +56,11 @@ impl Loader {
     /// # Errors
     /// When its value cannot be read.
     pub fn look_at(&mut self, entry: &Entry) -> Result<(), Error> {
-        if self.is_meant(entry)
-            && let Travel::Partly(_, loss) | Travel::Lost(loss) = self.travel(entry)?
-        {
+        if !self.is_meant(entry) {
+            return Ok(());
+        }
+        self.databases.insert(entry.database);
+        if let Travel::Partly(_, loss) | Travel::Lost(loss) = self.travel(entry)? {
             self.losses.note(of_key(&entry.key, entry.database, WOULD, &loss));
         }
         Ok(())
@@ -80,8 +82,11 @@ impl Loader {
         first: bool,
         needs: Option<Feature>,
     ) {
-        if self.takes(key)
-            && let Some(loss) = self.loss_of_command(kind, needs)
+        if !self.takes(key) {
+            return;
+        }
+        self.databases.insert(self.database);
+        if let Some(loss) = self.loss_of_command(kind, needs)
             && (first || kind != Kind::Stream)
         {
             self.losses.note(of_key(key, self.database, WOULD, &loss));
