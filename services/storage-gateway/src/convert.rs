@@ -108,6 +108,7 @@ fn manifest_in(manifest: proto::Manifest) -> Result<Manifest, backup::Error> {
         reason,
         shards,
         digest,
+        largest_value_bytes,
     } = manifest;
     let time = |time: Option<Timestamp>, name: &str| {
         time.as_ref()
@@ -141,6 +142,7 @@ fn manifest_in(manifest: proto::Manifest) -> Result<Manifest, backup::Error> {
         reason,
         shards: shards.collect(),
         digest,
+        largest_value_bytes,
     })
 }
 
@@ -170,6 +172,7 @@ fn manifest_out(manifest: Manifest) -> proto::Manifest {
         reason,
         shards,
         digest,
+        largest_value_bytes,
     } = manifest;
     let files = files.into_iter().map(|file| {
         let FileSum { path, bytes, sha256 } = file;
@@ -198,6 +201,7 @@ fn manifest_out(manifest: Manifest) -> proto::Manifest {
         reason,
         shards: shards.collect(),
         digest,
+        largest_value_bytes,
     }
 }
 

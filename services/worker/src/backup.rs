@@ -261,6 +261,7 @@ impl Backup<'_> {
             reason,
             shards,
             digest: digest(parts).unwrap_or_default(),
+            largest_value_bytes: largest_value(parts),
         }
     }
 }
@@ -285,6 +286,13 @@ fn digest(parts: &[Part]) -> Option<String> {
         all.merge(part.contents.as_ref()?);
     }
     (!parts.is_empty()).then(|| all.digest().to_string())
+}
+
+/// The largest value of all parts, unless there may be one that could not be walked.
+fn largest_value(parts: &[Part]) -> u64 {
+    let counted = parts.iter().all(|part| part.counted);
+    let largest = parts.iter().map(|part| part.summary.largest_value).max();
+    largest.filter(|_| counted).unwrap_or(0)
 }
 
 /// The data files of the snapshot.

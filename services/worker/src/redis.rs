@@ -19,6 +19,9 @@ mod server;
 mod tls;
 mod topology;
 
+/// The largest value that is taken, which is in memory as a whole: hardly a Job is given more.
+pub(crate) const LARGEST_VALUE_BYTES: u64 = 16 * 1024 * 1024 * 1024;
+
 pub use client::Client;
 pub use connect::connect;
 pub use error::Error;

@@ -19,7 +19,6 @@ use coffer_api::session::Session;
 use coffer_proto::orchestrator::v1::SessionKind;
 use coffer_proto::storage::v1 as proto;
 use coffer_rdb::entries::{Entries, Event};
-use coffer_rdb::payload::FOOTER_LEN;
 use coffer_rdb::target::Target;
 use coffer_runtime::{Clock, Runtime};
 
@@ -124,6 +123,7 @@ impl Restore<'_> {
         for file in &files {
             tracing::info!(snapshot, path = file.path(), bytes = file.size(), "restoring");
         }
+        let needs_survey = needs_survey || survey::may_be_too_large(&files, &loader);
         if needs_survey || self.options.on_conflict == OnConflict::Fail {
             survey::run(&self.source, &files, &mut loader, &self.options).await?;
         }
@@ -214,7 +214,7 @@ impl Restore<'_> {
         let mut reader = if path.ends_with(".resp") {
             Reader::Resp(Box::new(Replay::new(&path, LARGEST_COMMAND_BYTES)))
         } else {
-            Reader::Rdb(Box::new(Entries::new(largest_value(loader))))
+            Reader::Rdb(Box::new(Entries::new(redis::LARGEST_VALUE_BYTES)))
         };
         let mut bytes = 0;
         let mut download = self.source.download(file).await?;
@@ -275,9 +275,4 @@ async fn load(
         Event::Note { .. } | Event::SizeHint { .. } | Event::End { .. } => {}
     }
     Ok(())
-}
-
-/// The largest value whose payload the server takes.
-fn largest_value(loader: &Loader) -> u64 {
-    loader.largest_argument().saturating_sub(FOOTER_LEN as u64 + 1)
 }

@@ -57,6 +57,9 @@ pub struct Manifest {
     /// Digest of all that users stored, hex, when it was asked for.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub digest: String,
+    /// Bytes of the largest value as a payload of `DUMP`; 0 when that is not known.
+    #[serde(default)]
+    pub largest_value_bytes: u64,
 }
 
 /// A master of a Redis Cluster as it was dumped.

@@ -4,6 +4,9 @@ use crate::version::{Vendor, Version};
 use std::collections::BTreeSet;
 use std::fmt;
 
+/// What servers take in one argument unless they are told otherwise.
+pub const DEFAULT_LARGEST_ARGUMENT: u64 = 512 * 1024 * 1024;
+
 /// Whose server it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Software {
@@ -33,6 +36,8 @@ pub struct Target {
     pub reads: Version,
     /// Whether it allows `RESTORE`. If not, all but module values can go as typed commands.
     pub restore: bool,
+    /// How many bytes it takes in one argument: its `proto-max-bulk-len`.
+    pub largest_argument: u64,
     /// Its modules.
     pub modules: Modules,
 }
@@ -57,7 +62,7 @@ pub enum Feature {
 }
 
 impl Target {
-    /// What `INFO` tells, and a server that allows `RESTORE` and was not asked for its modules.
+    /// What `INFO` tells, and a server that allows `RESTORE` and was not asked for its modules and its limit.
     #[must_use]
     pub fn from_info(redis_version: &str, valkey_version: Option<&str>) -> Self {
         let mut parts = valkey_version
@@ -69,6 +74,7 @@ impl Target {
             release: (parts.next().unwrap_or(0), parts.next().unwrap_or(0)),
             reads: Version::read_by(redis_version, valkey_version),
             restore: true,
+            largest_argument: DEFAULT_LARGEST_ARGUMENT,
             modules: Modules::Unknown,
         }
     }

@@ -7,6 +7,7 @@
 //! [`travel`] decides and touches nothing; [`reencode()`] does what was decided.
 
 mod reencode;
+mod size;
 
 pub use reencode::reencode;
 
@@ -68,6 +69,13 @@ pub enum Loss {
         /// The server.
         target: String,
     },
+    /// The value, or a part of it that cannot be cut, is larger than what the server takes in one argument.
+    TooLarge {
+        /// What it takes, in bytes.
+        limit: u64,
+        /// The server.
+        target: String,
+    },
     /// A module's value can only be written with `RESTORE`, and the server does not allow it.
     NoRestore {
         /// The module's type name.
@@ -90,6 +98,11 @@ impl fmt::Display for Loss {
             Self::Module { module, target } => {
                 write!(f, "a value of module type {module}, for which {target} has no module")
             }
+            Self::TooLarge { limit, target } => write!(
+                f,
+                "a value with a part of more than {limit} bytes, which is what {target} takes in one argument \
+                 (proto-max-bulk-len)"
+            ),
             Self::NoRestore { module, target } => write!(
                 f,
                 "a value of module type {module}, which needs RESTORE, and {target} does not allow it"
@@ -98,12 +111,34 @@ impl fmt::Display for Loss {
     }
 }
 
-/// Decides how a value goes to a server. Only values that the server does not read as they are, and that
-/// may hold something it has no place for, are looked into; `largest` bounds what is unpacked for it.
+/// Decides how a value goes to a server. Only values that the server does not read as they are and that
+/// may hold something it has no place for, and those that are too large for it, are looked into; `largest` bounds what is unpacked for it.
 ///
 /// # Errors
 /// When such a value cannot be decoded.
 pub fn travel(
+    value_type: &'static Type,
+    body: &Bytes,
+    target: &Target,
+    largest: u64,
+) -> Result<Travel, Error> {
+    let (way, loss) = match by_type(value_type, body, target, largest)? {
+        Travel::Whole(way) => (way, None),
+        Travel::Partly(way, loss) => (way, Some(loss)),
+        Travel::Lost(loss) => return Ok(Travel::Lost(loss)),
+    };
+    Ok(match (size::way(way, value_type, body, target)?, loss) {
+        (None, _) => {
+            let limit = target.largest_argument;
+            Travel::Lost(Loss::TooLarge { limit, target: target.to_string() })
+        }
+        (Some(way), None) => Travel::Whole(way),
+        (Some(way), Some(loss)) => Travel::Partly(way, loss),
+    })
+}
+
+/// What becomes of a value of any size.
+fn by_type(
     value_type: &'static Type,
     body: &Bytes,
     target: &Target,

@@ -55,6 +55,8 @@ pub struct Summary {
     pub checksummed: bool,
     /// Length of the file.
     pub bytes: u64,
+    /// Length of the largest value in it.
+    pub largest_value: u64,
 }
 
 impl Summary {
@@ -86,6 +88,8 @@ pub struct Walk {
     kept: BytesMut,
     database: u64,
     expiry_seen: bool,
+    /// Where the value under way begins.
+    value_at: u64,
     counted: Counted,
     /// Whether the end was seen and found right.
     whole: bool,
@@ -107,6 +111,7 @@ impl Walk {
             kept: BytesMut::new(),
             database: 0,
             expiry_seen: false,
+            value_at: 0,
             counted: Counted::default(),
             whole: false,
             summary: Summary::default(),
@@ -199,7 +204,10 @@ impl Walk {
                 self.here().announced = Some((keys, expiring));
             }
             Item::ExpirySeconds | Item::ExpiryMillis => self.expiry_seen = true,
+            Item::Key => self.value_at = self.parser.at(),
             Item::Value(known) => {
+                let bytes = self.parser.at() - self.value_at;
+                self.summary.largest_value = self.summary.largest_value.max(bytes);
                 self.counted.expiring += u64::from(std::mem::take(&mut self.expiry_seen));
                 self.counted.keys[known.kind as usize] += 1;
             }
@@ -210,7 +218,7 @@ impl Walk {
                 self.summary.bytes = self.parser.at();
                 self.whole = true;
             }
-            Item::Idle | Item::Freq | Item::Passing | Item::Key => {}
+            Item::Idle | Item::Freq | Item::Passing => {}
         }
         Ok(())
     }

@@ -27,7 +27,7 @@ use std::time::Duration;
 use coffer_rdb::entries::Entry;
 use coffer_rdb::resp::{self, Reply};
 use coffer_rdb::strings::printable;
-use coffer_rdb::target::Target;
+use coffer_rdb::target::{DEFAULT_LARGEST_ARGUMENT, Target};
 use coffer_rdb::travel::{self, Travel, Way};
 use coffer_rdb::value::{self, Kind, Type};
 
@@ -45,8 +45,6 @@ use crate::options::OnConflict;
 pub use answers::Tally;
 pub use options::LoadOptions;
 
-/// The largest argument a server takes unless `proto-max-bulk-len` says otherwise.
-const DEFAULT_LARGEST_ARGUMENT: u64 = 512 * 1024 * 1024;
 /// A key that is sent from server to server this often has no home.
 const MOST_HOPS: u8 = 16;
 
@@ -102,12 +100,14 @@ impl Loader {
                 Lanes::one(client, written)
             }
         };
+        let largest_argument = limits.largest_argument.unwrap_or(DEFAULT_LARGEST_ARGUMENT);
+        let target = limits.target.unwrap_or_else(|| Target::from_info("", None));
         Ok(Self {
             throttle: Throttle::new(options.keys_per_second, options.bytes_per_second),
             options,
             lanes,
-            target: limits.target.unwrap_or_else(|| Target::from_info("", None)),
-            largest_argument: limits.largest_argument.unwrap_or(DEFAULT_LARGEST_ARGUMENT),
+            target: Target { largest_argument, ..target },
+            largest_argument,
             may_ask_existing: limits.may_ask_existing,
             repeats: false,
             database: 0,

@@ -8,10 +8,8 @@ use coffer_rdb::strings::printable;
 use coffer_rdb::value;
 use coffer_rdb::version::Version;
 
-use super::{Client, Error, Node, Server, slot_of};
+use super::{Client, Error, LARGEST_VALUE_BYTES, Node, Server, slot_of};
 
-/// The largest value that is read: what a server takes back unless it was told otherwise is half of this.
-const LARGEST_VALUE_BYTES: u64 = 1024 * 1024 * 1024;
 const NO_EXPIRY: i64 = -1;
 
 /// The servers of a target.

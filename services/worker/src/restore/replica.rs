@@ -59,6 +59,8 @@ impl Restore<'_> {
         let words =
             "the target attached to this Job as a replica, loaded the file and was promoted";
         let target = Target::from_info(&server.redis_version, server.valkey_version.as_deref());
+        // No value was an argument.
+        let target = Target { largest_argument: u64::MAX, ..target };
         let verified = self.verify(std::slice::from_ref(&file), target).await?;
         let words = [words.to_owned()].into_iter().chain(found).collect::<Vec<_>>();
         Ok(Restored {

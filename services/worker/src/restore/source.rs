@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::error::Error;
 use crate::gateway::{self, Download, Gateway, Part};
+use crate::options::Method;
 
 /// Between two attempts at a gateway that is full or away, doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -145,6 +146,13 @@ impl File {
 
     pub(super) const fn manifest(&self) -> Option<&proto::Manifest> {
         self.header.manifest.as_ref()
+    }
+
+    /// Whether it holds commands that say how values are made: of `method: portable`, or of another program.
+    pub(super) fn is_typed(&self) -> bool {
+        let portable = Method::Portable.name();
+        let made = self.manifest().map(|manifest| manifest.method == portable);
+        self.path().ends_with(".resp") && made.unwrap_or(true)
     }
 
     pub(super) fn snapshot_id(&self) -> String {

@@ -3,6 +3,7 @@
 
 use coffer_proto::storage::v1 as proto;
 use coffer_rdb::entries::{Entries, Event};
+use coffer_rdb::payload::FOOTER_LEN;
 use coffer_rdb::target::{Feature, Target};
 use coffer_rdb::value::Kind;
 
@@ -15,6 +16,16 @@ use crate::redis::{self, Loader, Replay, Server};
 pub(super) fn may_merge(files: &[File], options: &options::Restore) -> bool {
     let told = |file: &File| file.manifest().is_some_and(|manifest| manifest.counted);
     !options.mapping.is_empty() && !files.iter().all(told)
+}
+
+/// Whether a value may be larger than what the servers take at once. Typed commands hold no value as a whole.
+pub(super) fn may_be_too_large(files: &[File], loader: &Loader) -> bool {
+    // A scan counts the footer to the value, too.
+    let limit = loader.largest_argument().saturating_sub(1 + FOOTER_LEN as u64);
+    files.iter().filter(|file| !file.is_typed()).any(|file| {
+        let told = file.manifest().map(|manifest| manifest.largest_value_bytes);
+        told.filter(|bytes| *bytes > 0).unwrap_or(u64::MAX).min(file.size()) > limit
+    })
 }
 
 /// Whether a file may hold what the server has no place for.
@@ -75,7 +86,7 @@ pub(super) async fn run(
             continue;
         }
         let unreadable = |source| redis::Error::Rdb { path: path.clone(), source };
-        let mut entries = Entries::new(super::largest_value(loader));
+        let mut entries = Entries::new(redis::LARGEST_VALUE_BYTES);
         while let Some(chunk) = reading.next().await? {
             entries.feed(chunk);
             while let Some(event) = entries.next().map_err(unreadable)? {

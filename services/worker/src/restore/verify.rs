@@ -18,14 +18,12 @@ use coffer_runtime::Clock;
 use super::source::{File, Source};
 use crate::error::Error;
 use crate::options;
-use crate::redis::{self, ReadBack, Replay};
+use crate::redis::{self, LARGEST_VALUE_BYTES, ReadBack, Replay};
 
 /// Keys compared at a time.
 const MOST_KEYS: usize = 256;
 /// Their values in the snapshot, in bytes; one that is larger goes alone.
 const MOST_BYTES: usize = 4 << 20;
-/// No string of a value is larger when unpacked.
-const LARGEST_BYTES: u64 = 1 << 30;
 /// How far an expiry may be off that a server tells as the time left.
 const CLOCK_MS: i64 = 2000;
 /// Keys that are named.
@@ -38,12 +36,7 @@ const PAIRS: u8 = 4;
 /// # Errors
 /// When one of them says only how its values are made.
 pub(super) fn check(files: &[File]) -> Result<(), Error> {
-    let typed = |file: &&File| {
-        let portable = options::Method::Portable.name();
-        let made = file.manifest().map(|manifest| manifest.method == portable);
-        file.path().ends_with(".resp") && made.unwrap_or(true)
-    };
-    match files.iter().find(typed) {
+    match files.iter().find(|file| file.is_typed()) {
         None => Ok(()),
         Some(_) => Err(Error::Flag {
             flag: "verify",
@@ -101,7 +94,7 @@ impl<'a> Verification<'a> {
                 continue;
             }
             let unreadable = |source| redis::Error::Rdb { path: path.clone(), source };
-            let mut entries = Entries::new(LARGEST_BYTES);
+            let mut entries = Entries::new(LARGEST_VALUE_BYTES);
             while let Some(chunk) = reading.next().await? {
                 entries.feed(chunk);
                 while let Some(event) = entries.next().map_err(unreadable)? {
@@ -159,8 +152,9 @@ impl<'a> Verification<'a> {
     }
 
     fn judge(&mut self, want: Entry, got: Option<Entry>) -> Result<(), Error> {
-        let travels = travel::travel(want.value_type, &want.body, &self.target, LARGEST_BYTES)
-            .map_err(|source| unreadable(&want, source))?;
+        let travels =
+            travel::travel(want.value_type, &want.body, &self.target, LARGEST_VALUE_BYTES)
+                .map_err(|source| unreadable(&want, source))?;
         let want = match travels {
             Travel::Whole(_) => want,
             Travel::Partly(_, Loss::FieldTtls { .. }) => without_field_ttls(want)?,
@@ -186,7 +180,7 @@ impl<'a> Verification<'a> {
 
 fn without_field_ttls(entry: Entry) -> Result<Entry, Error> {
     let Some(pairs) = value::lookup(PAIRS, Version::redis(6)) else { return Ok(entry) };
-    let body = travel::reencode(entry.value_type, &entry.body, pairs, LARGEST_BYTES)
+    let body = travel::reencode(entry.value_type, &entry.body, pairs, LARGEST_VALUE_BYTES)
         .map_err(|source| unreadable(&entry, source))?;
     Ok(Entry { value_type: pairs, body, ..entry })
 }
@@ -209,7 +203,7 @@ fn is_same(want: &Entry, got: &Entry, exact: bool) -> Result<bool, Error> {
 /// Of the value alone.
 fn digest_of(entry: &Entry) -> Result<digest::Digest, Error> {
     let value = Entry { database: 0, expires_at_ms: None, ..entry.clone() };
-    digest::of_entry(&value, LARGEST_BYTES).map_err(|source| unreadable(entry, source))
+    digest::of_entry(&value, LARGEST_VALUE_BYTES).map_err(|source| unreadable(entry, source))
 }
 
 fn unreadable(entry: &Entry, source: coffer_rdb::Error) -> Error {

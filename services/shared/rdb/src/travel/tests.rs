@@ -189,3 +189,31 @@ fn re_encoding_keeps_every_time_of_a_field() {
     let back = reencode(redis, &there, source, NO_LIMIT).unwrap();
     assert_eq!(fields(source, &back), want);
 }
+
+#[test]
+fn what_is_too_large_for_one_argument_goes_in_parts_if_it_has_some() {
+    let target = Target { largest_argument: 100, ..redis("7.0.15") };
+    let string = |len: u8| [vec![0x40, len], vec![b'x'; len.into()]].concat();
+    let list = |lens: &[u8]| {
+        let count = u8::try_from(lens.len()).unwrap();
+        [vec![count], lens.iter().flat_map(|len| string(*len)).collect()].concat()
+    };
+    let too_large = "lost: a value with a part of more than 100 bytes, which is what Redis 7.0 takes in one argument \
+                     (proto-max-bulk-len)";
+    for (code, body, want) in [
+        (0, string(87), "as is"),
+        (0, string(88), too_large),
+        (1, list(&[40, 44]), "as is"),
+        (1, list(&[40, 45]), "commands"),
+        (1, list(&[100, 100]), "commands"),
+        (1, list(&[1, 101]), too_large),
+        // In the listpack of a set: what is written is larger than what is read.
+        (20, b"\x0a\x0a\0\0\0\x01\0\x81a\x02\xff".to_vec(), "to 2"),
+    ] {
+        let named = (code, body.len());
+        assert_eq!(way(code, Version::redis(12), &body, &target), want, "{named:?}");
+    }
+    let small = Target { largest_argument: 10, ..target };
+    let set = b"\x0a\x0a\0\0\0\x01\0\x81a\x02\xff";
+    assert_eq!(way(20, Version::redis(12), set, &small), "commands");
+}

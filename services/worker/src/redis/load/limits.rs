@@ -1,9 +1,8 @@
 //! What the servers of a target can take, asked before anything is sent.
 
 use coffer_rdb::resp::Reply;
-use coffer_rdb::target::{Modules, Target};
+use coffer_rdb::target::{DEFAULT_LARGEST_ARGUMENT, Modules, Target};
 
-use super::DEFAULT_LARGEST_ARGUMENT;
 use crate::redis::error::first_word;
 use crate::redis::{Client, Error, Server};
 

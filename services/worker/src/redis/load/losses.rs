@@ -171,6 +171,10 @@ impl Loader {
     }
 
     pub(super) fn travel(&self, entry: &Entry) -> Result<Travel, Error> {
+        if entry.key.len() as u64 > self.largest_argument {
+            let (limit, target) = (self.largest_argument, self.target.to_string());
+            return Ok(Travel::Lost(Loss::TooLarge { limit, target }));
+        }
         travel::travel(entry.value_type, &entry.body, &self.target, self.largest_argument)
             .map_err(|source| super::unreadable(entry, source))
     }

@@ -115,6 +115,7 @@ impl Writer {
             *here.keys.entry(kind).or_default() += 1;
             return;
         }
+        self.summary.largest_value = self.summary.largest_value.max(payload.len() as u64);
         let footer = payload.len().checked_sub(FOOTER_LEN).map(|at| &payload[at..]);
         let (Some(code), Some([low, high, ..])) = (payload.first(), footer) else {
             self.unknown += 1;
