@@ -225,6 +225,52 @@ async fn conflicts_flush_and_a_dry_run() {
 }
 
 #[tokio::test]
+async fn function_libraries_are_in_conflict_as_keys_are() {
+    let (source, services) = (TestServer::start(&[]), Services::default());
+    let library = |name: &str, function: &str, value: u8| {
+        format!(
+            "#!lua name={name}\nredis.register_function('{function}', function() return {value} end)"
+        )
+    };
+    let load = async |server: &TestServer, source: String| {
+        let mut client = server.client().await;
+        client.run(&[b"FUNCTION", b"LOAD", source.as_bytes()]).await.unwrap();
+    };
+    line(&mut source.client().await, "SET k v").await;
+    load(&source, library("same", "f", 1)).await;
+    load(&source, library("new", "g", 1)).await;
+    let endpoint = services.serve().await;
+    for method in ["--method=replication", "--method=scan"] {
+        backed_up(backup(source.redis(), &endpoint, &[method]).await);
+        let target = TestServer::start(&[]);
+        load(&target, library("same", "f", 2)).await;
+        let mut there = target.client().await;
+
+        let failure = failed(restore(target.redis(), &endpoint, &["--on-conflict=fail"]).await);
+        assert!(
+            failure.error.contains("function library same is in the target already"),
+            "{}",
+            failure.error
+        );
+        assert_eq!((size(&target).await, failure.keys_written), (0, 0));
+
+        let done = restored(restore(target.redis(), &endpoint, &["--on-conflict=skip"]).await);
+        assert_eq!((done.functions, done.skipped, size(&target).await), (1, 1, 1));
+        assert_eq!(line(&mut there, "FCALL f 0").await, Reply::Integer(2));
+        assert_eq!(line(&mut there, "FCALL g 0").await, Reply::Integer(1));
+
+        let done = restored(restore(target.redis(), &endpoint, &[]).await);
+        assert_eq!((done.functions, done.skipped), (2, 0));
+        assert_eq!(line(&mut there, "FCALL f 0").await, Reply::Integer(1));
+
+        line(&mut there, "FLUSHALL").await;
+        line(&mut there, "FUNCTION FLUSH").await;
+        let done = restored(restore(target.redis(), &endpoint, &["--on-conflict=fail"]).await);
+        assert_eq!((done.functions, done.replaced), (2, 0));
+    }
+}
+
+#[tokio::test]
 async fn a_memory_limit_that_is_too_small_is_told_before_anything_is_written() {
     let (source, services) = (TestServer::start(&["--rdbcompression", "no"]), Services::default());
     let mut client = source.client().await;

@@ -242,6 +242,14 @@ pub enum Error {
         /// Its database in the snapshot.
         database: u64,
     },
+    /// A function library of that name is there, and must not be.
+    #[error(
+        "function library {library} is in the target already, and onConflict is fail; nothing was written"
+    )]
+    LibraryInTheWay {
+        /// Its name, made printable and cut.
+        library: String,
+    },
     /// A key could not be written.
     #[error(
         "restore key {key} ({what}) of database {database} into Redis at {address}: {reply}{remedy}"
@@ -352,6 +360,7 @@ impl Fault for Error {
             Self::Refused { .. }
             | Self::Answer { .. }
             | Self::InTheWay { .. }
+            | Self::LibraryInTheWay { .. }
             | Self::Key { .. } => Class::Conflict,
         }
     }
@@ -388,6 +397,7 @@ fn grant_for(command: &str) -> &'static str {
         "SCAN" | "DUMP" | "PEXPIRETIME" | "PTTL" | "MEMORY" => {
             "%R~* +scan +dump +pexpiretime +pttl +memory|usage +info +ping +select +function|dump"
         }
+        "FUNCTION LIST" => "+function|list",
         "CLUSTER" => "+cluster|slots +cluster|nodes +info +ping",
         "SENTINEL" => "+sentinel +info +ping",
         _ => "~* +@write +@read +restore +select +ping +info +dbsize +exists +function|load",

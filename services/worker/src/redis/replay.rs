@@ -98,7 +98,7 @@ impl Replay {
     }
 
     /// Looks at the commands in a piece of the dump without sending any. What the target cannot hold is
-    /// noted; with `in_the_way` a key that is there is an error.
+    /// noted; with `in_the_way` a key or function library that is there is an error.
     ///
     /// # Errors
     /// When it is no such dump.
@@ -122,7 +122,18 @@ impl Replay {
                         loader.refuse_in_the_way(&entry).await?;
                     }
                 }
-                Step::Functions(_) | Step::Library(_) => loader.look_at_functions(),
+                Step::Functions(payload) => {
+                    loader.look_at_functions();
+                    if in_the_way {
+                        loader.refuse_functions_in_the_way(&payload).await?;
+                    }
+                }
+                Step::Library(source) => {
+                    loader.look_at_functions();
+                    if in_the_way {
+                        loader.refuse_function_in_the_way(&source).await?;
+                    }
+                }
                 Step::Write { kind, key, needs, .. } => {
                     let first = self.is_new(&command[key], loader)?;
                     loader.look_at_command(&command[key], kind, first, needs);

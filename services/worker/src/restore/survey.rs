@@ -91,7 +91,12 @@ pub(super) async fn run(
             entries.feed(chunk);
             while let Some(event) = entries.next().map_err(unreadable)? {
                 match event {
-                    Event::Function(_) => loader.look_at_functions(),
+                    Event::Function(source) => {
+                        loader.look_at_functions();
+                        if fail {
+                            loader.refuse_function_in_the_way(&source).await?;
+                        }
+                    }
                     Event::Entry(entry) => {
                         loader.look_at(&entry)?;
                         if fail {
