@@ -78,6 +78,28 @@ async fn a_target_attaches_loads_and_is_promoted() {
 }
 
 #[tokio::test]
+async fn a_target_is_known_that_comes_from_another_address() {
+    let (source, services) = (TestServer::start(&[]), Services::default());
+    fill(&mut source.client().await).await;
+    let endpoint = services.serve().await;
+    backed_up(backup(source.redis(), &endpoint).await);
+    for own in ["", "its own"] {
+        let target = TestServer::start(&["--bind", "127.0.0.1", "127.0.0.2", "--masterauth", own]);
+        let mut client = target.client().await;
+        // As behind a Service: dialled at one address, it connects from another.
+        let redis = Redis { host: "127.0.0.2".to_owned(), ..target.redis() };
+        let outcome = restore(redis, &endpoint, &["--load=replica"]).await;
+        assert_eq!(outcome.warnings, [] as [&str; 0]);
+        restored(outcome);
+        assert_eq!(source.digest().await, target.digest().await);
+        assert!(is_master(&target).await);
+        let reply = line(&mut client, "CONFIG GET masterauth").await;
+        let words = ["masterauth", own].map(|word| Reply::Bulk(Some(word.into())));
+        assert_eq!(reply, Reply::Array(Some(words.to_vec())));
+    }
+}
+
+#[tokio::test]
 async fn function_libraries_are_not_deleted_without_a_word() {
     let (source, services) = (TestServer::start(&[]), Services::default());
     line(&mut source.client().await, "SET k v").await;

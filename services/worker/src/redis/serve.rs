@@ -1,8 +1,9 @@
 //! Plays the master: the empty target attaches to us, loads the RDB at its own loading speed, and is made a
 //! master again. Nothing is faster, and nothing is closer to the original: the server reads the file itself.
 //!
-//! The target must reach us. We listen at the address by which we reach it, and serve one connection from
-//! its address only, since what we hand out is all of the data.
+//! The target must reach us. We listen at the address by which we reach it, and serve one connection only, since what we
+//! hand out is all of the data: from the address that was dialled, or by who knows what the target alone was told
+//! ([`password`]).
 //!
 //! From [`Serving::attach`] on the target is not as it was, and [`Serving::give_up`] sets it back. Each step may be
 //! dropped in its midst, as when the job is told to stop: what may have been done counts as done.
@@ -16,18 +17,22 @@ use coffer_runtime::fault::chain;
 use coffer_runtime::shutdown::Shutdown;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use self::greeting::greet;
+use self::password::Password;
 use self::straight::Straight;
 use super::error::first_word;
 use super::{Client, Error, Node, Server};
 
 mod greeting;
+mod password;
 mod straight;
 
 /// A replica attaches once a second; this long it may take until it comes.
 const ATTACH_LIMIT: Duration = Duration::from_secs(30);
+/// A replica says all that it has to say at once.
+const GREETING_LIMIT: Duration = Duration::from_secs(10);
 /// Between two looks at whether the target is done.
 const PAUSE: Duration = Duration::from_millis(20);
 /// A target that loads tells nothing else; how long it may take after the last byte without an answer.
@@ -43,7 +48,9 @@ pub struct Serving {
     client: Client,
     address: String,
     listener: TcpListener,
+    /// Where the target comes from: the address that was dialled, or from where it came that was told the password.
     peer: IpAddr,
+    password: Password,
     replica: Option<TcpStream>,
     /// Whether the target was told to attach, and has to be told to let go.
     attached: bool,
@@ -104,6 +111,7 @@ impl Serving {
             address,
             listener,
             peer: there.ip(),
+            password: Password::default(),
             replica: None,
             attached: false,
             empty,
@@ -128,31 +136,71 @@ impl Serving {
             self.attached = false;
             return Err(self.client.refused(&attach, &reply));
         }
-        let no_way_back = || Error::Replication {
-            address: self.address.clone(),
-            why: format!(
-                "it did not attach to {here} within {} s: there is no way from it to this Job; use `load: keys`, or \
-                 open the network policies",
-                ATTACH_LIMIT.as_secs()
-            ),
-        };
         let deadline = Instant::now() + ATTACH_LIMIT;
-        let mut socket = loop {
-            let accepted = tokio::time::timeout_at(deadline, self.listener.accept()).await;
-            let (socket, from) =
-                accepted.map_err(|_| no_way_back())?.map_err(|source| self.lost(source))?;
-            if from.ip() == self.peer {
-                break socket;
+        let mut refused = None;
+        loop {
+            let Ok(accepted) = timeout_at(deadline, self.listener.accept()).await else {
+                return Err(self.no_way_back(here, refused));
+            };
+            let (mut socket, from) = accepted.map_err(|source| self.lost(source))?;
+            match self.recognise(&mut socket, from.ip(), bytes).await? {
+                None => {
+                    (self.peer, self.replica) = (from.ip(), Some(socket));
+                    break;
+                }
+                Some(why) => {
+                    tracing::warn!(%from, why, "refused to serve somebody");
+                    refused = Some((from, why));
+                }
             }
-            tracing::warn!(%from, "refused to serve somebody who is not the target");
-        };
-        let greeted = timeout(ATTACH_LIMIT, greet(&mut socket, bytes)).await;
-        match greeted {
-            Err(_) => return Err(no_way_back()),
-            Ok(Err(source)) => return Err(self.lost(source)),
-            Ok(Ok(())) => self.replica = Some(socket),
         }
+        // It is not loading yet, and answers. What does not work now is tried again, and told, at the end.
+        drop(self.password.put_back(&mut self.client).await);
         Ok(())
+    }
+
+    /// Greets who came, if it is the target. Gives back why it was not served, if so.
+    async fn recognise(
+        &mut self,
+        socket: &mut TcpStream,
+        from: IpAddr,
+        bytes: u64,
+    ) -> Result<Option<String>, Error> {
+        let word = self.password.word().filter(|_| from != self.peer);
+        if from != self.peer && word.is_none() {
+            let why = self.password.tell(&mut self.client).await?;
+            let peer = self.peer;
+            return Ok(Some(match why {
+                None => format!("it is not {peer}, and the target has yet to come with a password"),
+                Some(why) => format!(
+                    "it is not {peer}, and the target cannot be told a password to be known by: {why}"
+                ),
+            }));
+        }
+        Ok(match timeout(GREETING_LIMIT, greet(socket, bytes, word)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                Some("it does not know the password that the target was told".to_owned())
+            }
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("it did not ask for the data".to_owned()),
+        })
+    }
+
+    fn no_way_back(&self, here: SocketAddr, refused: Option<(SocketAddr, String)>) -> Error {
+        let why = match refused {
+            None => {
+                "there is no way from it to this Job; use `load: keys`, or open the network policies"
+                    .to_owned()
+            }
+            Some((from, why)) => {
+                format!("who came from {from} was not served, since {why}; use `load: keys`")
+            }
+        };
+        Error::Replication {
+            address: self.address.clone(),
+            why: format!("it did not attach to {here} within {} s: {why}", ATTACH_LIMIT.as_secs()),
+        }
     }
 
     /// Sends a piece of the file.
@@ -198,13 +246,15 @@ impl Serving {
         self.client.run(&[b"SLAVEOF", b"NO", b"ONE"]).await?;
         self.attached = false;
         let promoted = Server::ask(&mut self.client).await?;
+        warnings.extend(self.password.put_back(&mut self.client).await);
         warnings.extend(self.straight.put_back(&mut self.client).await);
         warnings.extend(self.straight.save(&mut self.client).await?);
         Ok(Loaded { attached, promoted })
     }
 
     async fn has_come_again(&self) -> bool {
-        matches!(timeout(Duration::ZERO, self.listener.accept()).await, Ok(Ok(_)))
+        let come = timeout(Duration::ZERO, self.listener.accept()).await;
+        matches!(come, Ok(Ok((_, from))) if from.ip() == self.peer)
     }
 
     /// Lets a target go that did not load everything: without that it would try to attach for ever. What cannot be
@@ -218,6 +268,7 @@ impl Serving {
         };
         let why = format!("it still loads or does not answer after {} s", limit.as_secs());
         warnings.extend(self.attached.then(|| self.left(&why)));
+        warnings.extend(self.password.left(&self.address, &why));
         warnings.extend(self.straight.left(&self.address, &why));
     }
 
@@ -227,6 +278,7 @@ impl Serving {
             warnings.extend(let_go.err().map(|error| self.left(&chain(&error))));
             self.attached = false;
         }
+        warnings.extend(self.password.put_back(&mut self.client).await);
         warnings.extend(self.straight.put_back(&mut self.client).await);
     }
 

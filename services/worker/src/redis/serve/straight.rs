@@ -95,11 +95,11 @@ async fn relies_on_file(client: &mut Client) -> Result<bool, Error> {
     Ok(points.is_none_or(|points| !points.is_empty()) && appends.as_deref() != Some(b"yes"))
 }
 
-async fn config(client: &mut Client, name: &[u8]) -> Result<Option<Bytes>, Error> {
+pub(super) async fn config(client: &mut Client, name: &[u8]) -> Result<Option<Bytes>, Error> {
     Ok(value_of(&client.ask(&[b"CONFIG", b"GET", name]).await?))
 }
 
-fn refusal(reply: &Reply) -> Option<String> {
+pub(super) fn refusal(reply: &Reply) -> Option<String> {
     match reply {
         Reply::Error(why) => Some(printable(why, 200)),
         _ => None,
