@@ -212,7 +212,8 @@ impl Restore<'_> {
         let path = file.path().to_owned();
         let unreadable = |source| redis::Error::Rdb { path: path.clone(), source };
         let mut reader = if path.ends_with(".resp") {
-            Reader::Resp(Box::new(Replay::new(&path, LARGEST_COMMAND_BYTES)))
+            let ours = file.manifest().is_some();
+            Reader::Resp(Box::new(Replay::new(&path, LARGEST_COMMAND_BYTES).of_coffer(ours)))
         } else {
             Reader::Rdb(Box::new(Entries::new(redis::LARGEST_VALUE_BYTES)))
         };

@@ -378,3 +378,21 @@ async fn typed_commands_hold_every_type() {
     assert!(done.reason.contains("replication is not possible"), "{}", done.reason);
     assert!(done.reason.contains("scan is not possible: run DUMP on Redis"), "{}", done.reason);
 }
+
+#[tokio::test]
+async fn parts_of_a_portable_dump_and_stashs_marker_are_restored() {
+    let (source, services) = (TestServer::start(&[]), Services::default());
+    let mut client = source.client().await;
+    // As a restore of Stash's leaves it behind.
+    for command in ["SET __redisdump_total_keys 4", "SET a 1", "RPUSH b 1 2", "RPUSH a2 1 2"] {
+        line(&mut client, command).await;
+    }
+    let endpoint = services.serve().await;
+    backed_up(backup(source.redis(), &endpoint, &["--method=portable"]).await);
+    let target = TestServer::start(&[]);
+    let done = restored(restore(target.redis(), &endpoint, &["--include=a*"]).await);
+    assert_eq!(done.restored.values().sum::<u64>(), 2);
+    assert_eq!(line(&mut target.client().await, "DBSIZE").await, Reply::Integer(2));
+    restored(restore(target.redis(), &endpoint, &[]).await);
+    assert_eq!(source.digest().await, target.digest().await);
+}

@@ -3,7 +3,8 @@
 //!
 //! Typed commands come per key one or several, interleaved with those of other keys. `redis-cli --pipe`
 //! appends them to what is there, so a second restore doubles every list. Here each key is deleted before
-//! its first command. What no such dump holds is refused by name.
+//! its first command. Coffer's own dumps hold all commands of a key in a row, so one that is named again later begins
+//! anew, and nothing has to be remembered. What no such dump holds is refused by name.
 
 mod step;
 
@@ -24,7 +25,11 @@ use super::seen::Seen;
 pub struct Replay {
     path: String,
     reader: CommandReader,
+    /// Whether Coffer made the dump.
+    ours: bool,
     seen: Seen,
+    /// The key whose commands come, in a dump of ours.
+    current: Option<(u64, Bytes)>,
     database: u64,
     announced: Option<u64>,
     /// Function libraries that came at once and are told one by one.
@@ -38,11 +43,19 @@ impl Replay {
         Self {
             path: path.to_owned(),
             reader: CommandReader::new(largest),
+            ours: false,
             seen: Seen::default(),
+            current: None,
             database: 0,
             announced: None,
             libraries: Vec::new(),
         }
+    }
+
+    /// Says whether Coffer made the dump, as its manifest shows.
+    #[must_use]
+    pub fn of_coffer(self, ours: bool) -> Self {
+        Self { ours, ..self }
     }
 
     /// Sends on the commands in a piece of the dump.
@@ -74,6 +87,9 @@ impl Replay {
                 Step::Write { kind, what, key, needs } => {
                     let key = &command[key];
                     let first = self.is_new(key, loader)?;
+                    if first {
+                        loader.count_read();
+                    }
                     if !loader.takes(key) || !loader.may_send(key, kind, first, needs)? {
                         continue;
                     }
@@ -191,7 +207,7 @@ impl Replay {
         let path = &self.path;
         let unreadable = |source| Error::Resp { path: path.clone(), source };
         let Some(command) = self.reader.next().map_err(unreadable)? else { return Ok(None) };
-        let step = Step::parse(&command).ok_or_else(|| Error::Command {
+        let step = Step::parse(&command, self.ours).ok_or_else(|| Error::Command {
             path: self.path.clone(),
             command: command.first().map(|name| printable(name, 40)).unwrap_or_default(),
             at: self.reader.position(),
@@ -199,12 +215,18 @@ impl Replay {
         Ok(Some((command, step)))
     }
 
-    /// Whether a key is named for the first time. Those that come whole need no such memory.
-    fn is_new(&mut self, key: &[u8], loader: &Loader) -> Result<bool, Error> {
-        if self.seen.len() == 0 {
-            loader.check_typed()?;
+    /// Whether a key's commands begin. Those that come whole need no such memory.
+    fn is_new(&mut self, key: &Bytes, loader: &Loader) -> Result<bool, Error> {
+        loader.check_typed()?;
+        if !self.ours {
+            return Ok(self.seen.insert(self.database, key));
         }
-        Ok(self.seen.insert(self.database, key))
+        let same = |(database, name): &(u64, Bytes)| *database == self.database && name == key;
+        if self.current.as_ref().is_some_and(same) {
+            return Ok(false);
+        }
+        self.current = Some((self.database, key.clone()));
+        Ok(true)
     }
 
     /// A value that came as the payload of a `DUMP`.

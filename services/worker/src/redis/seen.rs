@@ -1,4 +1,4 @@
-//! Which keys a RESP dump has named already, in 64 bits each: some 16 bytes of memory a key.
+//! Which keys a RESP dump of another program has named already, in 64 bits each: some 16 bytes of memory a key.
 //!
 //! The keys themselves could take more memory than the worker has. With a hash, two of them may meet; the
 //! second one is then not deleted before it is written, and a list of that name that was there would be

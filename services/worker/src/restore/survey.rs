@@ -78,7 +78,8 @@ pub(super) async fn run(
         let path = file.path().to_owned();
         let mut reading = source.look_through(file).await?;
         if path.ends_with(".resp") {
-            let mut replay = Replay::new(&path, super::LARGEST_COMMAND_BYTES);
+            let mut replay = Replay::new(&path, super::LARGEST_COMMAND_BYTES)
+                .of_coffer(file.manifest().is_some());
             while let Some(chunk) = reading.next().await? {
                 replay.look_through(&chunk, loader, fail).await?;
             }

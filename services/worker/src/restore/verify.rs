@@ -81,7 +81,8 @@ impl<'a> Verification<'a> {
             let path = file.path().to_owned();
             let mut reading = source.look_through(file).await?;
             if path.ends_with(".resp") {
-                let mut replay = Replay::new(&path, super::LARGEST_COMMAND_BYTES);
+                let mut replay = Replay::new(&path, super::LARGEST_COMMAND_BYTES)
+                    .of_coffer(file.manifest().is_some());
                 while let Some(chunk) = reading.next().await? {
                     replay.push(&chunk);
                     while let Some(event) = replay.next_event()? {

@@ -150,7 +150,6 @@ impl Loader {
             if first || kind != Kind::Stream {
                 self.lose(of_key(key, self.database, self.verb(), &loss))?;
             }
-            self.tally.read += u64::from(first);
             self.tally.lost += u64::from(first);
             return Ok(false);
         }

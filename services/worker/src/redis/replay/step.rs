@@ -5,7 +5,8 @@ use coffer_rdb::entries::Usage;
 use coffer_rdb::target::Feature;
 use coffer_rdb::value::Kind;
 
-/// The last command of newer dumps sets this key to the number of keys, itself included.
+/// The last command of Stash's newer dumps sets this key to the number of keys, itself included. Its restores leave the
+/// key behind, and in a dump of Coffer's it is a key like any other.
 const MARKER_KEY: &[u8] = b"__redisdump_total_keys";
 
 /// A command understood.
@@ -71,15 +72,17 @@ fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
 
 impl Step {
     /// `None`: not a command of such a dump, or not of its shape.
-    pub(super) fn parse(command: &[Bytes]) -> Option<Self> {
+    pub(super) fn parse(command: &[Bytes], ours: bool) -> Option<Self> {
         let name = command.first()?.to_ascii_uppercase();
         let values = command.len().checked_sub(2);
         let write = |kind: Kind, fits: bool| fits.then(|| Self::write(kind, 1, None));
         match name.as_slice() {
             b"SELECT" if command.len() == 2 => number(&command[1]).map(Self::Select),
-            b"SET" if command.len() == 3 && command[1] == MARKER_KEY => {
-                let total: u64 = number(&command[2])?;
-                Some(Self::Total(total.saturating_sub(1)))
+            b"SET" if !ours && command.len() == 3 && command[1] == MARKER_KEY => {
+                match number::<u64>(&command[2]) {
+                    Some(total) => Some(Self::Total(total.saturating_sub(1))),
+                    None => write(Kind::String, true),
+                }
             }
             b"RESTORE" => Restored::parse(command).map(Self::Restore),
             b"FUNCTION" => Self::function(command),
@@ -148,7 +151,16 @@ mod tests {
 
     fn parse(line: &str) -> Option<Step> {
         let words: Vec<Bytes> = line.split(' ').map(|w| Bytes::from(w.to_owned())).collect();
-        Step::parse(&words)
+        Step::parse(&words, false)
+    }
+
+    #[test]
+    fn the_marker_is_a_key_where_it_counts_nothing() {
+        let marker = [&b"SET"[..], MARKER_KEY, b"8"].map(Bytes::copy_from_slice);
+        assert!(matches!(Step::parse(&marker, false), Some(Step::Total(7))));
+        assert!(matches!(Step::parse(&marker, true), Some(Step::Write { key: 1, .. })));
+        let words = parse("SET __redisdump_total_keys words");
+        assert!(matches!(words, Some(Step::Write { key: 1, .. })));
     }
 
     #[test]
