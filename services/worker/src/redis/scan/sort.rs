@@ -6,10 +6,8 @@
 
 mod run;
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
-
-use tokio::sync::mpsc;
-use tokio_util::task::AbortOnDropHandle;
 
 use self::run::{Merge, Run};
 use super::round::Value;
@@ -21,8 +19,8 @@ const HELD_BYTES: usize = 16 * 1024 * 1024;
 const OVERHEAD: usize = 128;
 /// So many runs of about one length are merged into a longer one.
 const MOST_RUNS: usize = 32;
-/// Values on their way out of the merge.
-const QUEUE: usize = 64;
+/// Values read from the runs at a time; one that is larger comes alone, so that only one such is in memory.
+const BATCH_BYTES: usize = 1024 * 1024;
 
 /// Takes values in any order.
 pub(super) struct Sorter {
@@ -74,33 +72,40 @@ impl Sorter {
         self.spill().await?;
         // The longest are the oldest.
         let runs = self.runs.into_iter().rev().flatten().collect();
-        let mut merge = blocking(move || Merge::new(runs)).await?;
-        let (sender, values) = mpsc::channel(QUEUE);
-        let task = tokio::task::spawn_blocking(move || {
-            while let Some(value) = merge.next().transpose() {
-                if sender.blocking_send(value).is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(Sorted { values, _task: AbortOnDropHandle::new(task) })
+        let merge = blocking(move || Merge::new(runs)).await?;
+        Ok(Sorted { merge: Some(merge), batch: VecDeque::new() })
     }
 }
 
 /// Values in order.
 pub(super) struct Sorted {
-    values: mpsc::Receiver<std::io::Result<Value>>,
-    _task: AbortOnDropHandle<()>,
+    /// None at the end.
+    merge: Option<Merge>,
+    batch: VecDeque<Value>,
 }
 
 impl Sorted {
     pub(super) async fn next(&mut self) -> Result<Option<Value>, Error> {
-        self.values
-            .recv()
-            .await
-            .transpose()
-            .map_err(|source| Error::Scratch { act: "sort in", source })
+        if self.batch.is_empty()
+            && let Some(merge) = self.merge.take()
+        {
+            (self.merge, self.batch) = blocking(move || read_batch(merge)).await?;
+        }
+        Ok(self.batch.pop_front())
     }
+}
+
+/// The next values, and the rest if there may be one.
+fn read_batch(mut merge: Merge) -> std::io::Result<(Option<Merge>, VecDeque<Value>)> {
+    let (mut batch, mut bytes) = (VecDeque::new(), 0);
+    while let Some(size) = merge.size_of_next() {
+        bytes += size + OVERHEAD;
+        if bytes > BATCH_BYTES && !batch.is_empty() {
+            return Ok((Some(merge), batch));
+        }
+        batch.extend(merge.next()?);
+    }
+    Ok((None, batch))
 }
 
 async fn blocking<T: Send + 'static>(
@@ -109,4 +114,33 @@ async fn blocking<T: Send + 'static>(
     let done = tokio::task::spawn_blocking(work).await;
     let done = done.unwrap_or_else(|_| Err(std::io::Error::other("the work was given up")));
     done.map_err(|source| Error::Scratch { act: "sort in", source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(key: u8, bytes: usize) -> Value {
+        let (key, payload) = (vec![key].into(), vec![b'x'; bytes].into());
+        Value { database: 0, key, expires_at_ms: None, payload, kind: None }
+    }
+
+    #[tokio::test]
+    async fn of_large_values_one_is_in_memory_and_all_come() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut sorter = Sorter::new(dir.path().to_owned());
+        let (large, small) = (BATCH_BYTES * 3, 1000);
+        for key in (0..40).rev() {
+            sorter.add(value(key, if key % 4 == 3 { small } else { large })).await.unwrap();
+        }
+        let mut sorted = sorter.finish().await.unwrap();
+        let mut keys = 0;
+        while let Some(Value { key, payload, .. }) = sorted.next().await.unwrap() {
+            assert_eq!(key[0], keys);
+            let waiting: usize = sorted.batch.iter().map(|value| value.payload.len()).sum();
+            assert!(waiting + payload.len() <= large, "{waiting} beside {}", payload.len());
+            keys += 1;
+        }
+        assert_eq!(keys, 40);
+    }
 }

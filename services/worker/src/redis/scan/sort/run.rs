@@ -134,6 +134,13 @@ impl Merge {
         Ok(Self { heads: runs.into_iter().map(open).collect::<io::Result<_>>()? })
     }
 
+    /// The next value's key and payload in bytes; of several with one name the largest counts.
+    pub(super) fn size_of_next(&self) -> Option<usize> {
+        let first = self.heads.iter().flatten().map(Head::name).min()?;
+        let alike = self.heads.iter().flatten().filter(|head| head.name() == first);
+        alike.map(|head| head.key.len() + head.payload_len).max()
+    }
+
     /// The next value; of those with one name that of the latest run.
     pub(super) fn next(&mut self) -> io::Result<Option<Value>> {
         let heads = self.heads.iter().flatten();
