@@ -38,6 +38,7 @@ use self::losses::Losses;
 use self::pipe::LARGE_BYTES;
 use self::set::Set;
 use self::throttle::Throttle;
+use super::recent::Recent;
 use super::topology::Slots;
 use super::{Error, Node, Server};
 use crate::options::OnConflict;
@@ -61,6 +62,7 @@ pub struct Loader {
     may_ask_existing: bool,
     /// Whether a key may come more than once.
     repeats: bool,
+    recent: Recent,
     /// Where the commands of a RESP dump go.
     database: u64,
     tally: Tally,
@@ -110,6 +112,7 @@ impl Loader {
             largest_argument,
             may_ask_existing: limits.may_ask_existing,
             repeats: false,
+            recent: Recent::default(),
             database: 0,
             tally: Tally::default(),
             losses: Losses::default(),
@@ -242,6 +245,14 @@ impl Loader {
             *self.tally.restored.entry(entry.value_type.kind).or_default() += 1;
             return lane.pipe.flush_if_full().await;
         }
+        let again = match self.options.on_conflict {
+            OnConflict::Replace => None,
+            _ if !self.repeats || self.recent.is_new(entry.database, &entry.key) => None,
+            // What is in the way is, or may be, our own.
+            OnConflict::Skip => return Ok(()),
+            OnConflict::Fail => Some(To::Replace),
+        };
+        let replaces = replace || again.is_some();
         let entry = match way {
             Way::AsIs => entry,
             Way::Reencode(value_type) => {
@@ -250,9 +261,10 @@ impl Loader {
                     .map_err(|source| unreadable(&entry, source))?;
                 Entry { value_type, body, ..entry }
             }
-            Way::Commands => return self.write_commands(entry).await,
+            Way::Commands => return self.write_commands(entry, replaces).await,
         };
-        self.send(entry, now_ms, None).await?;
+        let again = again.map(|to| Again { entry: entry.clone(), to, hops: 0 });
+        self.send(entry, now_ms, again).await?;
         self.send_returned(now_ms).await
     }
 
@@ -269,7 +281,8 @@ impl Loader {
             None => self.lanes.of(&entry.key),
             Some(again) => self.lanes.follow(again).await?,
         };
-        let replaces = self.options.on_conflict == OnConflict::Replace;
+        let replaces = self.options.on_conflict == OnConflict::Replace
+            || again.as_ref().is_some_and(|again| matches!(again.to, To::Replace));
         let large = entry.body.len() >= LARGE_BYTES && !self.repeats;
         let hopes = replaces && again.is_none() && !lane.holds_keys && !large;
         let set = (large && replaces).then(|| Set::of(&entry, &self.target)).flatten();

@@ -3,8 +3,7 @@
 //!
 //! It has no point in time: each key is as it was when it was read. A key that vanishes meanwhile is left
 //! out, one whose time to live changes while it is read is read again. A key that `SCAN` names twice, as it
-//! may while the server's table grows or shrinks, is written twice, which does no harm (canonical order
-//! writes it once).
+//! may while the server's table shrinks, is read once (see [`super::recent`]).
 //!
 //! ```text
 //!   Walker: SCAN, MEMORY USAGE ─▶ rounds (bounded in keys, bytes and time) ─▶ Value ─▶ Writer ─▶ chunks

@@ -28,7 +28,7 @@ impl Seen {
 
 /// Hashes a hash: as it is.
 #[derive(Debug, Default)]
-struct Same(u64);
+pub(super) struct Same(u64);
 
 impl Hasher for Same {
     fn finish(&self) -> u64 {

@@ -4,6 +4,8 @@
 //! The target may be in use by then. A key whose time came meanwhile is not missed; one that somebody wrote
 //! to is changed, and the restore cannot tell who it was.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use coffer_api::outcome::Verified;
 use coffer_rdb::digest;
@@ -18,7 +20,7 @@ use coffer_runtime::Clock;
 use super::source::{File, Source};
 use crate::error::Error;
 use crate::options;
-use crate::redis::{self, LARGEST_VALUE_BYTES, ReadBack, Replay};
+use crate::redis::{self, LARGEST_VALUE_BYTES, ReadBack, Recent, Replay};
 
 /// Keys compared at a time.
 const MOST_KEYS: usize = 256;
@@ -28,6 +30,8 @@ const MOST_BYTES: usize = 4 << 20;
 const CLOCK_MS: i64 = 2000;
 /// Keys that are named.
 const NAMED: usize = 10;
+/// Keys that are remembered as changed. Of more than that not all will stand in the snapshot again.
+const MOST_CHANGED: usize = 1000;
 /// The type of hashes that every server knows: pairs of strings.
 const PAIRS: u8 = 4;
 
@@ -59,6 +63,9 @@ pub(super) struct Verification<'a> {
     /// Keys of the snapshot that the target holds.
     present: u64,
     named: Vec<String>,
+    recent: Recent,
+    /// Keys that are not as they first stood in the snapshot, by database and name: they may stand there again.
+    changed: HashSet<(u64, Bytes)>,
 }
 
 impl<'a> Verification<'a> {
@@ -68,8 +75,19 @@ impl<'a> Verification<'a> {
         options: &'a options::Restore,
         clock: &'a Clock,
     ) -> Self {
-        let (found, batch, named) = (Verified::default(), Vec::new(), Vec::new());
-        Self { read_back, target, options, clock, batch, bytes: 0, found, present: 0, named }
+        Self {
+            read_back,
+            target,
+            options,
+            clock,
+            batch: Vec::new(),
+            bytes: 0,
+            found: Verified::default(),
+            present: 0,
+            named: Vec::new(),
+            recent: Recent::default(),
+            changed: HashSet::new(),
+        }
     }
 
     /// Compares all files with the target.
@@ -142,17 +160,19 @@ impl<'a> Verification<'a> {
         let there = self.read_back.fetch(&names, now_ms).await?;
         let now_ms = self.clock.now().timestamp_millis();
         for (want, got) in batch.into_iter().zip(there) {
-            self.present += u64::from(got.is_some());
+            let first = self.recent.is_new(want.database, &want.key);
+            self.present += u64::from(got.is_some() && first);
             // Its time came, or did before it was restored.
             if want.expires_at_ms.is_some_and(|at| at <= now_ms) {
                 continue;
             }
-            self.judge(want, got)?;
+            self.judge(want, got, first)?;
         }
         Ok(())
     }
 
-    fn judge(&mut self, want: Entry, got: Option<Entry>) -> Result<(), Error> {
+    /// Compares a key; `first` unless it stood in the snapshot before, as it may in one by scan: then the last counts.
+    fn judge(&mut self, want: Entry, got: Option<Entry>, first: bool) -> Result<(), Error> {
         let travels =
             travel::travel(want.value_type, &want.body, &self.target, LARGEST_VALUE_BYTES)
                 .map_err(|source| unreadable(&want, source))?;
@@ -162,18 +182,28 @@ impl<'a> Verification<'a> {
             // Reported as lost, and nothing that the target could show.
             Travel::Partly(..) | Travel::Lost(_) => return Ok(()),
         };
-        self.found.keys += 1;
-        let name = || format!("{} of database {}", printable(&want.key, 80), want.database);
+        self.found.keys += u64::from(first);
+        let name = format!("{} of database {}", printable(&want.key, 80), want.database);
+        let place = (want.database, want.key.clone());
         let (count, what) = match got {
             None => (&mut self.found.lost, "lost"),
             Some(got) if !is_same(&want, &got, self.read_back.is_exact())? => {
                 (&mut self.found.changed, "changed")
             }
-            Some(_) => return Ok(()),
+            Some(_) => {
+                if self.changed.remove(&place) {
+                    self.found.changed -= 1;
+                    self.named.retain(|named| *named != format!("{name} (changed)"));
+                }
+                return Ok(());
+            }
         };
+        if what == "changed" && self.changed.len() < MOST_CHANGED && !self.changed.insert(place) {
+            return Ok(());
+        }
         *count += 1;
         if self.named.len() < NAMED {
-            self.named.push(format!("{} ({what})", name()));
+            self.named.push(format!("{name} ({what})"));
         }
         Ok(())
     }

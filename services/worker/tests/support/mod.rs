@@ -5,6 +5,7 @@
 pub(crate) mod gateway;
 pub(crate) mod job;
 pub(crate) mod makes;
+pub(crate) mod proxy;
 pub(crate) mod sets;
 
 use std::net::TcpListener;

@@ -94,9 +94,13 @@ impl Loader {
     }
 
     /// Writes a key of an RDB by the commands of its type, for a target that takes its value in no other way.
-    pub(super) async fn write_commands(&mut self, entry: Entry) -> Result<(), Error> {
+    pub(super) async fn write_commands(
+        &mut self,
+        entry: Entry,
+        replaces: bool,
+    ) -> Result<(), Error> {
         let (key, database, kind) = (entry.key.clone(), entry.database, entry.value_type.kind);
-        if self.options.on_conflict != OnConflict::Replace {
+        if !replaces {
             // The first of the commands deletes what is there.
             let lane = self.lanes.of(&key);
             let there = lane.pipe.run(&[b"EXISTS", &key]).await?;
@@ -137,13 +141,13 @@ impl Loader {
         Ok(())
     }
 
-    /// Counts a key that is left out because its time had passed.
-    pub(crate) const fn count_expired(&mut self) {
-        self.tally.expired += 1;
-    }
     /// Counts a key of the dump, whether it is meant or not.
     pub(crate) const fn count_read(&mut self) {
         self.tally.read += 1;
     }
 
+    /// Counts a key that is left out because its time had passed.
+    pub(crate) const fn count_expired(&mut self) {
+        self.tally.expired += 1;
+    }
 }

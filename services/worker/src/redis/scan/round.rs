@@ -21,6 +21,7 @@ use self::names::{Name, Names};
 use super::pace::{self, Pacer};
 use super::typed;
 use crate::filter::Filter;
+use crate::redis::recent::Recent;
 use crate::redis::{Client, Error, Server};
 
 /// Values asked for at a time, in bytes of the server's memory. The text of `DUMP` is rarely larger.
@@ -87,6 +88,7 @@ pub(super) struct Walker {
     /// Where `SCAN` goes on; none while it is asked, and at its end.
     cursor: Option<Bytes>,
     names: Names,
+    recent: Recent,
     sent: VecDeque<Sent>,
 }
 
@@ -117,6 +119,7 @@ impl Walker {
             database: 0,
             cursor: None,
             names: Names::default(),
+            recent: Recent::default(),
             sent: VecDeque::new(),
         }
     }

@@ -180,7 +180,7 @@ impl Walker {
         self.cursor = Some(cursor).filter(|cursor| cursor != "0");
         for name in names {
             let Reply::Bulk(Some(key)) = name else { return Err(self.odd("SCAN", &name)) };
-            if self.filter.takes_key(&key) {
+            if self.filter.takes_key(&key) && self.recent.is_new(self.database, &key) {
                 self.names.push(Name::new(key, 0));
             }
         }
