@@ -117,10 +117,11 @@ impl Sink {
 
 /// Where the bytes lie until all are there. Several files of a snapshot may go to one name, one after the other.
 fn part_of(name: &Path, path: &str, snapshot: &str) -> PathBuf {
-    let [a, b, c, d, ..] = Sha256::digest(path)[..] else { unreachable!("a SHA-256 has 32 bytes") };
+    let path: String =
+        Sha256::digest(path).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
     let snapshot = snapshot.get(..16).unwrap_or(snapshot);
     let mut part = name.to_owned().into_os_string();
-    part.push(format!(".{snapshot}.{a:02x}{b:02x}{c:02x}{d:02x}.part"));
+    part.push(format!(".{snapshot}.{path}.part"));
     part.into()
 }
 
