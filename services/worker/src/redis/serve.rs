@@ -1,9 +1,9 @@
 //! Plays the master: the empty target attaches to us, loads the RDB at its own loading speed, and is made a
 //! master again. Nothing is faster, and nothing is closer to the original: the server reads the file itself.
 //!
-//! The target must reach us. We listen at the address by which we reach it, and serve one connection only, since what we
-//! hand out is all of the data: from the address that was dialled, or by who knows what the target alone was told
-//! ([`password`]).
+//! The target must reach us. We listen at the address by which we reach it, and serve one connection only, since
+//! what we hand out is all of the data: to the address that was dialled, or to who knows what the target alone was
+//! told ([`password`]).
 //!
 //! From [`Serving::attach`] on the target is not as it was, and [`Serving::give_up`] sets it back. Each step may be
 //! dropped in its midst, as when the job is told to stop: what may have been done counts as done.
