@@ -3,6 +3,9 @@
 //! Values, from the weakest to the strongest: the default in the Function, the parameters of the Task's step, the inputs
 //! (what the orchestrator knows of the session), the parameters that the user gives, and last `ADDON_IMAGE`, the
 //! Function's own image. So a user may override an input, such as `HOSTNAME`; a Task's author may not.
+//!
+//! A parameter of the user that no string of the Task and its Functions refers to is refused: it is misspelt, or meant for
+//! another Function, and without it the session would do something else than was asked for.
 
 mod container;
 
@@ -12,7 +15,7 @@ use coffer_api::task::{FunctionRef, TaskSpec};
 use coffer_api::template::Variables;
 use coffer_runtime::fault::{Class, Fault};
 use k8s_openapi::api::core::v1::{Container, Volume};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The step that writes status in the Tasks of Stash. The orchestrator does that work, so it gets no container.
@@ -111,6 +114,20 @@ pub enum Error {
         /// Position in it, from 0.
         step: usize,
     },
+    /// Parameters of the user that nothing refers to.
+    #[error(
+        "task {task:?} knows no param {}: neither the task nor its functions refer to it, so it would have no effect; {}",
+        unknown.join(", "),
+        if known.is_empty() { "they take none".to_owned() } else { format!("known are {}", known.join(", ")) }
+    )]
+    UnknownParams {
+        /// The Task.
+        task: String,
+        /// Their names.
+        unknown: Vec<String>,
+        /// What a user may set.
+        known: Vec<String>,
+    },
     /// Nothing would run.
     #[error("task {task:?} has no step that runs a container")]
     NoSteps {
@@ -127,6 +144,7 @@ impl Fault for Error {
             | Self::Task { .. }
             | Self::Function { .. }
             | Self::NoImage { .. }
+            | Self::UnknownParams { .. }
             | Self::NoSteps { .. } => Class::Invalid,
         }
     }
@@ -138,6 +156,8 @@ pub struct Expanded {
     request: Request,
     steps: Vec<FunctionRef>,
     volumes: Vec<Volume>,
+    /// The variables that the Task's own strings refer to.
+    names: BTreeSet<String>,
 }
 
 /// The first half: the Task's own strings, names of Functions among them.
@@ -146,10 +166,11 @@ pub struct Expanded {
 /// When one of them cannot be expanded.
 pub fn expand_task(request: Request, task: &TaskSpec) -> Result<Expanded, Error> {
     let values = layered([&request.inputs, &request.params]);
+    let names = fields::names(task);
     let task = fields::expand(task, "spec", &values)
         .map_err(|source| Error::Task { task: request.task.clone(), source: Box::new(source) })?;
     let TaskSpec { steps, volumes } = task;
-    Ok(Expanded { request, steps, volumes })
+    Ok(Expanded { request, steps, volumes, names })
 }
 
 impl Expanded {
@@ -170,7 +191,7 @@ impl Expanded {
         self,
         functions: &BTreeMap<String, Arc<FunctionSpec>>,
     ) -> Result<Resolved, Error> {
-        let Self { request, steps, volumes } = self;
+        let Self { request, steps, volumes, mut names } = self;
         let task = &request.task;
         let mut resolved = Vec::with_capacity(steps.len());
         for (index, step) in steps.into_iter().enumerate() {
@@ -180,6 +201,7 @@ impl Expanded {
                 let (function, task, step) = subject();
                 return Err(Error::UnknownFunction { function, task, step });
             };
+            names.extend(fields::names(&**spec));
             let params = params.into_iter().map(|param| (param.name, param.value)).collect();
             let mut values = layered([&params, &request.inputs, &request.params]);
             let spec = expand_function(spec, &mut values).map_err(|source| {
@@ -200,8 +222,24 @@ impl Expanded {
         if resolved.is_empty() {
             return Err(Error::NoSteps { task: task.clone() });
         }
+        refuse_unknown_params(&request, &names)?;
         Ok(Resolved { steps: resolved, volumes })
     }
+}
+
+/// An input that the orchestrator gives may be set by a user whether or not this Task looks at it.
+fn refuse_unknown_params(request: &Request, names: &BTreeSet<String>) -> Result<(), Error> {
+    let Request { task, params, inputs } = request;
+    let unknown: Vec<String> = params
+        .keys()
+        .filter(|name| !names.contains(*name) && !inputs.contains_key(*name))
+        .cloned()
+        .collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let known = names.iter().filter(|name| *name != ADDON_IMAGE && !inputs.contains_key(*name));
+    Err(Error::UnknownParams { task: task.clone(), unknown, known: known.cloned().collect() })
 }
 
 fn expand_function(

@@ -221,6 +221,16 @@ async fn errors_have_their_code_and_name_what_is_missing() {
             Code::InvalidArgument,
             vec!["HOST", "\"dump\"", "spec.args[1]"],
         ),
+        (
+            ResolveRequest {
+                params: [("HOST", "h"), ("HSOT", "h")]
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .into(),
+                ..resolve("backup")
+            },
+            Code::InvalidArgument,
+            vec!["\"backup\" knows no param HSOT", "known are", "HOST"],
+        ),
     ] {
         let status = client.resolve(request).await.unwrap_err();
         assert_eq!(status.code(), code, "{status}");
@@ -240,7 +250,8 @@ async fn what_the_watch_has_not_seen_yet_is_asked_for() {
     ];
     let world = start(&cluster).await;
     world.ready().await;
-    let answer = world.service("orchestrator").resolve(resolve("fresh")).await.unwrap();
+    let fresh = ResolveRequest { params: [].into(), ..resolve("fresh") };
+    let answer = world.service("orchestrator").resolve(fresh).await.unwrap();
     assert_eq!(answer.into_inner().steps[0].function, "fresh");
     world.stop().await;
 }

@@ -2,7 +2,7 @@
 //! resolved Task, and the Job with its pods. What starts or ends something is read from the API server, not from a cache: a
 //! decision that is made on what was true a moment ago is made twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use coffer_api::{
     AppBinding, Repository,
@@ -299,7 +299,11 @@ async fn read(ctx: &Context, wanted: Wanted<'_>) -> Result<Prepared, Error> {
             "task parameter waitTimeout is no number of seconds".to_owned(),
         ));
     };
-    let inputs = variables.into_iter().collect();
+    let mut inputs: HashMap<String, String> = variables.into_iter().collect();
+    // It has its effect here, whether or not the Task passes it on.
+    inputs.extend(
+        params.get_key_value("waitTimeout").map(|(name, value)| (name.clone(), value.clone())),
+    );
     let params = params.into_iter().collect();
     let mut request = tonic::Request::new(ResolveRequest { task: task.clone(), params, inputs });
     request.set_timeout(RESOLVE_LIMIT);

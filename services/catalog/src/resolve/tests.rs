@@ -145,6 +145,29 @@ fn what_is_missing_is_named_with_its_place() {
 }
 
 #[test]
+fn params_that_nothing_refers_to_are_refused_by_name() {
+    let mut inner = function("i", &["--a=${a:=}", "--b=${B:=${nested:=}}", "${ADDON_IMAGE}"]);
+    inner.working_dir = Some("/${NAMESPACE}".to_owned());
+    let functions = [("f-1", inner), (STATUS_FUNCTION, function("", &["${outputDir:=}"]))];
+    let steps = || vec![step("f-${V:=1}", &[("own", "${ofStep:=}")]), step(STATUS_FUNCTION, &[])];
+    let with = |params: &[(&str, &str)]| {
+        run(request(params, &[("NAMESPACE", "n"), ("HOST", "h")]), steps(), &functions)
+    };
+    for fine in ["a", "B", "nested", "V", "ofStep", "outputDir", "NAMESPACE", "HOST"] {
+        let value = if fine == "V" { "1" } else { "x" };
+        with(&[(fine, value)]).unwrap_or_else(|error| panic!("{fine}: {error}"));
+    }
+    // A step's own parameter may be of no use to its Function, as in Stash's Tasks.
+    let error = with(&[("a", "1"), ("A", "2"), ("own", "3")]).unwrap_err();
+    assert_eq!(error.class(), Class::Invalid);
+    let text = error.to_string();
+    for part in ["\"t\" knows no param A, own:", "known are B, V, a, nested, ofStep, outputDir"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    assert!(!text.contains("NAMESPACE") && !text.contains("ADDON_IMAGE"), "{text}");
+}
+
+#[test]
 fn keys_that_fall_together_are_refused() {
     let mut spec = function("i", &[]);
     spec.runtime_settings =

@@ -4,6 +4,7 @@ use crate::template::{self, Variables};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 
 /// The most text that one object may become. A gRPC answer holds no more, and the work stays bounded.
 const LARGEST_BYTES: usize = 2 * 1024 * 1024;
@@ -57,6 +58,26 @@ where
     let value = serde_json::to_value(object).map_err(shape)?;
     let mut walk = Walk { variables, left: LARGEST_BYTES };
     serde_json::from_value(walk.value(value, path)?).map_err(shape)
+}
+
+/// The variables that the strings of `object` refer to, keys of maps included; none of a string that cannot be expanded.
+pub fn names(object: &impl Serialize) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    add_names(&serde_json::to_value(object).unwrap_or_default(), &mut names);
+    names
+}
+
+fn add_names(value: &Value, names: &mut BTreeSet<String>) {
+    // What cannot be expanded is an error of `expand`.
+    match value {
+        Value::String(text) => drop(template::add_names(text, names)),
+        Value::Array(items) => items.iter().for_each(|item| add_names(item, names)),
+        Value::Object(fields) => fields.iter().for_each(|(name, value)| {
+            drop(template::add_names(name, names));
+            add_names(value, names);
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 struct Walk<'a> {

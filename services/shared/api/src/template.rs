@@ -13,7 +13,7 @@ mod parse;
 mod pattern;
 
 use parse::Part;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Values by the name of their variable.
 pub type Variables = BTreeMap<String, String>;
@@ -89,6 +89,19 @@ pub fn expand(text: &str, variables: &Variables) -> Result<String, Error> {
         }
     }
     Ok(expanded)
+}
+
+/// Adds the variables that `text` refers to, whether or not their values would be looked at.
+///
+/// # Errors
+/// When an expression is none of the forms.
+pub fn add_names(text: &str, names: &mut BTreeSet<String>) -> Result<(), Error> {
+    for part in parse::parse(text)? {
+        if let Part::Expression(expression) = part {
+            expression.add_names(names);
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

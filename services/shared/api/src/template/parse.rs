@@ -1,6 +1,7 @@
 //! Text to parts. Nothing is evaluated here, so a broken expression is an error whatever the variables are.
 
 use super::Error;
+use std::collections::BTreeSet;
 
 /// Deeper nesting than anyone writes; it bounds the recursion.
 const MOST_NESTED: usize = 16;
@@ -73,6 +74,22 @@ pub(super) enum Word<'a> {
 }
 
 impl Expression<'_> {
+    pub(super) fn add_names(&self, names: &mut BTreeSet<String>) {
+        names.insert(self.variable.to_owned());
+        let words = match &self.operation {
+            Operation::Value | Operation::Case { .. } | Operation::Length => [None, None],
+            Operation::Default(word) | Operation::Require(word) => [Some(word), None],
+            Operation::Substring { position, length } => [Some(position), length.as_ref()],
+            Operation::Trim { end: _, reach: _, pattern } => [Some(pattern), None],
+            Operation::Replace { place: _, search, with } => [Some(search), Some(with)],
+        };
+        for word in words.into_iter().flatten() {
+            if let Word::Nested(nested) = word {
+                nested.add_names(names);
+            }
+        }
+    }
+
     pub(super) fn bad(&self, problem: &'static str) -> Error {
         Error::Bad { expression: shown(self.source), problem, column: self.column }
     }

@@ -195,6 +195,24 @@ fn what_is_no_form_is_refused() {
 }
 
 #[test]
+fn every_variable_that_is_referred_to_is_named() {
+    let names = |text| {
+        let mut names = BTreeSet::new();
+        add_names(text, &mut names).map(|()| names.into_iter().collect::<Vec<_>>().join(" "))
+    };
+    for (text, want) in [
+        ("plain $X $(X) $${X}", ""),
+        ("${A} ${B:=b} ${A}", "A B"),
+        ("${A:=${B:-${C}}}", "A B C"),
+        ("${A^^} ${#B} ${C:?${D}}", "A B C D"),
+        ("${A:${B}:${C}} ${D##${E}} ${F/${G}/${H}}", "A B C D E F G H"),
+    ] {
+        assert_eq!(names(text).as_deref(), Ok(want), "{text}");
+    }
+    assert!(names("${A").is_err());
+}
+
+#[test]
 fn growth_is_bounded() {
     let mut variables = variables();
     variables.insert("BIG".into(), "a".repeat(600 * 1024));
