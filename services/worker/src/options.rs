@@ -117,7 +117,14 @@ impl Backup {
             exclude: globs(&args.filter.exclude),
             ..Filter::default()
         };
-        stash.add_to(&mut filter);
+        stash.narrow(&mut filter)?;
+        if stash.pipe_timeout.is_some() {
+            return Err(Error::Flag {
+                flag: "redis-args",
+                value: args.addon.redis_args.clone(),
+                problem: "--pipe-timeout is for a restore, where it limits the wait for the last answers: remove it",
+            });
+        }
         let options = Self {
             method,
             order: choice("order", &args.order, &order)?,
@@ -211,8 +218,8 @@ pub struct Restore {
     pub bytes_per_second: Option<u64>,
     /// Name of the master that a Sentinel is to be asked for; empty for its only one.
     pub sentinel_master: String,
-    /// redis-cli's `--pipe-timeout`: how long the server may be silent; 0 for ever.
-    pub silence: Option<Duration>,
+    /// redis-cli's `--pipe-timeout`: how long the server may be silent once all is sent; 0 for ever.
+    pub pipe_timeout: Option<Duration>,
 }
 
 impl Restore {
@@ -236,7 +243,7 @@ impl Restore {
             exclude: globs(&args.filter.exclude),
             types: types("types", &args.types)?,
         };
-        stash.add_to(&mut filter);
+        stash.narrow(&mut filter)?;
         let options = Self {
             load: choice("load", &args.load, &load)?,
             on_conflict: choice("on-conflict", &args.on_conflict, &on_conflict)?,
@@ -249,7 +256,7 @@ impl Restore {
             keys_per_second: number("max-keys-per-second", &args.max_keys_per_second)?,
             bytes_per_second: number("max-bytes-per-second", &args.max_bytes_per_second)?,
             sentinel_master: args.addon.sentinel_master.clone(),
-            silence: stash.pipe_timeout,
+            pipe_timeout: stash.pipe_timeout,
         };
         options.agree()?;
         Ok(options)
@@ -279,6 +286,13 @@ impl Restore {
                 "the target is not to be as the snapshot: remove dryRun, and onConflict: skip",
             );
         }
+        if self.load == Load::Replica && self.pipe_timeout.is_some() {
+            return refuse(
+                "redis-args",
+                "--pipe-timeout",
+                "the target takes the whole file by itself, and answers nothing meanwhile: remove it, or set `load: keys`",
+            );
+        }
         if self.load == Load::Replica {
             for (flag, rate) in [
                 ("max-keys-per-second", self.keys_per_second),
@@ -303,5 +317,54 @@ impl Restore {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Args, Job};
+    use clap::Parser as _;
+
+    fn job(words: &[&str]) -> Job {
+        Args::try_parse_from(["coffer-worker"].iter().chain(words)).unwrap().job
+    }
+
+    fn understood(words: &[&str]) -> Result<Filter, String> {
+        let filter = match job(words) {
+            Job::BackupRedis(args) => Backup::new(&args).map(|backup| backup.filter),
+            Job::RestoreRedis(args) => Restore::new(&args).map(|restore| restore.filter),
+        };
+        filter.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn args_and_params_go_together_unless_both_say_the_same() {
+        for job in ["backup-redis", "restore-redis"] {
+            let with = |more: &[&str]| understood(&[&[job], more].concat());
+            let filter = with(&["--redis-args=-db 1 -filter a*", "--exclude=ab*"]).unwrap();
+            assert!(filter.takes_database(1) && !filter.takes_database(0));
+            assert!(filter.takes_key(b"a") && !filter.takes_key(b"ab") && !filter.takes_key(b"b"));
+            assert!(with(&["--redis-args=-db 1", "--include=a*"]).is_ok());
+            assert!(with(&["--redis-args=-db -1", "--databases=0,1"]).is_ok());
+            for (args, param, named) in [
+                ("-db 1", "--databases=0,1", ["-db", "databases"]),
+                ("-filter b*", "--include=a*", ["-filter", "include"]),
+            ] {
+                let said = with(&[&format!("--redis-args={args}"), param]).unwrap_err();
+                assert!(named.iter().all(|name| said.contains(name)), "{said}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_pipe_timeout_is_taken_where_there_is_a_pipe() {
+        let timeout = "--redis-args=--pipe-timeout 300";
+        let Job::RestoreRedis(args) = job(&["restore-redis", timeout]) else { panic!() };
+        assert_eq!(Restore::new(&args).unwrap().pipe_timeout, Some(Duration::from_secs(300)));
+        for words in [&["backup-redis"][..], &["restore-redis", "--load=replica"]] {
+            let said = understood(&[words, &[timeout]].concat()).unwrap_err();
+            assert!(said.contains("--pipe-timeout"), "{said}");
+        }
     }
 }

@@ -18,15 +18,26 @@ pub struct Asked {
     pub database: Option<u64>,
     /// `-filter`: keys of this pattern only.
     pub filter: Option<Glob>,
-    /// `--pipe-timeout`: for how long the server may be silent; zero for ever.
+    /// `--pipe-timeout`: for how long the server may be silent once all is sent; zero for ever.
     pub pipe_timeout: Option<Duration>,
 }
 
 impl Asked {
     /// Narrows a filter.
-    pub fn add_to(&self, filter: &mut Filter) {
+    ///
+    /// # Errors
+    /// When it says of its own which databases or which keys are meant: one of the two would be ignored.
+    pub fn narrow(&self, filter: &mut Filter) -> Result<(), Error> {
+        let twice = |argument, param| Err(Error::Twice { argument, param });
+        if self.database.is_some() && !filter.databases.is_empty() {
+            return twice("-db", "databases");
+        }
+        if self.filter.is_some() && !filter.include.is_empty() {
+            return twice("-filter", "include");
+        }
         filter.databases.extend(self.database);
         filter.include.extend(self.filter.clone());
+        Ok(())
     }
 }
 
@@ -40,6 +51,16 @@ pub enum Error {
     Unsupported {
         /// As written.
         argument: String,
+    },
+    /// A param says the same.
+    #[error(
+        "redis argument {argument} and the Task's param {param} both say what is meant: keep one of the two"
+    )]
+    Twice {
+        /// The argument.
+        argument: &'static str,
+        /// The param.
+        param: &'static str,
     },
     /// It needs a value.
     #[error("redis argument {argument}: a {what} must follow")]
@@ -55,7 +76,7 @@ impl Fault for Error {
     fn class(&self) -> Class {
         match self {
             Self::Unsupported { .. } => Class::Unimplemented,
-            Self::Value { .. } => Class::Invalid,
+            Self::Twice { .. } | Self::Value { .. } => Class::Invalid,
         }
     }
 }

@@ -5,12 +5,13 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use coffer_rdb::resp::Reply;
 use coffer_rdb::value::Kind;
 use coffer_rdb::version::Version;
-use coffer_worker::redis::{Replay, Replication, Server, connect};
-use support::{LIBRARY, TestServer, WAIT, dump, fill, line, load, loader, noise};
+use coffer_worker::redis::{LoadOptions, Replay, Replication, Server, connect};
+use support::{LIBRARY, TestServer, WAIT, dump, fill, line, load, loader, loader_with, noise};
 
 const LONG_AGO: i64 = 1_600_000_000_000;
 
@@ -338,4 +339,26 @@ async fn a_stash_dump_is_replayed_and_a_repeat_does_no_harm() {
     let mut replay = Replay::new("/dumpfile.resp", 1 << 20);
     replay.feed(b"*3\r\n$3\r\nSET\r\n", &mut loader, LONG_AGO).await.unwrap();
     assert!(replay.finish().is_err(), "a cut dump passed");
+}
+
+/// `args: --pipe-timeout` as redis-cli has it: how long the last answers may take, 0 for ever.
+#[tokio::test]
+async fn the_last_answers_are_waited_for_as_long_as_is_said() {
+    for (seconds, pause_ms) in [(1, "60000"), (0, "1500")] {
+        let server = TestServer::start(&[]);
+        let pipe_timeout = Some(Duration::from_secs(seconds));
+        let options = LoadOptions { pipe_timeout, ..LoadOptions::default() };
+        let loader = loader_with(&server.redis(), options).await.unwrap();
+        line(&mut server.client().await, &format!("CLIENT PAUSE {pause_ms} ALL")).await;
+        let begun = Instant::now();
+        let ended = loader.finish(LONG_AGO).await.map(|tally| tally.total());
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        match ended {
+            Ok(keys) => assert_eq!((seconds, keys), (0, 0)),
+            Err(error) => {
+                let text = error.to_string();
+                assert!(seconds == 1 && text.contains("--pipe-timeout"), "{seconds}: {text}");
+            }
+        }
+    }
 }

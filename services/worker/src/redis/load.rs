@@ -352,6 +352,10 @@ impl Loader {
     /// # Errors
     /// When any command was refused, a connection is lost, or a server threw keys away meanwhile.
     pub async fn finish(mut self, now_ms: i64) -> Result<Tally, Error> {
+        self.flush().await?;
+        if let Some(pipe_timeout) = self.options.pipe_timeout {
+            self.lanes.all().iter().for_each(|lane| lane.pipe.all_is_sent(pipe_timeout));
+        }
         let evicted = loop {
             let mut evicted = 0;
             for lane in self.lanes.all() {

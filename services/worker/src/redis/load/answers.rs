@@ -13,7 +13,7 @@ use coffer_rdb::resp::{Reply, ReplyReader};
 use coffer_rdb::strings::printable;
 use coffer_rdb::value::Kind;
 use tokio::io::{AsyncReadExt, ReadHalf};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::LOADING;
@@ -146,12 +146,42 @@ pub(super) enum Expect {
     Reply(oneshot::Sender<Reply>),
 }
 
+/// How long a server may be silent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// For ever when absent.
+    limit: Option<Duration>,
+    /// What is being done, for the error.
+    act: &'static str,
+}
+
+impl Patience {
+    /// While commands are sent.
+    pub(super) const fn during(idle: Duration) -> Self {
+        Self { limit: Some(idle), act: LOADING }
+    }
+
+    /// At the end of the pipe, as redis-cli has it: 0 is for ever.
+    pub(super) const fn at_the_end(pipe_timeout: Duration) -> Self {
+        let limit = if pipe_timeout.is_zero() { None } else { Some(pipe_timeout) };
+        Self { limit, act: "wait for the last answers (args --pipe-timeout) of" }
+    }
+
+    /// Either what comes of it, or that it was too long.
+    async fn wait<T>(self, work: impl Future<Output = T>, address: &str) -> Result<T, Error> {
+        let Self { limit, act } = self;
+        let Some(idle) = limit else { return Ok(work.await) };
+        let stalled = |_| Error::Stalled { address: address.to_owned(), act, idle };
+        timeout(idle, work).await.map_err(stalled)
+    }
+}
+
 pub(super) struct Answers {
     socket: ReadHalf<Box<dyn Socket>>,
     replies: ReplyReader,
     sent: mpsc::Receiver<Sent>,
     address: String,
-    idle: Duration,
+    patience: watch::Receiver<Patience>,
     written: Arc<AtomicU64>,
     again: mpsc::UnboundedSender<Again>,
 }
@@ -162,13 +192,13 @@ impl Answers {
         rest: BytesMut,
         sent: mpsc::Receiver<Sent>,
         address: String,
-        idle: Duration,
+        patience: watch::Receiver<Patience>,
         written: Arc<AtomicU64>,
         again: mpsc::UnboundedSender<Again>,
     ) -> Self {
         let mut replies = ReplyReader::new(LARGEST_REPLY_BYTES);
         replies.buffer().extend_from_slice(&rest);
-        Self { socket, replies, sent, address, idle, written, again }
+        Self { socket, replies, sent, address, patience, written, again }
     }
 
     /// Reads until every command is answered, or one is refused.
@@ -223,17 +253,17 @@ impl Answers {
             if let Some(reply) = reply.map_err(not_redis)? {
                 return Ok(reply);
             }
-            match timeout(self.idle, self.socket.read_buf(self.replies.buffer())).await {
-                Ok(Ok(0)) => return Err(lost(io::ErrorKind::UnexpectedEof.into())),
-                Ok(Ok(_)) => {}
-                Ok(Err(source)) => return Err(lost(source)),
-                Err(_) => {
-                    return Err(Error::Stalled {
-                        address: self.address.clone(),
-                        act: LOADING,
-                        idle: self.idle,
-                    });
-                }
+            let patience = *self.patience.borrow_and_update();
+            let read = self.socket.read_buf(self.replies.buffer());
+            let read = tokio::select! {
+                read = patience.wait(read, &self.address) => read?,
+                // All is sent, and the wait begins anew.
+                Ok(()) = self.patience.changed() => continue,
+            };
+            match read {
+                Ok(0) => return Err(lost(io::ErrorKind::UnexpectedEof.into())),
+                Ok(_) => {}
+                Err(source) => return Err(lost(source)),
             }
         }
     }

@@ -1,6 +1,7 @@
 //! How a load treats what it meets. Without a word said, every key of the snapshot replaces one of its name.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::filter::Filter;
 use crate::options::{OnConflict, OnLoss, Restore};
@@ -22,6 +23,8 @@ pub struct LoadOptions {
     pub keys_per_second: Option<u64>,
     /// Most bytes a second.
     pub bytes_per_second: Option<u64>,
+    /// How long a server may be silent once all is sent, 0 for ever; as long as at any other time when absent.
+    pub pipe_timeout: Option<Duration>,
 }
 
 impl Default for LoadOptions {
@@ -34,6 +37,7 @@ impl Default for LoadOptions {
             dry_run: false,
             keys_per_second: None,
             bytes_per_second: None,
+            pipe_timeout: None,
         }
     }
 }
@@ -48,6 +52,7 @@ impl From<&Restore> for LoadOptions {
             dry_run: restore.dry_run,
             keys_per_second: restore.keys_per_second,
             bytes_per_second: restore.bytes_per_second,
+            pipe_timeout: restore.pipe_timeout,
         }
     }
 }

@@ -11,12 +11,12 @@ use coffer_rdb::resp::{self, Reply};
 use coffer_rdb::strings::printable;
 use tokio::io::{AsyncWriteExt, WriteHalf};
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::LOADING;
-use super::answers::{Again, Answers, Expect, Sent, Tally};
+use super::answers::{Again, Answers, Expect, Patience, Sent, Tally};
 use crate::redis::client::Socket;
 use crate::redis::{Client, Error};
 
@@ -44,6 +44,7 @@ pub(super) struct Pipe {
     window_bytes: usize,
     in_flight: mpsc::Sender<Sent>,
     answers: Option<AbortOnDropHandle<Result<Tally, Error>>>,
+    patience: watch::Sender<Patience>,
     pub(super) address: String,
     idle: Duration,
 }
@@ -61,7 +62,8 @@ impl Pipe {
         let window_bytes = (WINDOW_BYTES / of.max(1)).max(LEAST_WINDOW_BYTES);
         let window = Arc::new(Semaphore::new(window_bytes));
         let (in_flight, sent) = mpsc::channel(WINDOW_COMMANDS);
-        let answers = Answers::new(read, rest, sent, address.clone(), idle, written, again);
+        let (patience, patient) = watch::channel(Patience::during(idle));
+        let answers = Answers::new(read, rest, sent, address.clone(), patient, written, again);
         let closing = window.clone();
         let answers = AbortOnDropHandle::new(tokio::spawn(async move {
             let tally = answers.read_all().await;
@@ -71,7 +73,12 @@ impl Pipe {
         }));
         let buffer = BytesMut::with_capacity(WRITE_BYTES * 2);
         let answers = Some(answers);
-        Self { socket, buffer, window, window_bytes, in_flight, answers, address, idle }
+        Self { socket, buffer, window, window_bytes, in_flight, answers, patience, address, idle }
+    }
+
+    /// From now on the server may be silent for that long, 0 for ever.
+    pub(super) fn all_is_sent(&self, pipe_timeout: Duration) {
+        self.patience.send_replace(Patience::at_the_end(pipe_timeout));
     }
 
     /// Waits for room for a command of so many bytes, and says what its answer is to be. The caller then
