@@ -25,7 +25,7 @@ pub use coffer_worker::keyspace::Contents;
 pub use source::{ServerArgs, Source};
 
 use self::reading::Reading;
-use crate::{client::Cluster, maintenance, maintenance::LockArgs};
+use crate::{client::Cluster, errors::Advice, maintenance, maintenance::LockArgs};
 
 /// How long a server may take to be there: somebody sits before it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -34,6 +34,7 @@ const WAIT: Duration = Duration::from_secs(60);
 const CHUNK_BYTES: usize = 1 << 20;
 /// The document in a snapshot that names its files.
 const MANIFEST: &str = "/manifest.json";
+const NO_RDB: &str = "an RDB file begins with REDIS or VALKEY; a dump of commands is read from a file whose name ends in .resp";
 
 /// Reads all of a source, and shows on standard error how far it is; `each` says whether the digest of every key is kept.
 ///
@@ -47,7 +48,7 @@ pub async fn read(cluster: &Lazy<'_>, source: &Source, each: bool) -> anyhow::Re
     let mut reading = Reading::new(&mut contents, step.clone(), cluster.global.quiet);
     let read = async {
         match source {
-            Source::File(path) => file(path, &mut reading).await,
+            Source::File(path) => return file(path, &mut reading).await,
             Source::Server(redis) => server(redis, &mut reading).await,
             Source::Snapshot { repository, snapshot } => {
                 let repository =
@@ -55,8 +56,9 @@ pub async fn read(cluster: &Lazy<'_>, source: &Source, each: bool) -> anyhow::Re
                 snapshots(cluster.open().await?, repository, snapshot, &mut reading).await
             }
         }
+        .context(step)
     };
-    read.await.context(step)?;
+    read.await?;
     drop(reading);
     Ok(contents)
 }
@@ -80,16 +82,27 @@ impl<'a> Lazy<'a> {
     }
 }
 
+/// Errors name the file.
 async fn file(path: &Path, reading: &mut Reading<'_>) -> anyhow::Result<()> {
-    let mut file = tokio::fs::File::open(path).await?;
-    reading.expect(file.metadata().await?.len());
+    let step = || format!("read {}", path.display());
+    let mut file = tokio::fs::File::open(path).await.with_context(step)?;
+    reading.expect(file.metadata().await.with_context(step)?.len());
     let mut reader = reading.reader(&path.to_string_lossy());
     loop {
         let mut chunk = bytes::BytesMut::with_capacity(CHUNK_BYTES);
-        if file.read_buf(&mut chunk).await? == 0 {
-            return Ok(reader.finish()?);
+        if file.read_buf(&mut chunk).await.with_context(step)? == 0 {
+            return reader.finish().map_err(explain);
         }
-        reading.feed(&mut reader, chunk.freeze())?;
+        reading.feed(&mut reader, chunk.freeze()).map_err(explain)?;
+    }
+}
+
+fn explain(error: redis::Error) -> anyhow::Error {
+    match error {
+        redis::Error::Rdb { path, source: source @ coffer_rdb::Error::Magic { .. } } => {
+            Advice::new(format!("read {path}: {source}"), NO_RDB).into()
+        }
+        error => error.into(),
     }
 }
 

@@ -7,6 +7,7 @@ mod bad_input;
 mod batch;
 mod control;
 mod deploy;
+mod digest;
 mod doubled;
 mod exec;
 mod grpc;

@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 use coffer_proto::storage::v1::Progress;
-use coffer_worker::keyspace::{Contents, Reader};
+use coffer_worker::{
+    keyspace::{Contents, Reader},
+    redis,
+};
 
 use crate::maintenance::Meter;
 
@@ -33,7 +36,7 @@ impl<'a> Reading<'a> {
         Reader::of(path)
     }
 
-    pub(super) fn feed(&mut self, reader: &mut Reader, piece: Bytes) -> anyhow::Result<()> {
+    pub(super) fn feed(&mut self, reader: &mut Reader, piece: Bytes) -> Result<(), redis::Error> {
         self.done += piece.len() as u64;
         reader.feed(piece, self.contents)?;
         let (step, done, total) = (self.step.clone(), self.done, self.total);

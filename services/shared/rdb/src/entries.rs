@@ -306,7 +306,7 @@ impl Entries {
         if self.parser.has_ended() && !self.input.is_empty() {
             Err(Error::Trailing { at })
         } else if self.failed || !self.parser.has_ended() {
-            Err(Error::Truncated { at })
+            Err(self.parser.cut(&self.kept))
         } else {
             Ok(())
         }

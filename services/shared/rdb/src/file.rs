@@ -204,6 +204,17 @@ impl Parser {
         Ok(version)
     }
 
+    /// What a file is that ends too early, whose item under way began with `kept`: cut off, or no such file at all.
+    pub(crate) fn cut(&self, kept: &[u8]) -> Error {
+        let begins = |magic: &[u8]| magic.iter().zip(kept).all(|(magic, kept)| magic == kept);
+        match self.state {
+            State::Reading(Item::Magic) if !begins(b"REDIS") && !begins(b"VALKEY") => {
+                Error::Magic { found: printable(kept, 16) }
+            }
+            _ => Error::Truncated { at: self.at },
+        }
+    }
+
     /// Takes the bytes of [`Item::Checksum`] and compares; `false` if the server wrote none.
     pub(crate) fn checksum(&self, stored: &[u8]) -> Result<bool, Error> {
         let stored = <[u8; 8]>::try_from(stored)

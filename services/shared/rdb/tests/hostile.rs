@@ -33,6 +33,22 @@ fn file() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|(magic, rest)| [magic, &rest].concat())
 }
 
+#[test]
+fn what_ends_within_the_magic_is_cut_off_or_no_file_at_all() {
+    let told = |bytes: &'static [u8]| {
+        let mut entries = Entries::new(100);
+        entries.feed(Bytes::from_static(bytes));
+        assert!(matches!(entries.next(), Ok(None)));
+        entries.finish().unwrap_err()
+    };
+    for begun in [&b""[..], b"RED", b"REDIS001", b"VALKEY08"] {
+        assert_eq!(told(begun), Error::Truncated { at: begun.len() as u64 });
+    }
+    for other in [&b"garbage!"[..], b"x", b"VALUE"] {
+        assert!(matches!(told(other), Error::Magic { .. }), "{other:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
