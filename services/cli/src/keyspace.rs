@@ -36,14 +36,24 @@ const CHUNK_BYTES: usize = 1 << 20;
 const MANIFEST: &str = "/manifest.json";
 const NO_RDB: &str = "an RDB file begins with REDIS or VALKEY; a dump of commands is read from a file whose name ends in .resp";
 
-/// Reads all of a source, and shows on standard error how far it is; `each` says whether the digest of every key is kept.
+/// What is to be read of a source.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// Whether the digest of every key is kept.
+    pub each: bool,
+    /// What has expired by then counts nowhere, in milliseconds since 1970.
+    pub as_of_ms: i64,
+}
+
+/// Reads all of a source, and shows on standard error how far it is.
 ///
 /// # Errors
 /// When it cannot be read to its end, or holds values that nothing here can read.
-pub async fn read(cluster: &Lazy<'_>, source: &Source, each: bool) -> anyhow::Result<Contents> {
+pub async fn read(cluster: &Lazy<'_>, source: &Source, wanted: Wanted) -> anyhow::Result<Contents> {
+    let Wanted { each, as_of_ms } = wanted;
     let mut contents = Contents::default();
     contents.each = each.then(Keys::default);
-    contents.as_of_ms = Some(chrono::Utc::now().timestamp_millis());
+    contents.as_of_ms = Some(as_of_ms);
     let step = format!("read {source}");
     let mut reading = Reading::new(&mut contents, step.clone(), cluster.global.quiet);
     let read = async {

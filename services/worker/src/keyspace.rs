@@ -20,8 +20,17 @@ const LARGEST_BYTES: u64 = 1 << 30;
 /// Chunks that wait for a digest in the making.
 const QUEUE: usize = 4;
 
-/// Digests by database and key.
-pub type Keys = BTreeMap<(u64, Bytes), Digest>;
+/// Keys by database and name.
+pub type Keys = BTreeMap<(u64, Bytes), Known>;
+
+/// What is remembered of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Of all that a user stored under it.
+    pub digest: Digest,
+    /// When it expires, in milliseconds since 1970.
+    pub expires_at_ms: Option<i64>,
+}
 
 /// What was read.
 #[derive(Debug, Default)]
@@ -30,10 +39,10 @@ pub struct Contents {
     sum: Keyspace,
     /// Sources of the function libraries: those of a cluster are in each of its servers, and count once.
     pub libraries: BTreeSet<Bytes>,
-    /// The digest of each key, when it is wanted, or when a key may come twice: some 150 bytes a key.
+    /// The digest of each key, when it is wanted, or when a key may come twice: some 170 bytes a key.
     pub each: Option<Keys>,
-    /// Keys whose time had passed by then, in milliseconds since 1970, count nowhere: a server may hold them for a while,
-    /// and shows them to nobody. All count when absent.
+    /// Keys and fields whose time had passed by then, in milliseconds since 1970, count nowhere: a server may hold them for
+    /// a while, and shows them to nobody. All count when absent.
     pub as_of_ms: Option<i64>,
 }
 
@@ -42,7 +51,7 @@ impl Contents {
     #[must_use]
     pub fn digest(&self) -> Digest {
         let mut sum = self.sum.clone();
-        self.each.iter().flatten().for_each(|(_, digest)| sum.add(digest));
+        self.each.iter().flatten().for_each(|(_, known)| sum.add(&known.digest));
         self.libraries.iter().for_each(|library| sum.add_function(library));
         sum.digest()
     }
@@ -53,6 +62,13 @@ impl Contents {
         self.sum.len() + self.each.as_ref().map_or(0, |each| each.len() as u64)
     }
 
+    /// Forgets the keys, kept one by one, whose time has passed by now: a server that was read later no longer had them.
+    pub fn forget_over(&mut self, now_ms: i64) {
+        if let Some(each) = &mut self.each {
+            each.retain(|_, known| known.expires_at_ms.is_none_or(|at_ms| at_ms > now_ms));
+        }
+    }
+
     /// Adds what another part holds.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.sum.merge(&other.sum);
@@ -61,23 +77,24 @@ impl Contents {
 
     fn event(&mut self, path: &str, event: Event) -> Result<(), Error> {
         match event {
-            Event::Entry(entry) if self.is_over(&entry) => {
-                if let Some(each) = &mut self.each {
-                    each.remove(&(entry.database, entry.key));
-                }
-            }
             Event::Entry(entry) => {
-                let digest = digest::of_entry(&entry, LARGEST_BYTES).map_err(|source| {
-                    let key = printable(&entry.key, 80);
-                    let path = format!("key {key} of database {} in {path}", entry.database);
-                    Error::Rdb { path, source }
-                })?;
-                match &mut self.each {
-                    // A copy: a slice would keep alive all that it was cut from.
-                    Some(each) => drop(
-                        each.insert((entry.database, Bytes::copy_from_slice(&entry.key)), digest),
-                    ),
-                    None => self.sum.add(&digest),
+                let as_of_ms = self.as_of_ms.unwrap_or(i64::MIN);
+                let digest =
+                    digest::of_entry_at(&entry, as_of_ms, LARGEST_BYTES).map_err(|source| {
+                        let key = printable(&entry.key, 80);
+                        let path = format!("key {key} of database {} in {path}", entry.database);
+                        Error::Rdb { path, source }
+                    })?;
+                let Entry { database, key, expires_at_ms, .. } = entry;
+                match (&mut self.each, digest) {
+                    (Some(each), Some(digest)) => {
+                        // A copy: a slice would keep alive all that it was cut from.
+                        let key = Bytes::copy_from_slice(&key);
+                        each.insert((database, key), Known { digest, expires_at_ms });
+                    }
+                    (Some(each), None) => drop(each.remove(&(database, key))),
+                    (None, Some(digest)) => self.sum.add(&digest),
+                    (None, None) => {}
                 }
             }
             Event::Function(code) => {
@@ -86,10 +103,6 @@ impl Contents {
             _ => {}
         }
         Ok(())
-    }
-
-    fn is_over(&self, entry: &Entry) -> bool {
-        entry.expires_at_ms.zip(self.as_of_ms).is_some_and(|(at, now)| at <= now)
     }
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     args::GlobalArgs,
-    keyspace::{self, Contents, Lazy, ServerArgs, Source},
+    keyspace::{self, Contents, Lazy, ServerArgs, Source, Wanted},
     maintenance,
     maintenance::LockArgs,
 };
@@ -22,7 +22,7 @@ Examples:
 
 The first is compared with the second: - is a key that only the first has, + one that only the
 second has, ~ one that differs in value or time to live. Exits with 3 when there is any.
-Function libraries are compared as a whole.";
+Function libraries are compared as a whole. What expires while the two are read is no difference.";
 
 /// Flags of `coffer diff`.
 #[derive(Debug, clap::Args)]
@@ -71,14 +71,23 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<ExitCode> {
     let cluster = Lazy::new(global, args.lock);
     let first = Source::parse(&args.first, &args.server)?;
     let second = Source::parse(&args.second, &args.server)?;
-    let first = Box::pin(keyspace::read(&cluster, &first, true)).await?;
-    let second = Box::pin(keyspace::read(&cluster, &second, true)).await?;
-    let same = first.digest() == second.digest();
-    let keys = first.keys();
-    let done = Compared { same, keys, differences: differences(first, second) };
+    // A moment for both: else what expires between the two would be a difference.
+    let as_of_ms = chrono::Utc::now().timestamp_millis();
+    let wanted = Wanted { each: true, as_of_ms };
+    let first = Box::pin(keyspace::read(&cluster, &first, wanted)).await?;
+    let second = Box::pin(keyspace::read(&cluster, &second, wanted)).await?;
+    let done = compare(first, second, chrono::Utc::now().timestamp_millis());
     let names: Vec<String> = done.differences.iter().map(|one| one.key.clone()).collect();
     maintenance::print(global, &done, &names, || text(&done))?;
     Ok(if done.same { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })
+}
+
+/// Compares what both still have: a server that was read last has dropped what expired meanwhile.
+fn compare(mut first: Contents, mut second: Contents, now_ms: i64) -> Compared {
+    first.forget_over(now_ms);
+    second.forget_over(now_ms);
+    let same = first.digest() == second.digest();
+    Compared { same, keys: first.keys(), differences: differences(first, second) }
 }
 
 fn differences(first: Contents, second: Contents) -> Vec<Difference> {
@@ -86,9 +95,9 @@ fn differences(first: Contents, second: Contents) -> Vec<Difference> {
     let mut found = Vec::new();
     let difference =
         |how, database, key: &[u8]| Difference { how, database, key: printable(key, 200) };
-    for ((database, key), digest) in first {
+    for ((database, key), known) in first {
         match second.remove(&(database, key.clone())) {
-            Some(other) if other == digest => {}
+            Some(other) if other.digest == known.digest => {}
             Some(_) => found.push(difference(How::Changed, database, &key)),
             None => found.push(difference(How::Lost, database, &key)),
         }
@@ -114,4 +123,40 @@ fn text(done: &Compared) -> String {
         text.push_str("all keys are the same, and the function libraries are not\n");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use coffer_worker::keyspace::{Keys, Reader};
+
+    use super::*;
+
+    const EXPIRES_MS: i64 = 5000;
+
+    /// What is in a file with `soon`, which expires, and `stays`, read at a moment.
+    fn read(as_of_ms: i64) -> Contents {
+        let mut file = b"REDIS0011\xfc".to_vec();
+        file.extend_from_slice(&EXPIRES_MS.to_le_bytes());
+        file.extend_from_slice(b"\x00\x04soon\x01x\x00\x05stays\x01x\xff\0\0\0\0\0\0\0\0");
+        let mut contents = Contents::default();
+        contents.each = Some(Keys::default());
+        contents.as_of_ms = Some(as_of_ms);
+        let mut reader = Reader::of("x.rdb");
+        reader.feed(Bytes::from(file), &mut contents).unwrap();
+        reader.finish().unwrap();
+        contents
+    }
+
+    #[test]
+    fn what_expires_while_the_two_are_read_is_no_difference() {
+        let before = compare(read(EXPIRES_MS - 1), read(EXPIRES_MS - 1), EXPIRES_MS - 1);
+        assert_eq!((before.same, before.keys), (true, 2));
+        let between = compare(read(EXPIRES_MS - 1), read(EXPIRES_MS), EXPIRES_MS);
+        assert_eq!((between.same, between.keys, between.differences), (true, 1, vec![]));
+        // Gone for another reason.
+        let lost = compare(read(EXPIRES_MS - 1), read(EXPIRES_MS), EXPIRES_MS - 1);
+        let soon = Difference { how: How::Lost, database: 0, key: "soon".to_owned() };
+        assert_eq!((lost.same, lost.differences), (false, vec![soon]));
+    }
 }

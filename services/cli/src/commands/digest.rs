@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::{
     args::GlobalArgs,
-    keyspace::{self, Lazy, ServerArgs, Source},
+    keyspace::{self, Lazy, ServerArgs, Source, Wanted},
     maintenance,
     maintenance::LockArgs,
 };
@@ -19,8 +19,8 @@ Examples:
 
 The digest covers databases, keys, values and times to live, and neither encodings nor order: a
 server, its backup, and another server of any version that it was restored to have the same one.
-It also covers function libraries, and no key whose time has passed. A snapshot of typed commands
-(`method: portable`) has none.";
+It also covers function libraries, and no key or field whose time has passed. A snapshot of typed
+commands (`method: portable`) has none.";
 
 /// Flags of `coffer digest`.
 #[derive(Debug, clap::Args)]
@@ -50,7 +50,9 @@ struct Digested {
 /// When the source cannot be read.
 pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<ExitCode> {
     let source = Source::parse(&args.source, &args.server)?;
-    let contents = keyspace::read(&Lazy::new(global, args.lock), &source, false).await?;
+    let as_of_ms = chrono::Utc::now().timestamp_millis();
+    let wanted = Wanted { each: false, as_of_ms };
+    let contents = keyspace::read(&Lazy::new(global, args.lock), &source, wanted).await?;
     let done = Digested {
         source: source.to_string(),
         digest: contents.digest().to_string(),

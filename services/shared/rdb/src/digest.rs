@@ -41,12 +41,41 @@ impl fmt::Display for Digest {
     }
 }
 
-/// The digest of a key with its value. No string may be larger than `largest` bytes when unpacked.
+/// The digest of a key with its value, whatever has expired. No string may be larger than `largest` bytes when unpacked.
 ///
 /// # Errors
 /// When the value cannot be decoded.
 pub fn of_entry(entry: &Entry, largest: u64) -> Result<Digest, Error> {
+    of_rest(entry, i64::MIN, largest).map(|(digest, _)| digest)
+}
+
+/// The same of what a server shows of a key at a moment, in milliseconds since 1970: nothing when its time has passed by
+/// then, or that of all its fields, and no field whose time has passed. A server may hold those for a while.
+///
+/// # Errors
+/// When the value cannot be decoded.
+pub fn of_entry_at(entry: &Entry, now_ms: i64, largest: u64) -> Result<Option<Digest>, Error> {
+    if is_over(entry.expires_at_ms, now_ms) {
+        return Ok(None);
+    }
+    let (digest, rest) = of_rest(entry, now_ms, largest)?;
+    Ok((rest == Rest::Some).then_some(digest))
+}
+
+fn is_over(expires_at_ms: Option<i64>, now_ms: i64) -> bool {
+    expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms)
+}
+
+/// What is left of a value without the fields whose time has passed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    Some,
+    Nothing,
+}
+
+fn of_rest(entry: &Entry, now_ms: i64, largest: u64) -> Result<(Digest, Rest), Error> {
     let mut hash = Hash::of(KEY);
+    let mut rest = Rest::Some;
     hash.number(entry.database);
     hash.text(&entry.key);
     hash.number(kind_number(entry.value_type.kind));
@@ -63,11 +92,26 @@ pub fn of_entry(entry: &Entry, largest: u64) -> Result<Digest, Error> {
             sink.text(&member.member);
             sink.float(member.score);
         })?,
-        Value::Hash(fields) => hash.unordered(fields, |sink, field| {
-            sink.text(&field.name);
-            sink.text(&field.value);
-            sink.optional(field.expires_at_ms);
-        })?,
+        Value::Hash(fields) => {
+            let (mut over, mut left) = (0_u64, 0_u64);
+            let fields = fields.filter(|field| {
+                let is_over =
+                    field.as_ref().is_ok_and(|field| is_over(field.expires_at_ms, now_ms));
+                match is_over {
+                    true => over += 1,
+                    false => left += 1,
+                }
+                !is_over
+            });
+            hash.unordered(fields, |sink, field| {
+                sink.text(&field.name);
+                sink.text(&field.value);
+                sink.optional(field.expires_at_ms);
+            })?;
+            if over > 0 && left == 0 {
+                rest = Rest::Nothing;
+            }
+        }
         Value::Stream(stream) => hash_stream(&mut hash, &stream)?,
         Value::Module(module) => {
             hash.number(module.id);
@@ -88,7 +132,7 @@ pub fn of_entry(entry: &Entry, largest: u64) -> Result<Digest, Error> {
             }
         }
     }
-    Ok(hash.finish())
+    Ok((hash.finish(), rest))
 }
 
 fn hash_stream(hash: &mut Hash, stream: &Stream) -> Result<(), Error> {

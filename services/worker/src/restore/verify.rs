@@ -1,7 +1,7 @@
 //! Reads the snapshot and the target again after a restore, and compares them key by key: what users
 //! stored, whatever either server made of it.
 //!
-//! The target may be in use by then. A key whose time came meanwhile is not missed; one that somebody wrote
+//! The target may be in use by then. A key or a field whose time came meanwhile is not missed; a key that somebody wrote
 //! to is changed, and the restore cannot tell who it was.
 
 use std::collections::HashSet;
@@ -166,13 +166,19 @@ impl<'a> Verification<'a> {
             if want.expires_at_ms.is_some_and(|at| at <= now_ms) {
                 continue;
             }
-            self.judge(want, got, first)?;
+            self.judge(want, got, first, now_ms)?;
         }
         Ok(())
     }
 
     /// Compares a key; `first` unless it stood in the snapshot before, as it may in one by scan: then the last counts.
-    fn judge(&mut self, want: Entry, got: Option<Entry>, first: bool) -> Result<(), Error> {
+    fn judge(
+        &mut self,
+        want: Entry,
+        got: Option<Entry>,
+        first: bool,
+        now_ms: i64,
+    ) -> Result<(), Error> {
         let travels =
             travel::travel(want.value_type, &want.body, &self.target, LARGEST_VALUE_BYTES)
                 .map_err(|source| unreadable(&want, source))?;
@@ -182,21 +188,21 @@ impl<'a> Verification<'a> {
             // Reported as lost, and nothing that the target could show.
             Travel::Partly(..) | Travel::Lost(_) => return Ok(()),
         };
-        self.found.keys += u64::from(first);
+        let found = found(&want, got.as_ref(), self.read_back.is_exact(), now_ms)?;
+        self.found.keys += u64::from(first && found != Found::Over);
         let name = format!("{} of database {}", printable(&want.key, 80), want.database);
         let place = (want.database, want.key.clone());
-        let (count, what) = match got {
-            None => (&mut self.found.lost, "lost"),
-            Some(got) if !is_same(&want, &got, self.read_back.is_exact())? => {
-                (&mut self.found.changed, "changed")
-            }
-            Some(_) => {
+        let (count, what) = match found {
+            Found::Lost => (&mut self.found.lost, "lost"),
+            Found::Changed => (&mut self.found.changed, "changed"),
+            Found::Same => {
                 if self.changed.remove(&place) {
                     self.found.changed -= 1;
                     self.named.retain(|named| *named != format!("{name} (changed)"));
                 }
                 return Ok(());
             }
+            Found::Over => return Ok(()),
         };
         if what == "changed" && self.changed.len() < MOST_CHANGED && !self.changed.insert(place) {
             return Ok(());
@@ -216,7 +222,27 @@ fn without_field_ttls(entry: Entry) -> Result<Entry, Error> {
     Ok(Entry { value_type: pairs, body, ..entry })
 }
 
-fn is_same(want: &Entry, got: &Entry, exact: bool) -> Result<bool, Error> {
+/// What became of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Same,
+    Changed,
+    Lost,
+    /// The time of all its fields came: there is nothing to be missed.
+    Over,
+}
+
+fn found(want: &Entry, got: Option<&Entry>, exact: bool, now_ms: i64) -> Result<Found, Error> {
+    let same = got.map(|got| is_same(want, got, exact, now_ms)).transpose()?;
+    Ok(match same {
+        Some(true) => Found::Same,
+        _ if digest_of(want, now_ms)?.is_none() => Found::Over,
+        Some(false) => Found::Changed,
+        None => Found::Lost,
+    })
+}
+
+fn is_same(want: &Entry, got: &Entry, exact: bool, now_ms: i64) -> Result<bool, Error> {
     let expiry = match (want.expires_at_ms, got.expires_at_ms) {
         (Some(want), Some(got)) if !exact => want.abs_diff(got) <= CLOCK_MS.unsigned_abs(),
         (want, got) => want == got,
@@ -228,16 +254,61 @@ fn is_same(want: &Entry, got: &Entry, exact: bool) -> Result<bool, Error> {
     if std::ptr::eq(want.value_type, got.value_type) && want.body == got.body {
         return Ok(true);
     }
-    Ok(digest_of(want)? == digest_of(got)?)
+    Ok(digest_of(want, now_ms)? == digest_of(got, now_ms)?)
 }
 
-/// Of the value alone.
-fn digest_of(entry: &Entry) -> Result<digest::Digest, Error> {
+/// Of the value alone, without the fields whose time has passed: the target drops them when it comes to it.
+fn digest_of(entry: &Entry, now_ms: i64) -> Result<Option<digest::Digest>, Error> {
     let value = Entry { database: 0, expires_at_ms: None, ..entry.clone() };
-    digest::of_entry(&value, LARGEST_VALUE_BYTES).map_err(|source| unreadable(entry, source))
+    digest::of_entry_at(&value, now_ms, LARGEST_VALUE_BYTES)
+        .map_err(|source| unreadable(entry, source))
 }
 
 fn unreadable(entry: &Entry, source: coffer_rdb::Error) -> Error {
     let path = format!("key {} of database {}", printable(&entry.key, 80), entry.database);
     redis::Error::Rdb { path, source }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A hash in the layout of Redis since 7.4: fields, each with when it expires or 0.
+    fn hash(fields: &[(&str, i64)]) -> Entry {
+        let mut body = fields.iter().map(|(_, at)| *at).min().unwrap().to_le_bytes().to_vec();
+        body.push(u8::try_from(fields.len()).unwrap());
+        for (name, at_ms) in fields {
+            // Counted from one below the smallest.
+            body.push(u8::from(*at_ms > 0));
+            for text in [*name, "v"] {
+                body.push(u8::try_from(text.len()).unwrap());
+                body.extend_from_slice(text.as_bytes());
+            }
+        }
+        Entry {
+            database: 0,
+            key: Bytes::from_static(b"k"),
+            expires_at_ms: None,
+            usage: None,
+            value_type: value::lookup(24, Version::redis(12)).unwrap(),
+            body: body.into(),
+        }
+    }
+
+    #[test]
+    fn fields_whose_time_came_are_not_missed() {
+        let found = |want: &Entry, got: Option<&Entry>, now_ms| {
+            super::found(want, got, true, now_ms).unwrap()
+        };
+        let two = [hash(&[("a", 7000)]), hash(&[("a", 7000), ("b", 7000)])];
+        let [one, both] = &two;
+        assert_eq!(found(both, Some(one), 6999), Found::Changed);
+        assert_eq!(found(one, None, 6999), Found::Lost);
+        assert_eq!(found(one, Some(one), 7000), Found::Same);
+        assert_eq!(found(both, Some(one), 7000), Found::Same);
+        assert_eq!(found(one, None, 7000), Found::Over);
+        let lasting = hash(&[("c", 0)]);
+        assert_eq!(found(&lasting, None, 7000), Found::Lost);
+        assert_eq!(found(&lasting, Some(one), 7000), Found::Changed);
+    }
 }

@@ -66,6 +66,36 @@ fn everything_that_users_stored_makes_a_difference() {
     assert_eq!(different.len(), others.len());
 }
 
+/// A hash as Redis 8.2 dumps it: the field `a` = 1 expires at [`OVER_MS`], `b` = 2 never, as `left` says.
+fn with_times(left: bool) -> Entry {
+    let mut body = OVER_MS.to_le_bytes().to_vec();
+    body.extend_from_slice(if left {
+        b"\x1d\x1d\x00\x00\x00\x06\x00\x81a\x02\x01\x01\xf4"
+    } else {
+        b"\x16\x16\x00\x00\x00\x03\x00\x81a\x02\x01\x01\xf4"
+    });
+    body.extend_from_slice(&OVER_MS.to_le_bytes());
+    body.extend_from_slice(if left { b"\x09\x81b\x02\x02\x01\x00\x01\xff" } else { b"\x09\xff" });
+    entry(25, &body)
+}
+
+const OVER_MS: i64 = 0x01a2_296e_96f1;
+
+#[test]
+fn what_has_expired_by_then_makes_no_difference() {
+    let at = |entry: &Entry, now_ms| of_entry_at(entry, now_ms, NO_LIMIT).unwrap();
+    let (both, alone) = (with_times(true), with_times(false));
+    let rest = digest(4, b"\x01\x01b\x012");
+    assert_eq!(at(&both, OVER_MS), Some(rest));
+    assert_eq!(at(&both, OVER_MS - 1), Some(of_entry(&both, NO_LIMIT).unwrap()));
+    assert_ne!(at(&both, OVER_MS - 1), Some(rest));
+    assert_eq!(at(&alone, OVER_MS), None);
+    assert_eq!(at(&alone, OVER_MS - 1), Some(of_entry(&alone, NO_LIMIT).unwrap()));
+    let key = Entry { expires_at_ms: Some(OVER_MS), ..entry(0, b"\x01x") };
+    assert_eq!(at(&key, OVER_MS), None);
+    assert_eq!(at(&key, OVER_MS - 1), Some(of_entry(&key, NO_LIMIT).unwrap()));
+}
+
 #[test]
 fn a_keyspace_is_the_sum_of_its_keys_in_any_order_and_division() {
     let keys: Vec<_> = (0..10_u8).map(|n| digest(0, &[1, b'a' + n])).collect();
