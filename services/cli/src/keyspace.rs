@@ -16,7 +16,7 @@ use coffer_worker::{
     filter::Filter,
     keyspace::{Keys, Reader},
     options::{Order, Pace, Prefer},
-    redis::{self, Node, Replication, Scan, ScanOptions},
+    redis::{self, Node, Replication, Scan, ScanOptions, Topology},
 };
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncReadExt;
@@ -35,6 +35,8 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// The document in a snapshot that names its files.
 const MANIFEST: &str = "/manifest.json";
 const NO_RDB: &str = "an RDB file begins with REDIS or VALKEY; a dump of commands is read from a file whose name ends in .resp";
+const GRANT_FUNCTIONS: &str = "they count, and without them the result would be wrong: grant the user +psync +replconf, or \
+    +function|dump";
 
 /// What is to be read of a source.
 #[derive(Debug, Clone, Copy)]
@@ -121,7 +123,9 @@ async fn server(
     reading: &mut Reading<'_>,
 ) -> anyhow::Result<()> {
     let found = redis::find(redis, PATIENCE, "", Prefer::Any).await.map_err(name_the_password)?;
-    let nodes = found.nodes;
+    let Topology { nodes, slots, remarks, .. } = found;
+    remarks.into_iter().for_each(|remark| reading.remark(remark));
+    let first = nodes.first().map(|node| node.redis.clone());
     for Node { redis, client, server, .. } in nodes {
         match Replication::start(client, &server, WAIT).await {
             Ok(mut replication) => {
@@ -148,10 +152,19 @@ async fn server(
                 while let Some(piece) = scan.next().await? {
                     reading.feed(&mut reader, piece)?;
                 }
-                scan.finish().await?;
+                let scanned = scan.finish().await?;
                 reader.finish()?;
+                if let Some(reply) = scanned.functions_refused {
+                    let message =
+                        format!("the server does not show its function libraries: {reply}");
+                    return Err(Advice::new(message, GRANT_FUNCTIONS).into());
+                }
+                scanned.remarks.into_iter().for_each(|remark| reading.remark(remark));
             }
         }
+    }
+    if let (Some(slots), Some(first)) = (slots, first) {
+        redis::is_unchanged(&slots, &first, WAIT).await?;
     }
     Ok(())
 }

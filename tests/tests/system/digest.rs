@@ -1,10 +1,19 @@
 //! `coffer digest` and `coffer diff` of servers and files, which need no cluster: what a url says, and what is refused.
 
-use std::process::{Command, Output};
+use std::{
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use coffer_tests::{
+    redis_server::{Options, RedisServer, free_port},
+    wait,
+};
 
 use crate::COFFER;
+
+const LIBRARY: &str = "#!lua name=mylib\nredis.register_function('f', function() return 1 end)";
 
 fn coffer(words: &[&str]) -> Command {
     let mut command = Command::new(COFFER);
@@ -14,6 +23,68 @@ fn coffer(words: &[&str]) -> Command {
 
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The digest and the number of keys.
+fn digest(url: &str, password: Option<&str>) -> Result<String> {
+    let done =
+        coffer(&["digest", url]).envs(password.map(|word| ("REDISCLI_AUTH", word))).output()?;
+    anyhow::ensure!(done.status.success(), "{url}: {}", said(&done));
+    Ok(String::from_utf8(done.stdout)?)
+}
+
+/// Without the right to see them the digest would be another one.
+#[tokio::test]
+async fn functions_that_are_not_shown_are_told_and_so_is_what_was_done_without() -> Result<()> {
+    let redis = RedisServer::start(Options::default()).await?;
+    redis.command::<()>(&["SET", "k", "v"]).await?;
+    redis.command::<()>(&["FUNCTION", "LOAD", LIBRARY]).await?;
+    let user = "ACL SETUSER reader on >word ~* +@read +info +ping +select";
+    redis.command::<()>(&user.split(' ').collect::<Vec<_>>()).await?;
+    let all = digest(&format!("redis://127.0.0.1:{}", redis.port), Some(redis.password()))?;
+    assert!(all.ends_with("1 keys, 1 function libraries\n"), "{all}");
+
+    let reader = format!("redis://reader@127.0.0.1:{}", redis.port);
+    let read = || coffer(&["digest", &reader]).env("REDISCLI_AUTH", "word").output();
+    let refused = read()?;
+    assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
+    let told = said(&refused);
+    assert!(told.contains("does not show its function libraries: NOPERM"), "{told}");
+    assert!(told.contains("+function|dump"), "{told}");
+    redis.command::<()>(&["ACL", "SETUSER", "reader", "+function|dump", "-memory|usage"]).await?;
+    let shown = read()?;
+    assert_eq!(String::from_utf8(shown.stdout.clone())?, all, "{}", said(&shown));
+    assert!(said(&shown).contains("grant +memory|usage"), "{}", said(&shown));
+    Ok(())
+}
+
+#[tokio::test]
+async fn slots_that_move_meanwhile_are_told() -> Result<()> {
+    let mut config = vec!["cluster-enabled yes".to_owned(), "rdb-key-save-delay 20000".to_owned()];
+    config.push(format!("cluster-port {}", free_port()?));
+    let options = Options { password: String::new(), databases: 1, config };
+    let redis = RedisServer::start(options).await?;
+    redis.command::<()>(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await?;
+    wait::until("the cluster is up", Duration::from_secs(20), async || {
+        Ok(redis.command::<()>(&["SET", "k", "v"]).await.ok())
+    })
+    .await?;
+    // Two seconds of a dump.
+    redis.command::<()>(&["DEBUG", "POPULATE", "100"]).await?;
+    let reading = coffer(&["digest", &format!("redis://127.0.0.1:{}", redis.port)])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    wait::until("the dump began", Duration::from_secs(20), async || {
+        let info: String = redis.command(&["INFO", "persistence"]).await?;
+        Ok(info.contains("rdb_bgsave_in_progress:1").then_some(()))
+    })
+    .await?;
+    redis.command::<()>(&["CLUSTER", "DELSLOTS", "5"]).await?;
+    let done = reading.wait_with_output().context("wait for coffer")?;
+    assert_eq!(done.status.code(), Some(1), "{}", said(&done));
+    assert!(said(&done).contains("slots moved"), "{}", said(&done));
+    Ok(())
 }
 
 #[test]

@@ -16,16 +16,22 @@ pub(super) struct Reading<'a> {
     done: u64,
     /// Bytes of all there is; 0 where it is not known.
     total: u64,
+    remarks: Vec<String>,
 }
 
 impl<'a> Reading<'a> {
     pub(super) fn new(contents: &'a mut Contents, step: String, quiet: bool) -> Self {
-        Self { contents, meter: Meter::new(quiet), step, done: 0, total: 0 }
+        Self { contents, meter: Meter::new(quiet), step, done: 0, total: 0, remarks: vec![] }
     }
 
     /// So many bytes are to come.
     pub(super) const fn expect(&mut self, bytes: u64) {
         self.total = bytes;
+    }
+
+    /// What whoever waits should know, to be said when all is read.
+    pub(super) fn remark(&mut self, text: String) {
+        self.remarks.push(text);
     }
 
     /// A reader of a file whose keys may come twice, if it is that of a scan.
@@ -48,5 +54,8 @@ impl<'a> Reading<'a> {
 impl Drop for Reading<'_> {
     fn drop(&mut self) {
         self.meter.finish();
+        for remark in &self.remarks {
+            eprintln!("{remark}");
+        }
     }
 }

@@ -75,6 +75,8 @@ pub struct Scanned {
     pub rdb_version: u16,
     /// What was done without, and why.
     pub remarks: Vec<String>,
+    /// What the server said when it refused to show its function libraries, if it did.
+    pub functions_refused: Option<String>,
 }
 
 impl Scan {
@@ -203,6 +205,7 @@ struct Work {
 impl Work {
     async fn run(self) -> Result<Scanned, Error> {
         let Self { databases, mut walker, mut writer, mut sorter, functions, mut remarks } = self;
+        let mut functions_refused = None;
         match functions {
             Some(Reply::Bulk(Some(payload))) => writer.functions(payload).await?,
             Some(Reply::Array(Some(libraries))) => {
@@ -210,10 +213,13 @@ impl Work {
                     writer.library(&source).await?;
                 }
             }
-            Some(Reply::Error(reply)) => remarks.push(format!(
-                "functions are not in this backup: the server refused to show them: {}",
-                String::from_utf8_lossy(&reply)
-            )),
+            Some(Reply::Error(reply)) => {
+                let reply = String::from_utf8_lossy(&reply).into_owned();
+                remarks.push(format!(
+                    "functions are not in this backup: the server refused to show them: {reply}"
+                ));
+                functions_refused = Some(reply);
+            }
             _ => {}
         }
         for database in databases {
@@ -240,7 +246,7 @@ impl Work {
             }
         }
         let (summary, unknown, rdb_version) = writer.finish().await?;
-        Ok(Scanned { summary, unknown, rdb_version, remarks })
+        Ok(Scanned { summary, unknown, rdb_version, remarks, functions_refused })
     }
 }
 
