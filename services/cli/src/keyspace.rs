@@ -36,13 +36,15 @@ const CHUNK_BYTES: usize = 1 << 20;
 const MANIFEST: &str = "/manifest.json";
 const NO_RDB: &str = "an RDB file begins with REDIS or VALKEY; a dump of commands is read from a file whose name ends in .resp";
 const GRANT_FUNCTIONS: &str = "they count, and without them the result would be wrong: grant the user +psync +replconf, or \
-    +function|dump";
+    +function|dump; a url with a database (redis://HOST/0) counts that database alone, without libraries";
 
 /// What is to be read of a source.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted {
     /// Whether the digest of every key is kept.
     pub each: bool,
+    /// The database that counts alone, without function libraries; all when absent.
+    pub only: Option<u64>,
     /// What has expired by then counts nowhere, in milliseconds since 1970.
     pub as_of_ms: i64,
 }
@@ -52,16 +54,17 @@ pub struct Wanted {
 /// # Errors
 /// When it cannot be read to its end, or holds values that nothing here can read.
 pub async fn read(cluster: &Lazy<'_>, source: &Source, wanted: Wanted) -> anyhow::Result<Contents> {
-    let Wanted { each, as_of_ms } = wanted;
+    let Wanted { each, only, as_of_ms } = wanted;
     let mut contents = Contents::default();
     contents.each = each.then(Keys::default);
     contents.as_of_ms = Some(as_of_ms);
+    contents.only = only;
     let step = format!("read {source}");
     let mut reading = Reading::new(&mut contents, step.clone(), cluster.global.quiet);
     let read = async {
         match source {
             Source::File(path) => return file(path, &mut reading).await,
-            Source::Server(redis) => server(redis, &mut reading).await,
+            Source::Server { redis, .. } => server(redis, &mut reading).await,
             Source::Snapshot { repository, snapshot } => {
                 let repository =
                     maintenance::repository(cluster.open().await?, repository, cluster.lock);
@@ -140,7 +143,10 @@ async fn server(
                 eprintln!("replication is not possible, the keys are scanned: {refused}");
                 let client = redis::connect(&redis, WAIT).await?;
                 let options = ScanOptions {
-                    filter: Filter::default(),
+                    filter: Filter {
+                        databases: reading.only().into_iter().collect(),
+                        ..Filter::default()
+                    },
                     // Each key once.
                     order: Order::Canonical,
                     pace: Pace::Gentle,

@@ -44,6 +44,8 @@ pub struct Contents {
     /// Keys and fields whose time had passed by then, in milliseconds since 1970, count nowhere: a server may hold them for
     /// a while, and shows them to nobody. All count when absent.
     pub as_of_ms: Option<i64>,
+    /// The database that counts alone, and without libraries, which belong to none; all when absent.
+    pub only: Option<u64>,
 }
 
 impl Contents {
@@ -77,7 +79,7 @@ impl Contents {
 
     fn event(&mut self, path: &str, event: Event) -> Result<(), Error> {
         match event {
-            Event::Entry(entry) => {
+            Event::Entry(entry) if self.only.is_none_or(|only| only == entry.database) => {
                 let as_of_ms = self.as_of_ms.unwrap_or(i64::MIN);
                 let digest =
                     digest::of_entry_at(&entry, as_of_ms, LARGEST_BYTES).map_err(|source| {
@@ -97,7 +99,7 @@ impl Contents {
                     (None, None) => {}
                 }
             }
-            Event::Function(code) => {
+            Event::Function(code) if self.only.is_none() => {
                 self.libraries.insert(Bytes::copy_from_slice(&code));
             }
             _ => {}

@@ -33,6 +33,49 @@ fn digest(url: &str, password: Option<&str>) -> Result<String> {
     Ok(String::from_utf8(done.stdout)?)
 }
 
+#[tokio::test]
+async fn a_url_names_user_socket_and_database() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let socket = folder.path().join("redis.sock");
+    let config = vec![format!("unixsocket {}", socket.display())];
+    let redis = RedisServer::start(Options { config, ..Options::default() }).await?;
+    redis.command::<()>(&["SET", "here", "0"]).await?;
+    redis.command::<()>(&["FUNCTION", "LOAD", LIBRARY]).await?;
+    redis.command::<()>(&["COPY", "here", "there", "DB", "3"]).await?;
+    let user = "ACL SETUSER reader on nopass ~* +@read +info +ping +select";
+    redis.command::<()>(&user.split(' ').collect::<Vec<_>>()).await?;
+
+    // Now, since a server that still dumps does not save.
+    redis.command::<()>(&["SAVE"]).await?;
+    let dir: Vec<String> = redis.command(&["CONFIG", "GET", "dir"]).await?;
+    let file = format!("{}/dump.rdb", dir[1]);
+
+    let (password, port) = (Some(redis.password()), redis.port);
+    let all = digest(&format!("redis://127.0.0.1:{port}"), password)?;
+    assert!(all.ends_with("2 keys, 1 function libraries\n"), "{all}");
+    assert_eq!(digest(&format!("unix://{}", socket.display()), password)?, all);
+    let third = digest(&format!("redis://127.0.0.1:{port}/3"), password)?;
+    assert!(third.ends_with("1 keys, 0 function libraries\n"), "{third}");
+    // By replication and by scan, over the network and not, as the default user and as one without a password.
+    for url in [
+        format!("redis://reader@127.0.0.1:{port}/3"),
+        format!("unix://reader@{}?db=3", socket.display()),
+    ] {
+        assert_eq!(digest(&url, None)?, third, "{url}");
+    }
+
+    // The database that one side names counts for both.
+    redis.command::<()>(&["SET", "here", "1"]).await?;
+    let reader = format!("redis://reader@127.0.0.1:{port}");
+    for (source, code) in [(format!("{reader}/3"), 0), (format!("{reader}/0"), 3)] {
+        let compared = coffer(&["diff", &source, &file]).output()?;
+        assert_eq!(compared.status.code(), Some(code), "{source}: {}", said(&compared));
+    }
+    let apart = coffer(&["diff", &format!("{reader}/3"), &format!("{reader}/0")]).output()?;
+    assert!(said(&apart).contains("database 3 cannot be compared with database 0"));
+    Ok(())
+}
+
 /// Without the right to see them the digest would be another one.
 #[tokio::test]
 async fn functions_that_are_not_shown_are_told_and_so_is_what_was_done_without() -> Result<()> {

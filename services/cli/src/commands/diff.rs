@@ -19,16 +19,18 @@ Examples:
   coffer diff redis://orders orders               what changed since the latest backup
   coffer diff orders@1a2b3c4d orders@5e6f7a8b
   coffer diff old.rdb redis://other:6380 -o json
+  coffer diff redis://orders/3 orders             database 3 alone
 
 The first is compared with the second: - is a key that only the first has, + one that only the
 second has, ~ one that differs in value or time to live. Exits with 3 when there is any.
-Function libraries are compared as a whole. What expires while the two are read is no difference.";
+Function libraries are compared as a whole, and not at all when a url names a database. What expires
+while the two are read is no difference.";
 
 /// Flags of `coffer diff`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
-    /// redis:// or rediss:// url, file, or REPOSITORY@SNAPSHOT; the latest without @
+    /// redis://, rediss:// or unix:// url, file, or REPOSITORY@SNAPSHOT; the latest without @
     first: String,
     /// The same
     second: String,
@@ -73,13 +75,23 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<ExitCode> {
     let second = Source::parse(&args.second, &args.server)?;
     // A moment for both: else what expires between the two would be a difference.
     let as_of_ms = chrono::Utc::now().timestamp_millis();
-    let wanted = Wanted { each: true, as_of_ms };
+    let wanted = Wanted { each: true, only: database_of(&first, &second)?, as_of_ms };
     let first = Box::pin(keyspace::read(&cluster, &first, wanted)).await?;
     let second = Box::pin(keyspace::read(&cluster, &second, wanted)).await?;
     let done = compare(first, second, chrono::Utc::now().timestamp_millis());
     let names: Vec<String> = done.differences.iter().map(|one| one.key.clone()).collect();
     maintenance::print(global, &done, &names, || text(&done))?;
     Ok(if done.same { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })
+}
+
+/// The database that a url names counts for the other side, too.
+fn database_of(first: &Source, second: &Source) -> anyhow::Result<Option<u64>> {
+    match (first.database(), second.database()) {
+        (Some(first), Some(second)) if first != second => anyhow::bail!(
+            "database {first} cannot be compared with database {second}: keys of different databases are never the same"
+        ),
+        (first, second) => Ok(first.or(second)),
+    }
 }
 
 /// Compares what both still have: a server that was read last has dropped what expired meanwhile.

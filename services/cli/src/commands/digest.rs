@@ -13,20 +13,23 @@ use crate::{
 const AFTER_HELP: &str = "\
 Examples:
   coffer digest redis://orders:6379               a server, a Sentinel, or any server of a cluster
+  coffer digest redis://reader@orders/3           database 3 alone, as user reader
+  coffer digest unix:///run/redis.sock
   coffer digest dump.rdb
   coffer digest orders@1a2b3c4d                   a snapshot of a Repository; the latest without @
   REDISCLI_AUTH=secret coffer digest rediss://backup@orders --redis-ca-file ca.crt
 
 The digest covers databases, keys, values and times to live, and neither encodings nor order: a
 server, its backup, and another server of any version that it was restored to have the same one.
-It also covers function libraries, and no key or field whose time has passed. A snapshot of typed
-commands (`method: portable`) has none.";
+It also covers function libraries, and no key or field whose time has passed. A url with a database
+covers that database alone, without libraries. A snapshot of typed commands (`method: portable`) has
+none.";
 
 /// Flags of `coffer digest`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
-    /// redis:// or rediss:// url, file, or REPOSITORY@SNAPSHOT; the latest without @
+    /// redis://, rediss:// or unix:// url, file, or REPOSITORY@SNAPSHOT; the latest without @
     source: String,
     /// How to log in.
     #[command(flatten)]
@@ -51,7 +54,7 @@ struct Digested {
 pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<ExitCode> {
     let source = Source::parse(&args.source, &args.server)?;
     let as_of_ms = chrono::Utc::now().timestamp_millis();
-    let wanted = Wanted { each: false, as_of_ms };
+    let wanted = Wanted { each: false, only: source.database(), as_of_ms };
     let contents = keyspace::read(&Lazy::new(global, args.lock), &source, wanted).await?;
     let done = Digested {
         source: source.to_string(),

@@ -29,6 +29,11 @@ impl<'a> Reading<'a> {
         self.total = bytes;
     }
 
+    /// The database that counts alone, if it is one.
+    pub(super) const fn only(&self) -> Option<u64> {
+        self.contents.only
+    }
+
     /// What whoever waits should know, to be said when all is read.
     pub(super) fn remark(&mut self, text: String) {
         self.remarks.push(text);
