@@ -9,6 +9,7 @@ mod connect;
 mod error;
 mod frame;
 mod load;
+mod patience;
 mod read_back;
 mod recent;
 mod replay;

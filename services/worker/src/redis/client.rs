@@ -12,6 +12,7 @@ use coffer_rdb::resp::{self, Reply, ReplyReader};
 use coffer_rdb::strings::printable;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::patience::{Patience, is_held_up};
 use super::{Error, tls};
 
 /// No answer to a question of this worker is larger: `INFO` is a few kilobytes.
@@ -32,6 +33,10 @@ pub struct Client {
     address: String,
     /// How long nothing may move before the server counts as hung.
     idle: Duration,
+    /// How long it may be held up, once it was reached.
+    wait: Duration,
+    /// Whether that is waited for here.
+    patient: bool,
     /// Nothing was read yet: what the first bytes look like tells which protocol is spoken.
     fresh: bool,
     /// Both ends, when it is a connection over IP.
@@ -42,7 +47,24 @@ impl Client {
     pub(crate) fn new(socket: Box<dyn Socket>, address: String, idle: Duration) -> Self {
         let replies = ReplyReader::new(LARGEST_REPLY_BYTES);
         let unsent = BytesMut::new();
-        Self { socket, replies, unsent, open: 0, address, idle, fresh: true, ends: None }
+        let wait = Duration::ZERO;
+        let (open, patient, fresh, ends) = (0, false, true, None);
+        Self { socket, replies, unsent, open, address, idle, wait, patient, fresh, ends }
+    }
+
+    /// Says how long to wait for the server when it is held up.
+    pub(crate) fn waiting(self, wait: Duration) -> Self {
+        Self { wait, ..self }
+    }
+
+    /// From now on asks again for as long as the server is held up.
+    pub(crate) const fn be_patient(&mut self) {
+        self.patient = true;
+    }
+
+    /// How long to wait for the server when it is held up.
+    pub(crate) const fn wait(&self) -> Duration {
+        self.wait
     }
 
     pub(crate) fn between(self, ends: Option<(SocketAddr, SocketAddr)>) -> Self {
@@ -66,6 +88,18 @@ impl Client {
     /// # Errors
     /// When the connection fails or what answers is no Redis.
     pub async fn ask(&mut self, arguments: &[&[u8]]) -> Result<Reply, Error> {
+        let mut patience = Patience::new(self.wait);
+        loop {
+            match self.ask_once(arguments).await? {
+                Reply::Error(reply) if self.patient && is_held_up(&reply) => {
+                    patience.pause(&self.address, &reply).await?;
+                }
+                reply => return Ok(reply),
+            }
+        }
+    }
+
+    async fn ask_once(&mut self, arguments: &[&[u8]]) -> Result<Reply, Error> {
         resp::write_command(&mut self.unsent, arguments);
         self.open += 1;
         let sent = async {

@@ -51,7 +51,7 @@ pub async fn connect(redis: &Redis, wait: Duration) -> Result<Client, Error> {
         let attempt = attempt(redis, host, &address, tls.as_ref(), wait, limit).await;
         let next = Instant::now() + PAUSE;
         match attempt {
-            Ok(client) => return Ok(client),
+            Ok(client) => return Ok(client.waiting(wait)),
             Err(Attempt::Final(error)) => return Err(error),
             Err(Attempt::NotThere(source)) if next >= deadline => {
                 return Err(Error::Unreachable { address, waited: wait, source });

@@ -398,6 +398,7 @@ fn grant_for(command: &str) -> &'static str {
             "%R~* +scan +dump +pexpiretime +pttl +memory|usage +info +ping +select +function|dump"
         }
         "FUNCTION LIST" => "+function|list",
+        "READONLY" => "+readonly",
         "CLUSTER" => "+cluster|slots +cluster|nodes +info +ping",
         "SENTINEL" => "+sentinel +info +ping",
         _ => "~* +@write +@read +restore +select +ping +info +dbsize +exists +function|load",

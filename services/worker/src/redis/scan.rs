@@ -90,6 +90,11 @@ impl Scan {
         options: ScanOptions,
     ) -> Result<Self, Error> {
         client.take_replies_of(LARGEST_VALUE_BYTES);
+        client.be_patient();
+        if server.cluster && server.master.is_some() {
+            // Without it a replica sends whoever asks for a key to its master.
+            client.run(&[b"READONLY"]).await?;
+        }
         client.run(&[b"SCAN", b"0", b"COUNT", b"1"]).await?;
         // Of a name that nobody has: only the right to ask is of interest.
         let right: &[u8] = if options.typed { b"TYPE" } else { b"DUMP" };

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use coffer_rdb::resp;
+use coffer_rdb::resp::{self, Reply};
 use coffer_rdb::target::{Feature, Target};
 use coffer_rdb::value::Kind;
 use tokio::time::sleep;
@@ -21,6 +21,7 @@ use self::names::{Name, Names};
 use super::pace::{self, Pacer};
 use super::typed;
 use crate::filter::Filter;
+use crate::redis::patience::{Patience, is_held_up};
 use crate::redis::recent::Recent;
 use crate::redis::{Client, Error, Server};
 
@@ -47,8 +48,11 @@ pub(super) struct Value {
 enum Question {
     /// Of the name with this number.
     Size(u64),
+    /// The same; elements, or the bytes of a string.
+    Length(u64),
     Type(u64),
-    Names,
+    /// From this cursor on.
+    Names(Bytes),
 }
 
 /// A round that is asked and not answered.
@@ -89,6 +93,7 @@ pub(super) struct Walker {
     cursor: Option<Bytes>,
     names: Names,
     recent: Recent,
+    patience: Patience,
     sent: VecDeque<Sent>,
 }
 
@@ -105,6 +110,7 @@ impl Walker {
         let absolute = server.is_at_least(7, 0);
         let target = Target::from_info(&server.redis_version, server.valkey_version.as_deref());
         let field_ttls = target.can(Feature::FieldTtls);
+        let patience = Patience::new(client.wait());
         Self {
             client,
             filter,
@@ -120,6 +126,7 @@ impl Walker {
             cursor: None,
             names: Names::default(),
             recent: Recent::default(),
+            patience,
             sent: VecDeque::new(),
         }
     }
@@ -141,7 +148,7 @@ impl Walker {
         while self.sent.len() < self.pacer.in_flight() {
             match self.begin_round().await? {
                 Begun::Sent => {}
-                Begun::Alone(name) => return self.read_in_pieces(name).await.map(Some),
+                Begun::Alone(name) => return self.read_alone(name).await.map(Some),
                 Begun::Nothing => break,
             }
         }
@@ -179,6 +186,12 @@ impl Walker {
                 questions.push(Question::Type(number));
                 name.asks_type = true;
             }
+            let length = name.kind.filter(|_| self.typed && !self.sizes && !name.asks_size);
+            if let Some(command) = length.and_then(typed::length_command) {
+                resp::write_command(&mut out, &[command, &name.key]);
+                questions.push(Question::Length(number));
+                name.asks_size = true;
+            }
             if self.sizes && !name.asks_size {
                 resp::write_command(&mut out, &[b"MEMORY", b"USAGE", &name.key]);
                 questions.push(Question::Size(number));
@@ -191,7 +204,7 @@ impl Walker {
             // Until it is answered, as many rounds as are on their way go without it.
             let count = (self.pacer.keys() * self.pacer.in_flight()).max(FEWEST_NAMES).to_string();
             resp::write_command(&mut out, &[b"SCAN", &cursor, b"COUNT", count.as_bytes()]);
-            questions.push(Question::Names);
+            questions.push(Question::Names(cursor));
         }
         if out.len() == nothing {
             return Ok(Begun::Nothing);
@@ -212,27 +225,88 @@ impl Walker {
         let small = round.iter().all(|name| name.bytes.is_none_or(|bytes| bytes < 4096));
         let mut values = Vec::with_capacity(round.len());
         let begins = pace::time(&self.client.answer().await?);
+        let mut held_up: Option<Bytes> = None;
         for name in round {
-            self.read_value(name, &mut values).await?;
+            let (key, reads) = (name.key.clone(), name.reads);
+            match self.read_value(name, &mut values).await {
+                Err(Error::Refused { reply, .. }) if is_held_up(reply.as_bytes()) => {
+                    self.names.push(Name::new(key, reads));
+                    held_up = Some(reply.into());
+                }
+                read => read?,
+            }
         }
         for question in questions {
             let reply = self.client.answer().await?;
+            if let Reply::Error(reply) = &reply
+                && is_held_up(reply)
+            {
+                self.ask_again(question);
+                held_up = Some(reply.clone());
+                continue;
+            }
             match question {
                 Question::Size(number) => self.learn_size(number, &reply)?,
+                Question::Length(number) => self.learn_length(number, &reply),
                 Question::Type(number) => {
                     if let Some(name) = self.names.get(number) {
                         name.kind = typed::kind_of(&self.client, &name.key, &reply)?;
                         name.typed = true;
                     }
                 }
-                Question::Names => self.learn_names(reply)?,
+                Question::Names(_) => self.learn_names(reply)?,
             }
         }
         let ends = pace::time(&self.client.answer().await?);
+        if let Some(reply) = held_up {
+            self.patience.pause(self.client.address(), &reply).await?;
+            return Ok(values);
+        }
+        self.patience.moved_on();
         let busy = self.pacer.busy([begins, ends], begun.elapsed());
         // Large values take their time, and say nothing about how many small ones would.
         self.pause = if small { self.pacer.learn(values.len(), busy) } else { Duration::ZERO };
         Ok(values)
+    }
+
+    /// Undoes a question that was not answered.
+    fn ask_again(&mut self, question: Question) {
+        let (number, typed) = match question {
+            Question::Names(cursor) => {
+                self.cursor = Some(cursor);
+                return;
+            }
+            Question::Size(number) | Question::Length(number) => (number, false),
+            Question::Type(number) => (number, true),
+        };
+        if let Some(name) = self.names.get(number) {
+            if typed {
+                name.asks_type = false;
+            } else {
+                name.asks_size = false;
+            }
+        }
+    }
+
+    /// Reads a value in pieces; puts its name back when the server is held up meanwhile.
+    async fn read_alone(&mut self, name: Name) -> Result<Vec<Value>, Error> {
+        let (key, reads) = (name.key.clone(), name.reads);
+        match self.read_in_pieces(name).await {
+            Err(Error::Refused { reply, .. }) if is_held_up(reply.as_bytes()) => {
+                self.names.push(Name::new(key, reads));
+                self.patience.pause(self.client.address(), reply.as_bytes()).await?;
+                if self.watches {
+                    // Whatever was begun ends here.
+                    self.client.ask(&[b"DISCARD"]).await?;
+                    self.client.ask(&[b"UNWATCH"]).await?;
+                }
+                Ok(Vec::new())
+            }
+            read => {
+                self.patience.moved_on();
+                read
+            }
+        }
     }
 
     /// The keys whose values are asked for next.
@@ -242,18 +316,13 @@ impl Walker {
         while chosen.len() < most
             && let Some(name) = self.names.take()
         {
-            let bytes = match (self.sizes, name.bytes) {
-                (false, _) => 0,
-                (true, Some(bytes)) => bytes,
-                (true, None) => {
-                    self.names.put_back(name);
-                    break;
-                }
-            };
-            if self.typed && !name.typed {
+            let lengths = self.typed && name.kind.and_then(typed::length_command).is_some();
+            let unsized_yet = name.bytes.is_none() && (self.sizes || lengths);
+            if unsized_yet || self.typed && !name.typed {
                 self.names.put_back(name);
                 break;
             }
+            let bytes = name.bytes.unwrap_or(0);
             // A value that is read in pieces has a round of its own.
             let alone = self.typed && name.takes_several(self.field_ttls);
             if !chosen.is_empty() && (alone || sum + bytes > ROUND_BYTES) {

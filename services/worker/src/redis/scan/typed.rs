@@ -40,6 +40,18 @@ pub(super) fn kind_of(client: &Client, key: &[u8], answer: &Reply) -> Result<Opt
     })
 }
 
+/// The command that tells how much is in a value; streams are read in pieces anyway.
+pub(super) const fn length_command(kind: Kind) -> Option<&'static [u8]> {
+    match kind {
+        Kind::String => Some(b"STRLEN"),
+        Kind::List => Some(b"LLEN"),
+        Kind::Set => Some(b"SCARD"),
+        Kind::SortedSet => Some(b"ZCARD"),
+        Kind::Hash => Some(b"HLEN"),
+        Kind::Stream | Kind::Module => None,
+    }
+}
+
 /// The command that reads all of a small value; streams take several.
 pub(super) fn ask_small(out: &mut BytesMut, kind: Kind, key: &[u8]) {
     match kind {
@@ -68,6 +80,13 @@ pub(super) fn write_small(
         (_, Reply::Array(Some(elements))) => {
             let elements = bulks(client, elements)?;
             write_elements(&mut out, kind, key, &elements);
+        }
+        (_, Reply::Error(reply)) => {
+            return Err(Error::from_reply(
+                client.address(),
+                "a command that reads a value",
+                &reply,
+            ));
         }
         (_, other) => return Err(odd(client, "a command that reads a value", &other)),
     }

@@ -3,6 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use coffer_rdb::resp::Reply;
 use coffer_rdb::strings::printable;
+use coffer_rdb::value::Kind;
 
 use super::names::Name;
 use super::{Value, Walker};
@@ -11,6 +12,8 @@ use crate::redis::scan::{stream, typed};
 
 /// A key whose time to live changes again and again while it is read is taken as it is after so many times.
 const MOST_READS: u8 = 8;
+/// An element counts for so much where only their number is known.
+const ELEMENT_BYTES: u64 = 64;
 const NO_EXPIRY: i64 = -1;
 const NO_KEY: i64 = -2;
 
@@ -129,7 +132,12 @@ impl Walker {
     /// Whether the key that is watched was written to, by a transaction that does nothing.
     async fn has_changed(&mut self) -> Result<bool, Error> {
         self.client.run(&[b"MULTI"]).await?;
-        Ok(matches!(self.client.run(&[b"EXEC"]).await?, Reply::Array(None)))
+        match self.client.ask(&[b"EXEC"]).await? {
+            // The server was held up in between, and has forgotten.
+            Reply::Error(reply) if reply.starts_with(b"EXECABORT") => Ok(true),
+            Reply::Error(reply) => Err(self.client.refused(&[b"EXEC"], &reply)),
+            reply => Ok(matches!(reply, Reply::Array(None))),
+        }
     }
 
     fn keep(&self, name: Name, after: Expiry, payload: Bytes, values: &mut Vec<Value>) {
@@ -164,6 +172,18 @@ impl Walker {
             name.bytes = Some(bytes);
         }
         Ok(())
+    }
+
+    /// Where the length is not told, the value counts as large.
+    pub(super) fn learn_length(&mut self, number: u64, reply: &Reply) {
+        let length = match reply {
+            Reply::Integer(length) => u64::try_from(*length).unwrap_or(0),
+            _ => u64::from(u32::MAX),
+        };
+        if let Some(name) = self.names.get(number) {
+            let each = if name.kind == Some(Kind::String) { 1 } else { ELEMENT_BYTES };
+            name.bytes = Some(length.saturating_mul(each));
+        }
     }
 
     pub(super) fn learn_names(&mut self, reply: Reply) -> Result<(), Error> {

@@ -12,7 +12,7 @@ const LARGE: u64 = 64 * 1024;
 /// A key to be read.
 pub(super) struct Name {
     pub(super) key: Bytes,
-    /// In the server's memory; `None` until it is known.
+    /// In the server's memory, or about; `None` until it is known.
     pub(super) bytes: Option<u64>,
     /// What `TYPE` says, where that is needed. A key without one is gone.
     pub(super) kind: Option<Kind>,
@@ -20,7 +20,7 @@ pub(super) struct Name {
     pub(super) typed: bool,
     /// `TYPE` has been asked.
     pub(super) asks_type: bool,
-    /// `MEMORY USAGE` has been asked.
+    /// `MEMORY USAGE`, or else the length, has been asked.
     pub(super) asks_size: bool,
     pub(super) reads: u8,
 }
