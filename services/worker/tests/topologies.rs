@@ -5,11 +5,12 @@
 mod support;
 
 use coffer_runtime::Runtime;
+use coffer_worker::redis::Client;
 use support::gateway::Services;
 use support::job::{BACKUP, RESTORE, backed_up, failed, restored, run, run_with, session};
-use support::line;
 use support::makes::Make;
 use support::sets::{Cluster, Watched, until};
+use support::{PASSWORD, TestServer, line};
 
 #[tokio::test]
 async fn a_cluster_becomes_one_snapshot_and_goes_into_any_number_of_shards() {
@@ -80,18 +81,7 @@ async fn while_a_slot_is_on_its_way(make: Make) {
         line(&mut client, &format!("SET {{foo}}{index} v")).await;
     }
     backed_up(run(&session("BackupSession", alone.redis(), &endpoint), BACKUP).await);
-    let mut ids = vec![];
-    for server in &cluster.servers {
-        let coffer_rdb::resp::Reply::Bulk(Some(id)) =
-            line(&mut server.client().await, "CLUSTER MYID").await
-        else {
-            panic!()
-        };
-        ids.push(String::from_utf8(id.to_vec()).unwrap());
-    }
-    let (mut from, mut to) = (cluster.servers[2].client().await, cluster.servers[0].client().await);
-    line(&mut to, &format!("CLUSTER SETSLOT 12182 IMPORTING {}", ids[2])).await;
-    line(&mut from, &format!("CLUSTER SETSLOT 12182 MIGRATING {}", ids[0])).await;
+    let (_, mut to) = move_slot(&cluster).await;
     let restore = session("RestoreSession", cluster.redis(), &endpoint);
     let done = restored(run(&restore, RESTORE).await);
     assert_eq!(done.restored.values().sum::<u64>(), 100);
@@ -100,6 +90,91 @@ async fn while_a_slot_is_on_its_way(make: Make) {
     let backup = session("BackupSession", cluster.servers[2].redis(), &endpoint);
     let failure = failed(run_with(&backup, BACKUP, &["--wait-timeout=1"], &Runtime::new()).await);
     assert!(failure.error.contains("it is being resharded ([12182-"), "{}", failure.error);
+}
+
+#[tokio::test]
+async fn commands_of_a_dump_follow_a_slot_and_delete_what_is_there() {
+    for make in Make::of_sets() {
+        commands_follow_a_slot(make).await;
+    }
+}
+
+async fn commands_follow_a_slot(make: Make) {
+    let (cluster, services) = (Cluster::start(make).await, Services::default());
+    let endpoint = services.serve().await;
+    let alone = make.start(&[]);
+    let mut client = alone.client().await;
+    for index in 0..100 {
+        line(&mut client, &format!("RPUSH {{foo}}{index} a b")).await;
+        line(&mut client, &format!("PEXPIREAT {{foo}}{index} 4102444800000")).await;
+    }
+    let backup = session("BackupSession", alone.redis(), &endpoint);
+    backed_up(run_with(&backup, BACKUP, &["--method=portable"], &Runtime::new()).await);
+    let (mut from, mut to) = move_slot(&cluster).await;
+    for asking in [true, false] {
+        // Lists of these names are there, on the one server or the other.
+        for index in 0..50 {
+            line(&mut to, "ASKING").await;
+            line(&mut to, &format!("RPUSH {{foo}}{index} old")).await;
+        }
+        let restore = session("RestoreSession", cluster.redis(), &endpoint);
+        let done = restored(run(&restore, RESTORE).await);
+        assert_eq!(done.restored.values().sum::<u64>(), 100);
+        assert_eq!(done.replaced, if asking { 50 } else { 100 });
+        for index in 0..100 {
+            line(&mut to, "ASKING").await;
+            let length = line(&mut to, &format!("LLEN {{foo}}{index}")).await;
+            assert_eq!(length, coffer_rdb::resp::Reply::Integer(2));
+        }
+        assert_eq!(line(&mut from, "DBSIZE").await, coffer_rdb::resp::Reply::Integer(0));
+    }
+}
+
+#[tokio::test]
+async fn a_scan_reads_the_replicas_of_a_cluster() {
+    for make in Make::of_sets() {
+        scan_replicas(make).await;
+    }
+}
+
+async fn scan_replicas(make: Make) {
+    let (cluster, services) = (Cluster::start(make).await, Services::default());
+    let endpoint = services.serve().await;
+    let master = &cluster.servers[2];
+    line(&mut master.client().await, "SET foo bar").await;
+    let replica = make.start_for_cluster();
+    let mut client = replica.client().await;
+    client.run(&[b"CONFIG", b"SET", b"masterauth", PASSWORD.as_bytes()]).await.unwrap();
+    line(&mut client, &format!("CLUSTER MEET 127.0.0.1 {}", master.port)).await;
+    let id = id_of(master).await;
+    until(&replica.redis(), &["CLUSTER", "NODES"], &id).await;
+    line(&mut client, &format!("CLUSTER REPLICATE {id}")).await;
+    until(&replica.redis(), &["INFO", "replication"], "master_link_status:up").await;
+    until(&master.redis(), &["INFO", "replication"], "state=online").await;
+    until(&replica.redis(), &["CLUSTER", "INFO"], "cluster_state:ok").await;
+    let backup = session("BackupSession", cluster.redis(), &endpoint);
+    let more = &["--method=scan", "--prefer=replica"];
+    let done = backed_up(run_with(&backup, BACKUP, more, &Runtime::new()).await);
+    assert_eq!(done.keys.values().sum::<u64>(), 1);
+    let read = format!("replica 127.0.0.1:{}", replica.port);
+    assert!(done.reason.contains(&read), "{}", done.reason);
+}
+
+async fn id_of(server: &TestServer) -> String {
+    match line(&mut server.client().await, "CLUSTER MYID").await {
+        coffer_rdb::resp::Reply::Bulk(Some(id)) => String::from_utf8(id.to_vec()).unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Begins to move the slot of foo, 12182, from the third master to the first.
+async fn move_slot(cluster: &Cluster) -> (Client, Client) {
+    let (from, to) = (&cluster.servers[2], &cluster.servers[0]);
+    let (from_id, to_id) = (id_of(from).await, id_of(to).await);
+    let (mut from, mut to) = (from.client().await, to.client().await);
+    line(&mut to, &format!("CLUSTER SETSLOT 12182 IMPORTING {from_id}")).await;
+    line(&mut from, &format!("CLUSTER SETSLOT 12182 MIGRATING {to_id}")).await;
+    (from, to)
 }
 
 #[tokio::test]

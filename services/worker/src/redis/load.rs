@@ -31,7 +31,7 @@ use coffer_rdb::target::{DEFAULT_LARGEST_ARGUMENT, Target};
 use coffer_rdb::travel::{self, Travel, Way};
 use coffer_rdb::value::{self, Kind, Type};
 
-use self::answers::{Again, Expect, Kept, To};
+use self::answers::{Again, Command, Expect, Kept, To, What};
 use self::lanes::Lanes;
 use self::limits::Limits;
 use self::losses::Losses;
@@ -65,6 +65,8 @@ pub struct Loader {
     recent: Recent,
     /// Where the commands of a RESP dump go.
     database: u64,
+    /// When a key was last restored, in milliseconds since 1970.
+    now_ms: i64,
     tally: Tally,
     losses: Losses,
     /// Databases of the keys that were looked at.
@@ -114,6 +116,7 @@ impl Loader {
             repeats: false,
             recent: Recent::default(),
             database: 0,
+            now_ms: 0,
             tally: Tally::default(),
             losses: Losses::default(),
             databases: BTreeSet::new(),
@@ -207,6 +210,7 @@ impl Loader {
     /// When the server cannot hold it, or the load has failed.
     pub async fn restore(&mut self, entry: Entry, now_ms: i64) -> Result<(), Error> {
         self.tally.read += 1;
+        self.now_ms = now_ms;
         if !self.is_meant(&entry) {
             return Ok(());
         }
@@ -263,9 +267,8 @@ impl Loader {
             }
             Way::Commands => return self.write_commands(entry, replaces).await,
         };
-        let again = again.map(|to| Again { entry: entry.clone(), to, hops: 0 });
-        self.send(entry, now_ms, again).await?;
-        self.send_returned(now_ms).await
+        self.send(entry, again, 0).await?;
+        self.send_returned().await
     }
 
     /// Sends a key to its server, or to where one said that it is.
@@ -274,15 +277,13 @@ impl Loader {
     /// first: a quarter of its time. If there is one after all, the key is sent once more. A large one would have to be
     /// kept for that. It replaces at once, by `SET` where that comes to the same; but not where a key may come again,
     /// since what is sent once more is overtaken.
-    async fn send(&mut self, entry: Entry, now_ms: i64, again: Option<Again>) -> Result<(), Error> {
-        let hops = again.as_ref().map_or(0, |again| again.hops);
-        let is_cluster = self.lanes.is_cluster();
+    async fn send(&mut self, entry: Entry, again: Option<To>, hops: u8) -> Result<(), Error> {
         let lane = match &again {
             None => self.lanes.of(&entry.key),
-            Some(again) => self.lanes.follow(again).await?,
+            Some(to) => self.lanes.follow(to, &entry.key, entry.database).await?,
         };
         let replaces = self.options.on_conflict == OnConflict::Replace
-            || again.as_ref().is_some_and(|again| matches!(again.to, To::Replace));
+            || again.as_ref().is_some_and(|to| matches!(to, To::Replace));
         let large = entry.body.len() >= LARGE_BYTES && !self.repeats;
         let hopes = replaces && again.is_none() && !lane.holds_keys && !large;
         let set = (large && replaces).then(|| Set::of(&entry, &self.target)).flatten();
@@ -293,43 +294,60 @@ impl Loader {
             kind: entry.value_type.kind,
             what: name_of(entry.value_type, &entry.body),
             skip: self.options.on_conflict == OnConflict::Skip,
-            kept: (is_cluster || hopes)
-                .then(|| Box::new(Kept { entry: entry.clone(), hops, replaces })),
+            kept: Box::new(Kept { entry: entry.clone(), hops, replaces }),
         };
-        if again.is_some_and(|again| matches!(again.to, To::Elsewhere { ask: true, .. })) {
+        if again.is_some_and(|to| matches!(to, To::Elsewhere { ask: true, .. })) {
             lane.pipe.admit(0, Expect::Nothing).await?;
             resp::write_command(&mut lane.pipe.buffer, &[b"ASKING"]);
         }
-        lane.pipe.admit(entry.key.len() + entry.body.len(), expect).await?;
+        let bytes = entry.key.len() + entry.body.len();
+        lane.pipe.admit(bytes, expect).await?;
         if let Some(set) = set {
             set.write_head(&mut lane.pipe.buffer);
             lane.pipe.body(&set.text).await?;
             set.write_tail(&mut lane.pipe.buffer);
         } else {
-            let restore = command::Restore::new(&entry, &self.target, now_ms, replaces && !hopes);
+            let restore =
+                command::Restore::new(&entry, &self.target, self.now_ms, replaces && !hopes);
             restore.write_head(&mut lane.pipe.buffer);
             lane.pipe.body(&entry.body).await?;
             restore.write_tail(&mut lane.pipe.buffer);
         }
-        lane.pipe.flush_if_full().await
+        lane.pipe.let_pass(bytes).await
     }
 
-    /// Sends keys once more: to replace, or to where the servers of a cluster said that they are.
-    async fn send_returned(&mut self, now_ms: i64) -> Result<(), Error> {
-        while let Ok(again) = self.lanes.returned.try_recv() {
-            if again.hops > MOST_HOPS {
-                return Err(Error::Unsettled {
-                    address: self.address(),
-                    why: format!(
-                        "key {} was sent from server to server {MOST_HOPS} times; the restore is not complete",
-                        printable(&again.entry.key, 80)
-                    ),
-                });
+    /// Sends once more what came back: to replace, when a server is no longer held up, or to where the servers of a
+    /// cluster said that it belongs.
+    async fn send_returned(&mut self) -> Result<(), Error> {
+        loop {
+            let mut returned = self.lanes.returned();
+            if returned.is_empty() {
+                return Ok(());
             }
-            let entry = again.entry.clone();
-            self.send(entry, now_ms, Some(again)).await?;
+            if returned.iter().any(|again| matches!(again.what, What::Command(_))) {
+                // Those of one key come back in their order, and keep it only if none is on its way any more.
+                self.lanes.settle().await?;
+                returned.extend(self.lanes.returned());
+            }
+            for Again { what, to, hops } in returned {
+                let (What::Key(Entry { key, .. }) | What::Command(Command { key, .. })) = &what;
+                if hops > MOST_HOPS {
+                    return Err(Error::Unsettled {
+                        address: self.address(),
+                        why: format!(
+                            "key {} was sent from server to server {MOST_HOPS} times; the restore is not complete",
+                            printable(key, 80)
+                        ),
+                    });
+                }
+                match what {
+                    What::Key(entry) => self.send(entry, Some(to), hops).await?,
+                    What::Command(command) => {
+                        self.send_command(Command { hops, ..command }, Some(to)).await?;
+                    }
+                }
+            }
         }
-        Ok(())
     }
 
     fn address(&self) -> String {
@@ -352,6 +370,7 @@ impl Loader {
     /// # Errors
     /// When any command was refused, a connection is lost, or a server threw keys away meanwhile.
     pub async fn finish(mut self, now_ms: i64) -> Result<Tally, Error> {
+        self.now_ms = now_ms;
         self.flush().await?;
         if let Some(pipe_timeout) = self.options.pipe_timeout {
             self.lanes.all().iter().for_each(|lane| lane.pipe.all_is_sent(pipe_timeout));
@@ -364,10 +383,10 @@ impl Loader {
                     evicted += Server::parse(&String::from_utf8_lossy(&info)).evicted_keys;
                 }
             }
-            if self.lanes.returned.is_empty() {
+            if !self.lanes.has_returned() {
                 break evicted;
             }
-            self.send_returned(now_ms).await?;
+            self.send_returned().await?;
         };
         if evicted > self.evicted_before {
             let (address, keys) = (self.address(), evicted - self.evicted_before);

@@ -1,7 +1,7 @@
 //! Reads the answers of a load, in the order of the commands, and counts.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,9 +20,13 @@ use super::LOADING;
 use crate::redis::Error;
 use crate::redis::client::Socket;
 use crate::redis::error::first_word;
+use crate::redis::patience::is_held_up;
 
 /// The longest answer to a command of a load is that to INFO.
 const LARGEST_REPLY_BYTES: u64 = 1024 * 1024;
+/// What is said of a key one of whose commands was carried out while one before it came back.
+const OVERTAKEN: &[u8] = b"its commands came out of order, as the server was held up or the key's slot moved in between; \
+    restore once more";
 /// How much of a key is shown.
 const SHOWN: usize = 80;
 
@@ -70,16 +74,47 @@ impl Tally {
     }
 }
 
-/// A key that is to be sent once more.
+/// What is to be sent once more.
 pub(super) struct Again {
-    pub(super) entry: Entry,
+    pub(super) what: What,
     pub(super) to: To,
     /// How often it was sent on.
     pub(super) hops: u8,
 }
 
+/// A whole key, or one of the commands that write it.
+pub(super) enum What {
+    Key(Entry),
+    Command(Command),
+}
+
+/// A typed command, kept whole until it is answered.
+pub(super) struct Command {
+    pub(super) arguments: Vec<Bytes>,
+    pub(super) key: Bytes,
+    pub(super) database: u64,
+    pub(super) counts: Counts,
+    /// What it writes, for messages.
+    pub(super) what: Cow<'static, str>,
+    /// How often it was sent on.
+    pub(super) hops: u8,
+}
+
+/// What is counted by a typed command.
+#[derive(Clone, Copy)]
+pub(super) enum Counts {
+    /// A key is written.
+    Key(Kind),
+    /// A key that is counted already gets more.
+    More,
+    /// How many were there: 1.
+    Existed,
+}
+
 /// Where to.
 pub(super) enum To {
+    /// To the same server, when it is no longer held up.
+    Later,
     /// To the same server, where one of its name is after all: to replace that.
     Replace,
     /// To another server of the cluster, for this once (`ASK`) or from now on (`MOVED`).
@@ -95,15 +130,25 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// `BUSYKEY …`, or `MOVED 3999 127.0.0.1:6381`.
     fn again(self, reply: &[u8], from: &str) -> Option<Again> {
         let Self { entry, hops, replaces } = self;
+        let to = match first_word(reply) {
+            "BUSYKEY" if replaces => To::Replace,
+            _ => To::of(reply, from)?,
+        };
+        Some(Again { what: What::Key(entry), to, hops: hops + 1 })
+    }
+}
+
+impl To {
+    /// `BUSY …`, or `MOVED 3999 127.0.0.1:6381`.
+    fn of(reply: &[u8], from: &str) -> Option<Self> {
+        if is_held_up(reply) {
+            return Some(Self::Later);
+        }
         let text = std::str::from_utf8(reply).ok()?;
         let mut words = text.split_ascii_whitespace();
         let ask = match words.next()? {
-            "BUSYKEY" if replaces => {
-                return Some(Again { entry, to: To::Replace, hops: hops + 1 });
-            }
             "MOVED" => false,
             "ASK" => true,
             _ => return None,
@@ -112,7 +157,7 @@ impl Kept {
         // A server that does not know its own address means the one that was asked.
         let host = if host.is_empty() { from.rsplit_once(':')?.0 } else { host };
         let address = (host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?);
-        Some(Again { entry, to: To::Elsewhere { address, ask }, hops: hops + 1 })
+        Some(Self::Elsewhere { address, ask })
     }
 }
 
@@ -133,29 +178,31 @@ pub(super) enum Expect {
         what: Cow<'static, str>,
         /// Whether one that is there may stay.
         skip: bool,
-        /// The key, where it may have to be sent once more.
-        kept: Option<Box<Kept>>,
+        /// The key, which may have to be sent once more.
+        kept: Box<Kept>,
     },
-    /// A key that is counted already gets more.
-    More { key: Bytes, database: u64, what: Cow<'static, str> },
+    /// A key, or a part of one, is written by a command of its type.
+    Command(Box<Command>),
     /// Whether a key was there: 1.
     Existed,
     /// Nothing but OK.
     Nothing,
     /// Somebody waits for it.
     Reply(oneshot::Sender<Reply>),
+    /// The same, of whoever sends on what came back before it sends anything else.
+    Settled(oneshot::Sender<()>),
 }
 
 /// How long a server may be silent.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
+pub(super) struct Silence {
     /// For ever when absent.
     limit: Option<Duration>,
     /// What is being done, for the error.
     act: &'static str,
 }
 
-impl Patience {
+impl Silence {
     /// While commands are sent.
     pub(super) const fn during(idle: Duration) -> Self {
         Self { limit: Some(idle), act: LOADING }
@@ -181,9 +228,11 @@ pub(super) struct Answers {
     replies: ReplyReader,
     sent: mpsc::Receiver<Sent>,
     address: String,
-    patience: watch::Receiver<Patience>,
+    silence: watch::Receiver<Silence>,
     written: Arc<AtomicU64>,
     again: mpsc::UnboundedSender<Again>,
+    /// Keys of commands that came back, by database. What is behind must not overtake them.
+    held: HashSet<(u64, Bytes)>,
 }
 
 impl Answers {
@@ -192,13 +241,14 @@ impl Answers {
         rest: BytesMut,
         sent: mpsc::Receiver<Sent>,
         address: String,
-        patience: watch::Receiver<Patience>,
+        silence: watch::Receiver<Silence>,
         written: Arc<AtomicU64>,
         again: mpsc::UnboundedSender<Again>,
     ) -> Self {
         let mut replies = ReplyReader::new(LARGEST_REPLY_BYTES);
         replies.buffer().extend_from_slice(&rest);
-        Self { socket, replies, sent, address, patience, written, again }
+        let held = HashSet::new();
+        Self { socket, replies, sent, address, silence, written, again, held }
     }
 
     /// Reads until every command is answered, or one is refused.
@@ -216,19 +266,21 @@ impl Answers {
                     if skip && first_word(&reply) == "BUSYKEY" {
                         tally.skipped += 1;
                     } else {
-                        match kept.and_then(|kept| kept.again(&reply, &self.address)) {
+                        match kept.again(&reply, &self.address) {
                             // Nobody takes it any more when the load was given up.
                             Some(again) => drop(self.again.send(again)),
                             None => return Err(self.key_refused(&key, database, what, &reply)),
                         }
                     }
                 }
-                (Expect::More { key, database, what }, Reply::Error(reply)) => {
-                    return Err(self.key_refused(&key, database, what, &reply));
+                (Expect::Settled(waiting), _) => {
+                    self.held.clear();
+                    let _ = waiting.send(());
                 }
-                // It is on its way to another server, where it may or may not be.
-                (Expect::Existed, Reply::Error(reply))
-                    if matches!(first_word(&reply), "MOVED" | "ASK") => {}
+                (Expect::Command(command), reply) => self.command(*command, reply, &mut tally)?,
+                // What it is about comes back, too, and may be answered otherwise then.
+                (Expect::Existed | Expect::Nothing, Reply::Error(reply))
+                    if To::of(&reply, &self.address).is_some() => {}
                 (Expect::Existed | Expect::Nothing, Reply::Error(reply)) => {
                     return Err(Error::from_reply(&self.address, "EXISTS or DEL", &reply));
                 }
@@ -239,10 +291,41 @@ impl Answers {
                 (Expect::Existed, Reply::Integer(existed)) => {
                     tally.replaced += u64::try_from(existed).unwrap_or(0);
                 }
-                (Expect::More { .. } | Expect::Existed | Expect::Nothing, _) => {}
+                (Expect::Existed | Expect::Nothing, _) => {}
             }
         }
         Ok(tally)
+    }
+
+    fn command(&mut self, command: Command, reply: Reply, tally: &mut Tally) -> Result<(), Error> {
+        let place = (command.database, command.key.clone());
+        match reply {
+            Reply::Error(reply) => {
+                let Some(to) = To::of(&reply, &self.address) else {
+                    let Command { key, database, what, .. } = command;
+                    return Err(self.key_refused(&key, database, what, &reply));
+                };
+                self.held.insert(place);
+                let hops = command.hops + 1;
+                // Nobody takes it any more when the load was given up.
+                drop(self.again.send(Again { what: What::Command(command), to, hops }));
+            }
+            _ if self.held.contains(&place) => {
+                let Command { key, database, what, .. } = command;
+                return Err(self.key_refused(&key, database, what, OVERTAKEN));
+            }
+            reply => match (command.counts, reply) {
+                (Counts::Key(kind), _) => {
+                    *tally.restored.entry(kind).or_default() += 1;
+                    self.written.fetch_add(1, Ordering::Relaxed);
+                }
+                (Counts::Existed, Reply::Integer(existed)) => {
+                    tally.replaced += u64::try_from(existed).unwrap_or(0);
+                }
+                (Counts::More | Counts::Existed, _) => {}
+            },
+        }
+        Ok(())
     }
 
     async fn reply(&mut self) -> Result<Reply, Error> {
@@ -253,12 +336,12 @@ impl Answers {
             if let Some(reply) = reply.map_err(not_redis)? {
                 return Ok(reply);
             }
-            let patience = *self.patience.borrow_and_update();
+            let silence = *self.silence.borrow_and_update();
             let read = self.socket.read_buf(self.replies.buffer());
             let read = tokio::select! {
-                read = patience.wait(read, &self.address) => read?,
+                read = silence.wait(read, &self.address) => read?,
                 // All is sent, and the wait begins anew.
-                Ok(()) = self.patience.changed() => continue,
+                Ok(()) = self.silence.changed() => continue,
             };
             match read {
                 Ok(0) => return Err(lost(io::ErrorKind::UnexpectedEof.into())),

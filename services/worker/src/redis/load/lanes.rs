@@ -34,8 +34,8 @@ pub(super) struct Lanes {
     routes: Option<Routes>,
     written: Arc<AtomicU64>,
     again: mpsc::UnboundedSender<Again>,
-    /// Keys that are to be sent once more.
-    pub(super) returned: mpsc::UnboundedReceiver<Again>,
+    /// What is to be sent once more.
+    returned: mpsc::UnboundedReceiver<Again>,
 }
 
 /// Where the slots of a cluster are, as far as is known.
@@ -80,10 +80,6 @@ impl Lanes {
         Self { lanes, routes, written, again, returned }
     }
 
-    pub(super) const fn is_cluster(&self) -> bool {
-        self.routes.is_some()
-    }
-
     /// The connection for a key.
     pub(super) fn of(&mut self, key: &[u8]) -> &mut Lane {
         let index = match &self.routes {
@@ -106,14 +102,39 @@ impl Lanes {
         self.lanes
     }
 
-    /// The connection for a key that is sent once more; after `MOVED` its slot's from now on.
-    pub(super) async fn follow(&mut self, again: &Again) -> Result<&mut Lane, Error> {
-        let Again { entry, to, .. } = again;
+    pub(super) fn has_returned(&self) -> bool {
+        !self.returned.is_empty()
+    }
+
+    /// What came back so far, in the order of the answers.
+    pub(super) fn returned(&mut self) -> Vec<Again> {
+        std::iter::from_fn(|| self.returned.try_recv().ok()).collect()
+    }
+
+    /// Waits until everything that was sent is answered.
+    pub(super) async fn settle(&mut self) -> Result<(), Error> {
+        for lane in &mut self.lanes {
+            lane.pipe.settle().await?;
+        }
+        Ok(())
+    }
+
+    /// The connection for a key that is sent once more, in its database; after `MOVED` its slot's from now on.
+    pub(super) async fn follow(
+        &mut self,
+        to: &To,
+        key: &[u8],
+        database: u64,
+    ) -> Result<&mut Lane, Error> {
         let (address, ask) = match to {
-            To::Replace => {
-                let lane = self.of(&entry.key);
+            To::Later | To::Replace => {
+                let lane = self.of(key);
+                if matches!(to, To::Later) {
+                    // Answered when the server is no longer held up.
+                    lane.pipe.ask(&[b"PING"]).await?;
+                }
                 // Others may have gone elsewhere meanwhile.
-                lane.select(entry.database).await?;
+                lane.select(database).await?;
                 return Ok(lane);
             }
             To::Elsewhere { address, ask } => (address, *ask),
@@ -133,9 +154,11 @@ impl Lanes {
             }
         };
         if !ask {
-            routes.table[usize::from(slot_of(&entry.key))] = index;
+            routes.table[usize::from(slot_of(key))] = index;
         }
-        Ok(&mut self.lanes[index])
+        let lane = &mut self.lanes[index];
+        lane.select(database).await?;
+        Ok(lane)
     }
 }
 

@@ -16,8 +16,9 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::LOADING;
-use super::answers::{Again, Answers, Expect, Patience, Sent, Tally};
+use super::answers::{Again, Answers, Expect, Sent, Silence, Tally};
 use crate::redis::client::Socket;
+use crate::redis::patience::{Patience, is_held_up};
 use crate::redis::{Client, Error};
 
 /// Bytes sent and not answered, at most, on all connections; one value that is larger goes alone. Values of a few
@@ -44,9 +45,11 @@ pub(super) struct Pipe {
     window_bytes: usize,
     in_flight: mpsc::Sender<Sent>,
     answers: Option<AbortOnDropHandle<Result<Tally, Error>>>,
-    patience: watch::Sender<Patience>,
+    silence: watch::Sender<Silence>,
     pub(super) address: String,
     idle: Duration,
+    /// How long the server may be held up.
+    wait: Duration,
 }
 
 impl Pipe {
@@ -57,13 +60,14 @@ impl Pipe {
         written: Arc<AtomicU64>,
         again: mpsc::UnboundedSender<Again>,
     ) -> Self {
+        let wait = client.wait();
         let (socket, rest, address, idle) = client.into_parts();
         let (read, socket) = tokio::io::split(socket);
         let window_bytes = (WINDOW_BYTES / of.max(1)).max(LEAST_WINDOW_BYTES);
         let window = Arc::new(Semaphore::new(window_bytes));
         let (in_flight, sent) = mpsc::channel(WINDOW_COMMANDS);
-        let (patience, patient) = watch::channel(Patience::during(idle));
-        let answers = Answers::new(read, rest, sent, address.clone(), patient, written, again);
+        let (silence, allowed) = watch::channel(Silence::during(idle));
+        let answers = Answers::new(read, rest, sent, address.clone(), allowed, written, again);
         let closing = window.clone();
         let answers = AbortOnDropHandle::new(tokio::spawn(async move {
             let tally = answers.read_all().await;
@@ -73,12 +77,23 @@ impl Pipe {
         }));
         let buffer = BytesMut::with_capacity(WRITE_BYTES * 2);
         let answers = Some(answers);
-        Self { socket, buffer, window, window_bytes, in_flight, answers, patience, address, idle }
+        Self {
+            socket,
+            buffer,
+            window,
+            window_bytes,
+            in_flight,
+            answers,
+            silence,
+            address,
+            idle,
+            wait,
+        }
     }
 
     /// From now on the server may be silent for that long, 0 for ever.
     pub(super) fn all_is_sent(&self, pipe_timeout: Duration) {
-        self.patience.send_replace(Patience::at_the_end(pipe_timeout));
+        self.silence.send_replace(Silence::at_the_end(pipe_timeout));
     }
 
     /// Waits for room for a command of so many bytes, and says what its answer is to be. The caller then
@@ -157,8 +172,46 @@ impl Pipe {
         }
     }
 
-    /// Sends a command and waits for its answer, behind all those in flight.
+    /// Waits, after a command of so many bytes, until all are answered if it filled the window: it is kept until then,
+    /// and no other shall come to lie beside it.
+    pub(super) async fn let_pass(&mut self, bytes: usize) -> Result<(), Error> {
+        if bytes < self.window_bytes {
+            return self.flush_if_full().await;
+        }
+        self.flush().await?;
+        let all = u32::try_from(self.window_bytes).unwrap_or(u32::MAX);
+        match self.window.clone().acquire_many_owned(all).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(self.ended().await),
+        }
+    }
+
+    /// Waits until everything that was sent is answered.
+    pub(super) async fn settle(&mut self) -> Result<(), Error> {
+        let (settled, answer) = oneshot::channel();
+        self.admit(0, Expect::Settled(settled)).await?;
+        resp::write_command(&mut self.buffer, &[b"PING"]);
+        self.flush().await?;
+        match answer.await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.ended().await),
+        }
+    }
+
+    /// Sends a command and waits for its answer, behind all those in flight; again for as long as the server is held up.
     pub(super) async fn ask(&mut self, arguments: &[&[u8]]) -> Result<Reply, Error> {
+        let mut patience = Patience::new(self.wait);
+        loop {
+            match self.ask_once(arguments).await? {
+                Reply::Error(reply) if is_held_up(&reply) => {
+                    patience.pause(&self.address, &reply).await?;
+                }
+                reply => return Ok(reply),
+            }
+        }
+    }
+
+    async fn ask_once(&mut self, arguments: &[&[u8]]) -> Result<Reply, Error> {
         let (reply, answer) = oneshot::channel();
         let bytes = arguments.iter().map(|argument| argument.len()).sum();
         self.admit(bytes, Expect::Reply(reply)).await?;

@@ -10,7 +10,7 @@ use coffer_rdb::resp::{self, Reply};
 use coffer_rdb::strings::printable;
 use coffer_rdb::value::Kind;
 
-use super::answers::Expect;
+use super::answers::{Command, Counts, Expect, To};
 use super::{Error, Loader, OnConflict, Throttle};
 
 impl Loader {
@@ -45,15 +45,19 @@ impl Loader {
     }
 
     /// Deletes a key before its parts are written, and counts it as replaced if it was there.
-    pub(crate) async fn delete(&mut self, key: &[u8]) -> Result<(), Error> {
+    pub(crate) async fn delete(&mut self, key: &Bytes) -> Result<(), Error> {
         self.may_ask_existing = true;
         let database = self.options.target_of(self.database);
-        let command: &[u8] = if self.options.dry_run { b"EXISTS" } else { b"DEL" };
-        let lane = self.lanes.of(key);
-        lane.select(database).await?;
-        lane.pipe.admit(key.len(), Expect::Existed).await?;
-        resp::write_command(&mut lane.pipe.buffer, &[command, key]);
-        lane.pipe.flush_if_full().await
+        let command: &'static [u8] = if self.options.dry_run { b"EXISTS" } else { b"DEL" };
+        self.send_first(Command {
+            arguments: vec![Bytes::from_static(command), key.clone()],
+            key: key.clone(),
+            database,
+            counts: Counts::Existed,
+            what: Cow::Borrowed("what is there"),
+            hops: 0,
+        })
+        .await
     }
 
     /// Sends a command that writes to a key; the first one of each key counts it.
@@ -78,19 +82,49 @@ impl Loader {
             Throttle::until(due).await;
         }
         let database = self.options.target_of(self.database);
-        let (name, what) = (key.clone(), Cow::Borrowed(what));
-        let expect = match kind {
-            Some(kind) => Expect::Key { key: name, database, kind, what, skip: false, kept: None },
-            None => Expect::More { key: name, database, what },
+        self.send_first(Command {
+            arguments: arguments.to_vec(),
+            key: key.clone(),
+            database,
+            counts: kind.map_or(Counts::More, Counts::Key),
+            what: Cow::Borrowed(what),
+            hops: 0,
+        })
+        .await
+    }
+
+    /// Sends a command behind those that came back, since they may be of the same key.
+    async fn send_first(&mut self, command: Command) -> Result<(), Error> {
+        self.send_returned().await?;
+        self.send_command(command, None).await
+    }
+
+    /// Sends a command to its key's server, or to where that said it is to go.
+    pub(super) async fn send_command(
+        &mut self,
+        command: Command,
+        again: Option<To>,
+    ) -> Result<(), Error> {
+        let lane = match &again {
+            Some(to) => self.lanes.follow(to, &command.key, command.database).await?,
+            None => {
+                let lane = self.lanes.of(&command.key);
+                lane.select(command.database).await?;
+                lane
+            }
         };
-        let lane = self.lanes.of(key);
-        lane.select(database).await?;
-        lane.pipe.admit(bytes, expect).await?;
+        if again.is_some_and(|to| matches!(to, To::Elsewhere { ask: true, .. })) {
+            lane.pipe.admit(0, Expect::Nothing).await?;
+            resp::write_command(&mut lane.pipe.buffer, &[b"ASKING"]);
+        }
+        let arguments = command.arguments.clone();
+        let bytes = arguments.iter().map(Bytes::len).sum();
+        lane.pipe.admit(bytes, Expect::Command(Box::new(command))).await?;
         resp::write_array(&mut lane.pipe.buffer, arguments.len());
-        for argument in arguments {
+        for argument in &arguments {
             resp::write_bulk(&mut lane.pipe.buffer, argument);
         }
-        lane.pipe.flush_if_full().await
+        lane.pipe.let_pass(bytes).await
     }
 
     /// Writes a key of an RDB by the commands of its type, for a target that takes its value in no other way.
@@ -114,29 +148,26 @@ impl Loader {
         }
         let largest = self.largest_argument;
         let unreadable = |source| super::unreadable(&entry, source);
-        let commands = commands::commands(&entry, &self.target, Pages::default(), largest);
+        let target = self.target.clone();
+        let commands = commands::commands(&entry, &target, Pages::default(), largest);
         let mut first = true;
         for command in commands.map_err(unreadable)? {
             let command = command.map_err(unreadable)?;
-            let what = Cow::Borrowed(entry.value_type.name);
-            let name = key.clone();
-            let deletes = command.first().is_some_and(|word| &word[..] == b"UNLINK");
-            let expect = match (deletes, first) {
-                // Those that were there are counted by a question of its own.
-                (true, _) => Expect::Nothing,
-                (false, true) => {
-                    first = false;
-                    Expect::Key { key: name, database, kind, what, skip: false, kept: None }
-                }
-                (false, false) => Expect::More { key: name, database, what },
+            // The first deletes; those that were there are counted by a question of its own.
+            let counts = match command.first() {
+                Some(word) if first && &word[..] != b"UNLINK" => Counts::Key(kind),
+                _ => Counts::More,
             };
-            let lane = self.lanes.of(&key);
-            lane.pipe.admit(command.iter().map(Bytes::len).sum(), expect).await?;
-            resp::write_array(&mut lane.pipe.buffer, command.len());
-            for argument in &command {
-                resp::write_bulk(&mut lane.pipe.buffer, argument);
-            }
-            lane.pipe.flush_if_full().await?;
+            first &= matches!(counts, Counts::More);
+            self.send_first(Command {
+                arguments: command,
+                key: key.clone(),
+                database,
+                counts,
+                what: Cow::Borrowed(entry.value_type.name),
+                hops: 0,
+            })
+            .await?;
         }
         Ok(())
     }
