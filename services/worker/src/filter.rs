@@ -20,11 +20,19 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Whether every key is meant, and with the keys what belongs to none: functions.
+    /// Whether every key is meant.
     #[must_use]
     pub fn is_all(&self) -> bool {
         let Self { databases, include, exclude, types } = self;
         databases.is_empty() && include.is_empty() && exclude.is_empty() && types.is_empty()
+    }
+
+    /// Whether function libraries are meant, which belong to no key: whoever leaves keys out means all else; whoever says
+    /// what is meant (databases, patterns, types) did not say functions.
+    #[must_use]
+    pub fn takes_functions(&self) -> bool {
+        let Self { databases, include, exclude: _, types } = self;
+        databases.is_empty() && include.is_empty() && types.is_empty()
     }
 
     /// Whether a database may hold keys that are meant.

@@ -396,3 +396,48 @@ async fn parts_of_a_portable_dump_and_stashs_marker_are_restored() {
     restored(restore(target.redis(), &endpoint, &[]).await);
     assert_eq!(source.digest().await, target.digest().await);
 }
+
+#[tokio::test]
+async fn functions_and_the_use_of_keys_are_kept_or_remarked_on() {
+    let lfu = &["--maxmemory-policy", "allkeys-lfu", "--lfu-decay-time", "0"];
+    let (source, target, services) =
+        (TestServer::start(lfu), TestServer::start(lfu), Services::default());
+    let endpoint = services.serve().await;
+    let (mut client, mut there) = (source.client().await, target.client().await);
+    client.run(&[b"FUNCTION", b"LOAD", support::LIBRARY]).await.unwrap();
+    line(&mut client, "SET k v").await;
+    for _ in 0..500 {
+        line(&mut client, "GET k").await;
+    }
+    let often = line(&mut client, "OBJECT FREQ k").await;
+    assert_ne!(often, Reply::Integer(5), "as a new one");
+    let outcome = backup(source.redis(), &endpoint, &["--method=scan", "--exclude=cache:*"]).await;
+    assert_eq!(outcome.warnings, [] as [&str; 0]);
+    backed_up(outcome);
+    let done = restored(restore(target.redis(), &endpoint, &["--exclude=cache:*"]).await);
+    assert_eq!(done.functions, 1);
+    assert_eq!(line(&mut there, "OBJECT FREQ k").await, often);
+
+    for client in [&mut client, &mut there] {
+        line(client, "CONFIG SET maxmemory-policy volatile-lru").await;
+    }
+    let Reply::Bulk(Some(payload)) = line(&mut client, "DUMP k").await else { panic!() };
+    let idle: &[&[u8]] = &[b"RESTORE", b"k", b"0", &payload, b"REPLACE", b"IDLETIME", b"1000"];
+    client.run(idle).await.unwrap();
+    backed_up(backup(source.redis(), &endpoint, &["--method=scan"]).await);
+    restored(restore(target.redis(), &endpoint, &[]).await);
+    let Reply::Integer(1000..1100) = line(&mut there, "OBJECT IDLETIME k").await else { panic!() };
+
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = format!("--scratch-dir={}", scratch.path().display());
+    for (more, what) in [
+        (&["--method=scan", "--include=k"][..], "function libraries are not in this backup"),
+        (&["--order=canonical", &dir], "maxmemory-policy volatile-lru goes by: it changes"),
+        (&["--method=portable"], "maxmemory-policy volatile-lru goes by: typed commands"),
+    ] {
+        let outcome = backup(source.redis(), &endpoint, more).await;
+        let [warning] = &outcome.warnings[..] else { panic!("{:?}", outcome.warnings) };
+        assert!(warning.contains(what), "{warning}");
+        backed_up(outcome);
+    }
+}

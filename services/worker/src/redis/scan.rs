@@ -15,6 +15,7 @@ mod round;
 mod sort;
 mod stream;
 mod typed;
+mod usage;
 mod write;
 
 use std::path::PathBuf;
@@ -22,13 +23,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use coffer_rdb::payload::FOOTER_LEN;
 use coffer_rdb::resp::Reply;
 use coffer_rdb::walk::Summary;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::pace::Pacer;
-use self::round::Walker;
+use self::round::{Rights, Walker};
 use self::sort::Sorter;
 use self::write::Writer;
 use super::error::first_word;
@@ -102,7 +104,10 @@ impl Scan {
         let sizes = may(&mut client, &[b"MEMORY", b"USAGE", b"coffer:none"]).await.is_ok();
         let watches = options.typed && watches(&mut client).await?;
         let pacer = Pacer::measure(&mut client, options.pace).await?;
-        let functions = match server.is_at_least(7, 0) && options.filter.is_all() {
+        let (usage, no_usage) = usage::find(&mut client, server, &options).await?;
+        let rights = Rights { sizes, watches, usage };
+        let takes_functions = options.filter.takes_functions();
+        let functions = match server.is_at_least(7, 0) {
             true => Some(client.ask(functions_command(options.typed)).await?),
             false => None,
         };
@@ -113,10 +118,11 @@ impl Scan {
             server.databases.keys().copied().filter(|db| options.filter.takes_database(*db));
         let work = Work {
             databases: databases.collect(),
-            walker: Walker::new(client, server, options.filter, options.typed, sizes, watches, pacer),
+            walker: Walker::new(client, server, options.filter, options.typed, rights, pacer),
             writer,
             sorter: (options.order == Order::Canonical).then(|| Sorter::new(options.scratch)),
             functions,
+            takes_functions,
             remarks: [
                 (!sizes).then_some(
                     "the sizes of values could not be asked for (grant +memory|usage): they were read a few at \
@@ -130,6 +136,7 @@ impl Scan {
             .into_iter()
             .flatten()
             .map(str::to_owned)
+            .chain(no_usage)
             .collect(),
         };
         let task = AbortOnDropHandle::new(tokio::spawn(work.run()));
@@ -204,14 +211,17 @@ struct Work {
     writer: Writer,
     sorter: Option<Sorter>,
     functions: Option<Reply>,
+    takes_functions: bool,
     remarks: Vec<String>,
 }
 
 impl Work {
     async fn run(self) -> Result<Scanned, Error> {
-        let Self { databases, mut walker, mut writer, mut sorter, functions, mut remarks } = self;
+        let Self { databases, mut walker, mut writer, mut sorter, .. } = self;
+        let (functions, mut remarks) = (self.functions, self.remarks);
         let mut functions_refused = None;
         match functions {
+            Some(functions) if !self.takes_functions => remarks.extend(left_out(&functions)),
             Some(Reply::Bulk(Some(payload))) => writer.functions(payload).await?,
             Some(Reply::Array(Some(libraries))) => {
                 for source in libraries.iter().filter_map(source_of) {
@@ -253,6 +263,19 @@ impl Work {
         let (summary, unknown, rdb_version) = writer.finish().await?;
         Ok(Scanned { summary, unknown, rdb_version, remarks, functions_refused })
     }
+}
+
+/// Says that there are function libraries and that they are not meant.
+fn left_out(functions: &Reply) -> Option<String> {
+    let are_there = match functions {
+        // An empty dump is a footer alone.
+        Reply::Bulk(Some(payload)) => payload.len() > FOOTER_LEN,
+        Reply::Array(Some(libraries)) => !libraries.is_empty(),
+        _ => false,
+    };
+    are_there.then(|| {
+        "function libraries are not in this backup: it is of those keys that databases or include name".to_owned()
+    })
 }
 
 const fn functions_command(typed: bool) -> &'static [&'static [u8]] {

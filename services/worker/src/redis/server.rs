@@ -37,6 +37,8 @@ pub struct Server {
     pub replicas: Vec<Replica>,
     /// `maxmemory`; 0 is no limit.
     pub maxmemory: u64,
+    /// `maxmemory-policy`: which keys it throws away at its `maxmemory`.
+    pub maxmemory_policy: String,
     /// What its process takes in memory.
     pub resident_memory: u64,
     /// The memory of its machine.
@@ -112,6 +114,7 @@ impl Server {
             link_is_up: text("master_link_status") == "up",
             replicas,
             maxmemory: number("maxmemory"),
+            maxmemory_policy: text("maxmemory_policy").to_owned(),
             resident_memory: number("used_memory_rss"),
             system_memory: number("total_system_memory"),
             uncounted_memory: number("mem_not_counted_for_evict"),

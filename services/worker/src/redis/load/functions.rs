@@ -15,7 +15,7 @@ impl Loader {
     /// # Errors
     /// When the server refuses it.
     pub async fn function(&mut self, source: &[u8]) -> Result<(), Error> {
-        if !self.options.filter.is_all() || self.options.dry_run {
+        if !self.options.filter.takes_functions() || self.options.dry_run {
             return Ok(());
         }
         let what = format!("the function library `{}`", printable(head(source), 80));
@@ -78,7 +78,7 @@ impl Loader {
     pub async fn refuse_function_in_the_way(&mut self, source: &[u8]) -> Result<(), Error> {
         // Without a name in its place it is no library, which the server says when it is loaded.
         let Some(name) = name(source) else { return Ok(()) };
-        if !self.options.filter.is_all() || !self.target.can(Feature::Functions) {
+        if !self.options.filter.takes_functions() || !self.target.can(Feature::Functions) {
             return Ok(());
         }
         for lane in self.lanes.all() {

@@ -68,7 +68,7 @@ impl Loader {
 
     /// The same for function libraries.
     pub fn look_at_functions(&mut self) {
-        if self.options.filter.is_all() && !self.target.can(Feature::Functions) {
+        if self.options.filter.takes_functions() && !self.target.can(Feature::Functions) {
             let loss = self.loss_of_functions("functions");
             self.losses.note(loss);
         }

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use coffer_rdb::entries::Usage;
 use coffer_rdb::resp::{self, Reply};
 use coffer_rdb::target::{Feature, Target};
 use coffer_rdb::value::Kind;
@@ -20,6 +21,7 @@ use tokio::time::sleep;
 use self::names::{Name, Names};
 use super::pace::{self, Pacer};
 use super::typed;
+use super::usage;
 use crate::filter::Filter;
 use crate::redis::patience::{Patience, is_held_up};
 use crate::redis::recent::Recent;
@@ -42,6 +44,8 @@ pub(super) struct Value {
     /// What `DUMP` gave; with a kind the commands that write the value.
     pub(super) payload: Bytes,
     pub(super) kind: Option<Kind>,
+    /// How it was used; not in canonical order.
+    pub(super) usage: Option<Usage>,
 }
 
 /// What an answer is about.
@@ -71,6 +75,13 @@ enum Begun {
     Nothing,
 }
 
+/// What the server lets us ask.
+pub(super) struct Rights {
+    pub(super) sizes: bool,
+    pub(super) watches: bool,
+    pub(super) usage: Option<usage::Question>,
+}
+
 pub(super) struct Walker {
     client: Client,
     filter: Filter,
@@ -82,6 +93,8 @@ pub(super) struct Walker {
     sizes: bool,
     /// The user may have keys watched, so that a change shows in what is read in pieces.
     watches: bool,
+    /// How values were used is asked for.
+    usage: Option<usage::Question>,
     /// Values that changed whenever they were read in pieces.
     pub(super) torn: u64,
     /// `PEXPIRETIME`, since 7.0; before, the time left.
@@ -103,8 +116,7 @@ impl Walker {
         server: &Server,
         filter: Filter,
         typed: bool,
-        sizes: bool,
-        watches: bool,
+        Rights { sizes, watches, usage }: Rights,
         pacer: Pacer,
     ) -> Self {
         let absolute = server.is_at_least(7, 0);
@@ -118,6 +130,7 @@ impl Walker {
             field_ttls,
             sizes,
             watches,
+            usage,
             torn: 0,
             absolute,
             pacer,
@@ -345,6 +358,9 @@ impl Walker {
     /// The expiry is asked for twice: a value that was replaced in between shows by it.
     fn ask_value(&self, out: &mut BytesMut, Name { key, kind, .. }: &Name) {
         resp::write_command(out, &[self.expiry_command(), key]);
+        if let Some(question) = self.usage {
+            resp::write_command(out, &[b"OBJECT", question.word(), key]);
+        }
         match kind {
             Some(kind) if self.typed => typed::ask_small(out, *kind, key),
             _ if self.typed => {}

@@ -122,7 +122,7 @@ mod tests {
 
     fn value(key: u8, bytes: usize) -> Value {
         let (key, payload) = (vec![key].into(), vec![b'x'; bytes].into());
-        Value { database: 0, key, expires_at_ms: None, payload, kind: None }
+        Value { database: 0, key, expires_at_ms: None, payload, kind: None, usage: None }
     }
 
     #[tokio::test]

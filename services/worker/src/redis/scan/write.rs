@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
+use coffer_rdb::entries::Usage;
 use coffer_rdb::payload::FOOTER_LEN;
 use coffer_rdb::resp;
 use coffer_rdb::value::{self, Kind};
@@ -62,7 +63,7 @@ impl Writer {
 
     /// A key.
     pub(super) async fn value(&mut self, value: Value) -> Result<(), Error> {
-        let Value { database, key, expires_at_ms, payload, kind } = value;
+        let Value { database, key, expires_at_ms, payload, kind, usage } = value;
         self.count(database, expires_at_ms.is_some(), &payload, kind);
         if self.database != Some(database) {
             let index = database.to_string();
@@ -79,7 +80,12 @@ impl Writer {
             return Ok(());
         }
         let out = &mut self.buffer;
-        resp::write_array(out, if expires_at_ms.is_some() { 6 } else { 5 });
+        let usage = usage.map(|usage| match usage {
+            Usage::IdleSeconds(seconds) => (&b"IDLETIME"[..], seconds.to_string()),
+            Usage::Frequency(count) => (&b"FREQ"[..], count.to_string()),
+        });
+        let switches = usize::from(expires_at_ms.is_some()) + if usage.is_some() { 2 } else { 0 };
+        resp::write_array(out, 5 + switches);
         resp::write_bulk(out, b"RESTORE");
         resp::write_bulk(out, &key);
         resp::write_bulk(out, expires_at_ms.unwrap_or(0).to_string().as_bytes());
@@ -90,6 +96,10 @@ impl Writer {
         resp::write_bulk(out, b"REPLACE");
         if expires_at_ms.is_some() {
             resp::write_bulk(out, b"ABSTTL");
+        }
+        if let Some((name, value)) = usage {
+            resp::write_bulk(out, name);
+            resp::write_bulk(out, value.as_bytes());
         }
         self.pass_on().await;
         Ok(())

@@ -1,6 +1,7 @@
 //! What came of the questions of a round. The expiry is asked for twice: a value that was replaced in between shows by it.
 
 use bytes::{Bytes, BytesMut};
+use coffer_rdb::entries::Usage;
 use coffer_rdb::resp::Reply;
 use coffer_rdb::strings::printable;
 use coffer_rdb::value::Kind;
@@ -8,6 +9,7 @@ use coffer_rdb::value::Kind;
 use super::names::Name;
 use super::{Value, Walker};
 use crate::redis::Error;
+use crate::redis::patience::is_held_up;
 use crate::redis::scan::{stream, typed};
 
 /// A key whose time to live changes again and again while it is read is taken as it is after so many times.
@@ -50,12 +52,22 @@ impl Walker {
         values: &mut Vec<Value>,
     ) -> Result<(), Error> {
         let before = self.client.answer().await?;
+        let usage = match self.usage {
+            Some(_) => Some(self.client.answer().await?),
+            None => None,
+        };
         let read = match (self.typed, name.kind) {
             (true, None) => None,
             _ => Some(self.client.answer().await?),
         };
         let after = self.read_expiry(&name.key).await?;
         let before = self.expiry(&name.key, &before)?;
+        if let Some(Reply::Error(reply)) = &usage
+            && is_held_up(reply)
+        {
+            return Err(self.refused("OBJECT", &name.key, reply));
+        }
+        let usage = self.usage.zip(usage).and_then(|(question, reply)| question.usage(&reply));
         // Gone since its name was told.
         let Some(read) = read else { return Ok(()) };
         let changed = !self.is_same(before, after.said) || !after.exact;
@@ -77,7 +89,7 @@ impl Walker {
         if changed && name.reads < MOST_READS {
             return self.again(name, b"its time to live changes");
         }
-        self.keep(name, after, payload, values);
+        self.keep(name, after, payload, usage, values);
         Ok(())
     }
 
@@ -124,7 +136,7 @@ impl Walker {
             self.torn += 1;
         }
         if after.said != NO_KEY && !payload.is_empty() {
-            self.keep(name, after, payload, &mut values);
+            self.keep(name, after, payload, None, &mut values);
         }
         Ok(values)
     }
@@ -140,10 +152,17 @@ impl Walker {
         }
     }
 
-    fn keep(&self, name: Name, after: Expiry, payload: Bytes, values: &mut Vec<Value>) {
+    fn keep(
+        &self,
+        name: Name,
+        after: Expiry,
+        payload: Bytes,
+        usage: Option<Usage>,
+        values: &mut Vec<Value>,
+    ) {
         let expires_at_ms = (after.said != NO_EXPIRY).then_some(after.at_ms);
         let (database, Name { key, kind, .. }) = (self.database, name);
-        values.push(Value { database, key, expires_at_ms, payload, kind });
+        values.push(Value { database, key, expires_at_ms, payload, kind, usage });
     }
 
     const fn is_same(&self, before: i64, after: i64) -> bool {

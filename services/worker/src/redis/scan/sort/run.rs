@@ -42,7 +42,8 @@ impl Run {
 }
 
 fn put(out: &mut impl Write, value: &Value) -> io::Result<()> {
-    let Value { database, key, expires_at_ms, payload, kind } = value;
+    // How it was used is not asked for where values are sorted.
+    let Value { database, key, expires_at_ms, payload, kind, usage: _ } = value;
     out.write_all(&database.to_le_bytes())?;
     out.write_all(&[u8::from(expires_at_ms.is_some())])?;
     out.write_all(&expires_at_ms.unwrap_or(0).to_le_bytes())?;
@@ -98,7 +99,7 @@ impl Head {
     fn into_value(mut self) -> io::Result<(Value, BufReader<File>)> {
         let payload = take(&mut self.file, self.payload_len)?;
         let Self { file, database, expires_at_ms, kind, key, .. } = self;
-        Ok((Value { database, key, expires_at_ms, payload, kind }, file))
+        Ok((Value { database, key, expires_at_ms, payload, kind, usage: None }, file))
     }
 
     fn skip(mut self) -> io::Result<BufReader<File>> {
@@ -178,7 +179,8 @@ mod tests {
     fn value(database: u64, key: &str, payload: &str) -> Value {
         let (key, payload) = (key.to_owned().into(), payload.to_owned().into());
         let kind = Some(Kind::Hash).filter(|_| database == 1);
-        Value { database, key, expires_at_ms: Some(-5).filter(|_| database == 1), payload, kind }
+        let expires_at_ms = Some(-5).filter(|_| database == 1);
+        Value { database, key, expires_at_ms, payload, kind, usage: None }
     }
 
     #[test]
