@@ -100,6 +100,15 @@ async fn whatever_a_store_makes_of_a_new_config_the_old_one_is_there() {
             seen.push(victim);
         }
         assert_eq!(seen, ["config-format-1", "config"], "{lie:?}");
+
+        // The new one is stored wrong each time, and the old one is not.
+        let now = Arc::new(objects.fork());
+        let faulty = Faulty::writing(&now, 1, lie, true).again(1);
+        let repository = open(faulty.clone(), options()).await.unwrap();
+        repository.migrate(&Observer::default()).await.unwrap_err();
+        assert_eq!(faulty.victim().as_deref(), Some("config"));
+        assert!(now.get(&config).await.unwrap().bytes().await.unwrap() == before, "{lie:?}");
+        assert!(now.head(&Path::from("config-format-1")).await.is_err(), "{lie:?}");
     }
 }
 

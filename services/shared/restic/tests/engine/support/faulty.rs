@@ -61,8 +61,8 @@ pub(crate) struct Faulty {
     lack: Option<Lack>,
     fault: Option<(usize, Fault)>,
     counted: Counted,
-    /// Whether the fault befalls every repetition of the write too.
-    again: bool,
+    /// How many repetitions of the write the fault befalls, too.
+    again: usize,
     state: Arc<State>,
 }
 
@@ -70,6 +70,7 @@ pub(crate) struct Faulty {
 struct State {
     done: AtomicUsize,
     victim: Mutex<Option<Path>>,
+    repeated: AtomicUsize,
 }
 
 impl std::fmt::Display for Faulty {
@@ -86,7 +87,7 @@ impl Faulty {
             lack: None,
             fault: None,
             counted: Counted::All,
-            again: false,
+            again: 0,
             state: Arc::default(),
         }
     }
@@ -98,8 +99,13 @@ impl Faulty {
 
     /// `now`, where the `n`-th write, from 0, goes wrong, and if `again`, every repetition of it.
     pub(crate) fn writing(now: &Arc<InMemory>, n: usize, fault: Fault, again: bool) -> Self {
-        let fault = Some((n, fault));
+        let (fault, again) = (Some((n, fault)), if again { usize::MAX } else { 0 });
         Self { fault, counted: Counted::Writes, again, ..Self::over(Arc::clone(now)) }
+    }
+
+    /// The same, and only so many repetitions of it.
+    pub(crate) fn again(self, times: usize) -> Self {
+        Self { again: times, ..self }
     }
 
     /// `now`, which cannot do something.
@@ -136,8 +142,9 @@ impl Faulty {
             return None;
         }
         let mut victim = self.state.victim.lock();
-        if self.again && victim.as_ref() == Some(location) {
-            return self.fault.map(|(_, fault)| fault);
+        if victim.as_ref() == Some(location) {
+            let is_next = self.state.repeated.fetch_add(1, Ordering::SeqCst) < self.again;
+            return self.fault.filter(|_| is_next).map(|(_, fault)| fault);
         }
         let fault = self.count();
         if fault.is_some() {
