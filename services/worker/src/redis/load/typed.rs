@@ -122,7 +122,10 @@ impl Loader {
         lane.pipe.admit(bytes, Expect::Command(Box::new(command))).await?;
         resp::write_array(&mut lane.pipe.buffer, arguments.len());
         for argument in &arguments {
-            resp::write_bulk(&mut lane.pipe.buffer, argument);
+            resp::write_bulk_head(&mut lane.pipe.buffer, argument.len());
+            // A large one is kept for its answer: no copy shall lie beside it.
+            lane.pipe.body(argument).await?;
+            lane.pipe.buffer.extend_from_slice(b"\r\n");
         }
         lane.pipe.let_pass(bytes).await
     }
