@@ -112,7 +112,8 @@ impl fmt::Display for Loss {
 }
 
 /// Decides how a value goes to a server. Only values that the server does not read as they are and that
-/// may hold something it has no place for, and those that are too large for it, are looked into; `largest` bounds what is unpacked for it.
+/// may hold something it has no place for, and those that are too large for it, are looked into; `largest`
+/// bounds what is unpacked for it.
 ///
 /// # Errors
 /// When such a value cannot be decoded.

@@ -13,5 +13,6 @@ mod backends;
 mod killed;
 mod places;
 mod repositories;
+mod rights;
 mod snapshots;
 mod support;

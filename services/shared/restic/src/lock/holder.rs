@@ -259,6 +259,7 @@ impl Holder {
 /// Nobody would remove it else, and every backup or every prune would wait for it in vain.
 async fn clear_stale(locker: &Locker) {
     match super::remove(locker, false).await {
+        Ok(0) => {}
         Ok(removed) => tracing::warn!(removed, "removed stale repository locks"),
         Err(error) => tracing::warn!(error = error.chain(), "stale repository locks stay"),
     }

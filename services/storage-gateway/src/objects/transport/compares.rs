@@ -45,12 +45,14 @@ impl Compares {
             Some(forged) => refused(client.execute(forged).await?.status()),
             None => None,
         };
+        let host = request.uri().host().unwrap_or_default().to_owned();
         let answer = client.execute(request).await?;
         // What refuses the true one as well says nothing of the other.
         match refused {
             Some(compares) if answer.status().is_success() => {
                 if !compares {
                     tracing::warn!(
+                        host,
                         "this S3 server takes what differs from its hash: packs are read back"
                     );
                 }

@@ -1,6 +1,7 @@
 //! A real gateway over TLS, with what it needs around it: an API server's answers, a certificate authority, a signer of
 //! grants, the restic program.
 
+pub mod answers;
 pub mod cluster;
 pub mod restic;
 pub mod s3;
