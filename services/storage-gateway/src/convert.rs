@@ -84,9 +84,9 @@ pub(crate) fn backup_message(
             let file = usize::try_from(file).map_err(|_| bad("a file's index is too large"))?;
             Ok(backup::Message::Chunk { file, data })
         }
-        Some(Message::Finish(proto::BackupFinish { manifest })) => {
-            let manifest = manifest.ok_or_else(|| bad("finish has no manifest"))?;
-            manifest_in(manifest).map(|manifest| backup::Message::Finish(Box::new(manifest)))
+        Some(Message::Finish(proto::BackupFinish { manifest, crc64 })) => {
+            let manifest = manifest_in(manifest.ok_or_else(|| bad("finish has no manifest"))?)?;
+            Ok(backup::Message::Finish(Box::new(backup::Finish { manifest, crc64 })))
         }
         Some(Message::Header(_)) => Err(bad("a second header")),
         None => Err(bad("an empty message")),

@@ -208,7 +208,9 @@ impl Backup<'_> {
         done.keys = convert::totals(&manifest).into_iter().collect();
         done.counted = manifest.counted;
         done.digest.clone_from(&manifest.digest);
-        let stored = upload.finish(manifest).await?;
+        let crc64 = parts.iter().map(|part| part.crc64).collect();
+        let finish = proto::BackupFinish { manifest: Some(manifest), crc64 };
+        let stored = upload.finish(finish).await?;
         done.snapshot_id = stored.snapshot_id;
         done.data_added = stored.data_added;
         done.data_added_packed = stored.data_added_packed;

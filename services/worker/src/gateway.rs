@@ -249,9 +249,8 @@ impl Upload {
     /// Says that the data is complete, and waits for the commit.
     pub(crate) async fn finish(
         mut self,
-        manifest: proto::Manifest,
+        finish: proto::BackupFinish,
     ) -> Result<proto::BackupResponse, Error> {
-        let finish = proto::BackupFinish { manifest: Some(manifest) };
         self.send(proto::backup_request::Message::Finish(finish)).await?;
         self.messages = None;
         let Some(response) = self.response.take() else { return Err(self.ended().await) };

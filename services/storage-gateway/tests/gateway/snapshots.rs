@@ -5,6 +5,7 @@ use crate::support::*;
 use coffer_proto::storage::v1::*;
 use coffer_runtime::grant::Operation;
 use coffer_runtime::grpc::CHUNK_BYTES;
+use crc_fast::CrcAlgorithm;
 use futures::StreamExt as _;
 use sha2::{Digest as _, Sha256};
 use tonic::Code;
@@ -97,6 +98,8 @@ async fn a_stream_that_is_not_whole_commits_nothing() {
     let kept = gateway.backup("repo", b"the last complete one").await.unwrap();
     let data = noise(4, 2 * CHUNK_BYTES);
     let (a, b) = data.split_at(CHUNK_BYTES);
+    let (len, sum) = (a.len() as u64, Sha256::digest(a));
+    let crc64 = vec![crc_fast::checksum(CrcAlgorithm::Crc64Nvme, a)];
     let wrong_file = BackupRequest {
         message: Some(backup_request::Message::Chunk(Chunk { file: 1, data: a.to_vec().into() })),
     };
@@ -107,7 +110,7 @@ async fn a_stream_that_is_not_whole_commits_nothing() {
         header
     };
     let head = || header("repo");
-    let cases: [(Vec<BackupRequest>, Code, &str); 11] = [
+    let cases: [(Vec<BackupRequest>, Code, &str); 13] = [
         (vec![head(), chunk(a), chunk(b)], Code::InvalidArgument, "without a finish message"),
         (vec![head()], Code::InvalidArgument, "after 0 bytes without a finish message"),
         (vec![], Code::InvalidArgument, "does not begin with a header"),
@@ -115,7 +118,9 @@ async fn a_stream_that_is_not_whole_commits_nothing() {
         (vec![head(), head()], Code::InvalidArgument, "a second header"),
         (vec![twice, finish(&data)], Code::InvalidArgument, "named twice"),
         (vec![head(), chunk(a), finish(&data)], Code::DataLoss, "1048576 bytes arrived"),
-        (vec![head(), chunk(b), chunk(a), finish(&data)], Code::DataLoss, "sha256"),
+        (vec![head(), chunk(b), chunk(a), finish(&data)], Code::DataLoss, "CRC-64"),
+        (vec![head(), chunk(a), finish_with(len, vec![], &sum)], Code::InvalidArgument, "0 CRCs"),
+        (vec![head(), chunk(a), finish_with(len, crc64, &[])], Code::DataLoss, "SHA-256 is"),
         (vec![head(), wrong_file], Code::InvalidArgument, "of file 1, and the header names 1"),
         (vec![head(), chunk(&data)], Code::InvalidArgument, "2097152 bytes, the most is 1048576"),
         (vec![head(), chunk(a), finish(a), chunk(b)], Code::InvalidArgument, "follows finish"),

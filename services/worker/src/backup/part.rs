@@ -7,6 +7,7 @@ use bytes::Bytes;
 use coffer_api::session::Redis;
 use coffer_rdb::walk::Summary;
 use coffer_runtime::fault;
+use crc_fast::CrcAlgorithm;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -52,6 +53,8 @@ pub(crate) struct Part {
     pub(crate) origin: Origin,
     pub(crate) bytes: u64,
     pub(crate) sha256: Vec<u8>,
+    /// CRC-64/NVME.
+    pub(crate) crc64: u64,
     pub(crate) summary: Summary,
     /// Whether the summary counts every key.
     pub(crate) counted: bool,
@@ -200,9 +203,12 @@ async fn drain(
     meter: watch::Sender<State>,
     counting: Option<Counting>,
 ) -> Result<Part, Stopped> {
-    let (mut sum, mut bytes, mut told) = (Sha256::new(), 0_u64, (0_u64, 0_u64));
+    let (mut crc64, mut sha256) = (crc_fast::Digest::new(CrcAlgorithm::Crc64Nvme), Sha256::new());
+    let (mut bytes, mut told) = (0_u64, (0_u64, 0_u64));
     while let Some(chunk) = dump.next().await? {
-        sum.update(&chunk);
+        // In this order: what changes in memory behind the first is seen by the gateway.
+        crc64.update(&chunk);
+        sha256.update(&chunk);
         bytes += chunk.len() as u64;
         if let Some(counting) = &counting {
             counting.push(&chunk).await;
@@ -218,7 +224,8 @@ async fn drain(
     let mut part = Part {
         origin,
         bytes,
-        sha256: sum.finalize().to_vec(),
+        sha256: sha256.finalize().to_vec(),
+        crc64: crc64.finalize(),
         summary: Summary::default(),
         counted: true,
         rdb_version: 0,

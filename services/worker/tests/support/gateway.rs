@@ -9,6 +9,7 @@ use bytes::Bytes;
 use coffer_proto::metrics::v1 as metrics;
 use coffer_proto::orchestrator::v1 as orchestrator;
 use coffer_proto::storage::v1::{self as storage, backup_request, restore_response};
+use crc_fast::CrcAlgorithm;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -134,7 +135,10 @@ impl Services {
                 }
                 Some(backup_request::Message::Finish(finish)) => {
                     let manifest = finish.manifest.unwrap();
-                    for (file, data) in manifest.files.iter().zip(&files) {
+                    assert_eq!(finish.crc64.len(), files.len());
+                    for ((file, data), crc64) in manifest.files.iter().zip(&files).zip(finish.crc64)
+                    {
+                        assert_eq!(crc64, crc_fast::checksum(CrcAlgorithm::Crc64Nvme, data));
                         assert_eq!(file.sha256, Sha256::digest(data).to_vec());
                         assert_eq!(file.bytes, data.len() as u64);
                     }

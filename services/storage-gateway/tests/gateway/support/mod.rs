@@ -19,6 +19,7 @@ use coffer_runtime::grpc::{self, Authorized, CHUNK_BYTES, PIECE_BYTES};
 use coffer_runtime::{Runtime, Secret};
 use coffer_storage_gateway::place::LocalVolumes;
 use coffer_storage_gateway::{Config, build};
+use crc_fast::CrcAlgorithm;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
@@ -226,10 +227,11 @@ pub fn chunk(data: &[u8]) -> BackupRequest {
 }
 
 pub fn finish(data: &[u8]) -> BackupRequest {
-    finish_with(data.len() as u64, &Sha256::digest(data))
+    let crc64 = crc_fast::checksum(CrcAlgorithm::Crc64Nvme, data);
+    finish_with(data.len() as u64, vec![crc64], &Sha256::digest(data))
 }
 
-pub fn finish_with(bytes: u64, sha256: &[u8]) -> BackupRequest {
+pub fn finish_with(bytes: u64, crc64: Vec<u64>, sha256: &[u8]) -> BackupRequest {
     let path = "/dump.rdb".to_owned();
     let now = prost_types::Timestamp { seconds: 1_800_000_000, nanos: 5 };
     let keys = HashMap::from([("string".to_owned(), 7)]);
@@ -244,7 +246,7 @@ pub fn finish_with(bytes: u64, sha256: &[u8]) -> BackupRequest {
         rdb_version: 10,
         ..Manifest::default()
     };
-    request(backup_request::Message::Finish(BackupFinish { manifest: Some(manifest) }))
+    request(backup_request::Message::Finish(BackupFinish { manifest: Some(manifest), crc64 }))
 }
 
 fn request(message: backup_request::Message) -> BackupRequest {
