@@ -131,6 +131,93 @@ async fn commands_follow_a_slot(make: Make) {
 }
 
 #[tokio::test]
+async fn masters_that_share_a_port_and_tell_no_host_are_all_read_and_written() {
+    for make in Make::of_sets() {
+        for kind in ["hostname", "unknown-endpoint"] {
+            without_hosts(make, kind).await;
+        }
+    }
+}
+
+async fn without_hosts(make: Make, kind: &str) {
+    let cluster = Cluster::of(make.start_for_cluster_on_one_port()).await;
+    let services = Services::default();
+    let endpoint = services.serve().await;
+    for server in &cluster.servers {
+        let mut client = server.client().await;
+        line(&mut client, &format!("CONFIG SET cluster-preferred-endpoint-type {kind}")).await;
+        for index in 0..300 {
+            client.ask(&[b"SET", format!("key-{index}").as_bytes(), b"v"]).await.unwrap();
+        }
+    }
+    let backup = session("BackupSession", cluster.redis(), &endpoint);
+    let done = backed_up(run(&backup, BACKUP).await);
+    assert_eq!(done.keys.values().sum::<u64>(), 300, "{}", done.reason);
+    let restore = session("RestoreSession", cluster.redis(), &endpoint);
+    let done = restored(run_with(&restore, RESTORE, &["--flush=true"], &Runtime::new()).await);
+    assert_eq!(done.restored.values().sum::<u64>(), 300);
+    assert_eq!(cluster.sum("DBSIZE").await, 300);
+}
+
+#[tokio::test]
+async fn a_node_that_answers_for_another_is_not_read() {
+    // Both of them announce the address of the first.
+    let cluster = Cluster::start(Make::MACHINE).await;
+    let (first, second) = (&cluster.servers[0], &cluster.servers[1]);
+    let mut client = second.client().await;
+    for (name, value) in [("port", first.port), ("bus-port", second.port + 10_000)] {
+        line(&mut client, &format!("CONFIG SET cluster-announce-{name} {value}")).await;
+    }
+    let id = id_of(second).await;
+    let wrong = format!("{id} 127.0.0.1:{}", first.port);
+    until(&first.redis(), &["CLUSTER", "NODES"], &wrong).await;
+    let services = Services::default();
+    let endpoint = services.serve().await;
+    let backup = session("BackupSession", cluster.redis(), &endpoint);
+    let failure = failed(run(&backup, BACKUP).await);
+    let expected = format!("has node {id} at 127.0.0.1:{}, and node ", first.port);
+    assert!(failure.error.contains(&expected), "{}", failure.error);
+}
+
+#[tokio::test]
+async fn a_replica_without_its_masters_data_is_not_read() {
+    let (services, nobody) = (Services::default(), support::free_port());
+    let endpoint = services.serve().await;
+    let replica = TestServer::start(&["--replicaof", &format!("127.0.0.1 {nobody}")]);
+    let backup = session("BackupSession", replica.redis(), &endpoint);
+    for method in ["auto", "replication", "scan", "portable"] {
+        let options = [&format!("--method={method}"), "--wait-timeout=1"];
+        let failure = failed(run_with(&backup, BACKUP, &options, &Runtime::new()).await);
+        let expected = format!("a replica that is not in sync with its master 127.0.0.1:{nobody}");
+        assert!(failure.error.contains(&expected), "{method}: {}", failure.error);
+    }
+}
+
+#[tokio::test]
+async fn a_replica_of_another_is_not_read() {
+    let auth = ["--masterauth", PASSWORD];
+    let (master, other) = (TestServer::start(&[]), TestServer::start(&[]));
+    let of = |server: &TestServer| format!("127.0.0.1 {}", server.port);
+    let others = TestServer::start(&[&["--replicaof", &of(&other)], &auth[..]].concat());
+    let port = others.port.to_string();
+    // Its address leads to the other's replica.
+    let announced = ["--replicaof", &of(&master), "--replica-announce-port", &port];
+    let replica = TestServer::start(&[&announced, &auth[..]].concat());
+    line(&mut master.client().await, "SET k v").await;
+    for server in [&replica, &others] {
+        until(&server.redis(), &["INFO", "replication"], "master_link_status:up").await;
+    }
+    until(&master.redis(), &["INFO", "replication"], "state=online").await;
+    let services = Services::default();
+    let endpoint = services.serve().await;
+    let backup = session("BackupSession", master.redis(), &endpoint);
+    let outcome = run_with(&backup, BACKUP, &["--prefer=replica"], &Runtime::new()).await;
+    let expected = format!("127.0.0.1:{port} is not a replica of it");
+    assert!(outcome.warnings.iter().any(|text| text.contains(&expected)), "{outcome:?}");
+    assert_eq!(backed_up(outcome).keys["string"], 1);
+}
+
+#[tokio::test]
 async fn a_scan_reads_the_replicas_of_a_cluster() {
     for make in Make::of_sets() {
         scan_replicas(make).await;

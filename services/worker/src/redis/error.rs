@@ -193,6 +193,38 @@ pub enum Error {
         /// What is not in order.
         why: String,
     },
+    /// A node of a cluster where its map has another.
+    #[error(
+        "the map of the cluster has node {named} at {address}, and node {found} answers there: give each node an address of its own that the worker can reach, by cluster-announce-ip or cluster-announce-hostname"
+    )]
+    WrongNode {
+        /// Host and port.
+        address: String,
+        /// The id in the map.
+        named: String,
+        /// The id of who answers.
+        found: String,
+    },
+    /// A replica that does not have its master's data.
+    #[error(
+        "{address} is a replica that is not in sync with its master {master}, so what it holds is old or nothing; it was waited for {waited:?}: mend the replication, or name the master in the AppBinding"
+    )]
+    NotInSync {
+        /// Host and port.
+        address: String,
+        /// Host and port of its master.
+        master: String,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// A server, or what is before it, that does not show where keys are.
+    #[error(
+        "scan Redis at {address}: its INFO does not show which databases hold keys (section Keyspace), so a scan could miss them; use method replication, or name an address in the AppBinding whose INFO is whole"
+    )]
+    NoKeyspace {
+        /// Host and port.
+        address: String,
+    },
     /// The Job's disk.
     #[error(
         "{act} the Job's temporary directory; tempDir of the BackupConfiguration says where it is and how large"
@@ -338,6 +370,7 @@ impl Fault for Error {
             | Self::NotReady { .. }
             | Self::NoMaster { .. }
             | Self::Unsettled { .. }
+            | Self::NotInSync { .. }
             | Self::Lost { .. } => Class::Unavailable,
             Self::Stalled { .. } => Class::DeadlineExceeded,
             Self::Evicted { .. }
@@ -353,6 +386,8 @@ impl Fault for Error {
             | Self::NotRedis { .. }
             | Self::Command { .. }
             | Self::WhichMaster { .. }
+            | Self::WrongNode { .. }
+            | Self::NoKeyspace { .. }
             | Self::Replication { .. }
             | Self::Replica { .. } => Class::Invalid,
             Self::Unsupported { .. } => Class::Unimplemented,

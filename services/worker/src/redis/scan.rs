@@ -97,6 +97,9 @@ impl Scan {
             // Without it a replica sends whoever asks for a key to its master.
             client.run(&[b"READONLY"]).await?;
         }
+        if !server.shows_databases {
+            return Err(Error::NoKeyspace { address: client.address().to_owned() });
+        }
         client.run(&[b"SCAN", b"0", b"COUNT", b"1"]).await?;
         // Of a name that nobody has: only the right to ask is of interest.
         let right: &[u8] = if options.typed { b"TYPE" } else { b"DUMP" };

@@ -33,6 +33,10 @@ pub struct Server {
     pub is_sentinel: bool,
     /// Of a replica: whether it is connected with its master and has all of its data.
     pub link_is_up: bool,
+    /// The history of writes that its data are of (`master_replid`): a replica's is its master's. Empty before 4.0.
+    pub replication_id: String,
+    /// Whether it says at all which databases hold keys: a proxy may not.
+    pub shows_databases: bool,
     /// Its replicas.
     pub replicas: Vec<Replica>,
     /// `maxmemory`; 0 is no limit.
@@ -112,6 +116,8 @@ impl Server {
             // The first is Redis's name for it, the other Valkey's.
             is_sentinel: ["redis_mode", "server_mode"].iter().any(|name| text(name) == "sentinel"),
             link_is_up: text("master_link_status") == "up",
+            replication_id: text("master_replid").to_owned(),
+            shows_databases: info.contains("# Keyspace"),
             replicas,
             maxmemory: number("maxmemory"),
             maxmemory_policy: text("maxmemory_policy").to_owned(),

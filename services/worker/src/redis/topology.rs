@@ -72,11 +72,14 @@ pub async fn find(
     if prefer == Prefer::Replica || (prefer == Prefer::Any && by_sentinel) {
         node = replica::instead_of(node, &mut remarks).await;
     }
+    if prefer != Prefer::ToWrite {
+        node = replica::in_sync(node, wait).await?;
+    }
     Ok(Topology { nodes: vec![node], slots: None, remarks, found })
 }
 
 /// The same user, password and certificates at another address.
-fn at(redis: &Redis, host: &str, port: u16) -> Redis {
+pub(super) fn at(redis: &Redis, host: &str, port: u16) -> Redis {
     let mut there = Redis { host: host.to_owned(), port, ..redis.clone() };
     if let Some(tls) = &mut there.tls {
         // Certificates name the service, seldom the address of each server behind it.

@@ -15,6 +15,7 @@ use coffer_worker::redis::Client;
 
 use super::{LIBRARY, TestServer, dump, free_port, line, noise};
 
+const FOR_CLUSTER: &[&str] = &["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
 const NO_LIMIT: u64 = 1 << 30;
 
 /// A server of some version: the one of this machine, or one of those that `tests/tools/servers` installs.
@@ -70,8 +71,19 @@ impl Make {
 
     /// Starts one for a cluster, whose other port is 10,000 higher.
     pub(crate) fn start_for_cluster(self) -> TestServer {
-        let port = std::iter::repeat_with(free_port).find(|port| *port < 55_000).unwrap();
-        self.start_on(port, &["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"])
+        self.start_on(port_of_cluster(), FOR_CLUSTER)
+    }
+
+    /// Starts three on one port, each at an address of its own, as pods have it.
+    pub(crate) fn start_for_cluster_on_one_port(self) -> Vec<TestServer> {
+        let port = port_of_cluster();
+        let start = |host| {
+            let options = [FOR_CLUSTER, &["--bind", host, "--cluster-announce-ip", host]].concat();
+            let mut server = self.start_on(port, &options);
+            server.host = host;
+            server
+        };
+        ["127.0.0.1", "127.0.0.2", "127.0.0.3"].map(start).into()
     }
 
     fn start_on(self, port: u16, options: &[&str]) -> TestServer {
@@ -79,6 +91,11 @@ impl Make {
         let options = [debug, options].concat();
         TestServer::start_program(&self.program(), port, &["--port", &port.to_string()], &options)
     }
+}
+
+/// Of two ports, the other is 10,000 higher.
+fn port_of_cluster() -> u16 {
+    std::iter::repeat_with(free_port).find(|port| *port < 55_000).unwrap()
 }
 
 /// Every type that the server has, packed and not, and what is special about streams.

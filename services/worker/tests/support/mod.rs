@@ -32,6 +32,7 @@ const DEBUG: &[&str] = &["--enable-debug-command", "local"];
 pub(crate) struct TestServer {
     child: Child,
     dir: tempfile::TempDir,
+    pub(crate) host: &'static str,
     pub(crate) port: u16,
     pub(crate) tls: Option<RedisTls>,
 }
@@ -86,12 +87,12 @@ impl TestServer {
             .stdout(Stdio::null())
             .spawn()
             .expect("the server is installed, see tests/tools/servers");
-        Self { child, dir, port, tls: None }
+        Self { child, dir, host: "127.0.0.1", port, tls: None }
     }
 
     pub(crate) fn redis(&self) -> Redis {
         Redis {
-            host: "127.0.0.1".to_owned(),
+            host: self.host.to_owned(),
             port: self.port,
             username: None,
             password: Some(Sensitive::new(PASSWORD)),

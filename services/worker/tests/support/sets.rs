@@ -18,11 +18,15 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts one and waits until all of its servers agree.
     pub(crate) async fn start(make: Make) -> Self {
-        let servers: Vec<TestServer> = (0..3).map(|_| make.start_for_cluster()).collect();
+        Self::of((0..3).map(|_| make.start_for_cluster()).collect()).await
+    }
+
+    /// Makes one of three servers.
+    pub(crate) async fn of(servers: Vec<TestServer>) -> Self {
         let mut addresses = Vec::new();
         for server in &servers {
             server.client().await;
-            addresses.push(format!("127.0.0.1:{}", server.port));
+            addresses.push(format!("{}:{}", server.host, server.port));
         }
         let made = Command::new("redis-cli")
             .args(["--cluster", "create"])

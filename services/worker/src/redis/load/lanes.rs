@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::answers::{Again, To};
 use super::pipe::Pipe;
 use crate::redis::error::first_word;
-use crate::redis::topology::{Slots, slot_of};
+use crate::redis::topology::{Slots, at, slot_of};
 use crate::redis::{Client, Error, connect};
 
 /// Slots of a cluster.
@@ -67,11 +67,11 @@ impl Lanes {
     ) -> Self {
         let (again, returned) = mpsc::unbounded_channel();
         let (mut table, mut addresses) = (vec![0; SLOTS], Vec::new());
-        for (index, (address, ranges)) in slots.masters().into_iter().enumerate() {
+        for (index, (master, ranges)) in slots.masters().into_iter().enumerate() {
             for (first, last) in ranges {
                 table[usize::from(first)..=usize::from(last)].fill(index);
             }
-            addresses.push(address);
+            addresses.push((master.host, master.port));
         }
         let of = clients.len();
         let lane = |client| Lane::new(client, of, written.clone(), again.clone());
@@ -144,8 +144,7 @@ impl Lanes {
         let index = match known {
             Some(index) => index,
             None => {
-                let (host, port) = address.clone();
-                let redis = Redis { host, port, ..routes.redis.clone() };
+                let redis = at(&routes.redis, &address.0, address.1);
                 let client = connect(&redis, routes.wait).await?;
                 let (of, written) = (self.lanes.len() + 1, self.written.clone());
                 self.lanes.push(Lane::new(client, of, written, self.again.clone()));

@@ -16,25 +16,33 @@ const SLOTS: u16 = 16_384;
 /// Between two looks at a cluster that is being resharded.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Which master, by host and port, holds which ranges of slots.
+/// Which master holds which ranges of slots.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Slots {
     /// First and last slot, and the master.
-    pub ranges: BTreeMap<(u16, u16), (String, u16)>,
+    pub ranges: BTreeMap<(u16, u16), Master>,
 }
 
-/// Host and port of a master, and its ranges.
-pub type Master = ((String, u16), Vec<(u16, u16)>);
+/// A master as the map names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Master {
+    /// Where clients are to connect to.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Its id in the cluster; empty before Redis 4.0.
+    pub id: String,
+}
 
 impl Slots {
     /// The masters, each with its ranges, by their first slot.
     #[must_use]
-    pub fn masters(&self) -> Vec<Master> {
-        let mut masters = Vec::<Master>::new();
-        for (range, address) in &self.ranges {
-            match masters.iter_mut().find(|(known, _)| known == address) {
+    pub fn masters(&self) -> Vec<(Master, Vec<(u16, u16)>)> {
+        let mut masters = Vec::<(Master, Vec<(u16, u16)>)>::new();
+        for (range, master) in &self.ranges {
+            match masters.iter_mut().find(|(known, _)| known == master) {
                 Some((_, ranges)) => ranges.push(*range),
-                None => masters.push((address.clone(), vec![*range])),
+                None => masters.push((master.clone(), vec![*range])),
             }
         }
         masters
@@ -85,7 +93,7 @@ pub(super) async fn find(
             Some(slot) => format!("slot {slot} has no master"),
             None => {
                 let mut nodes = masters(&slots, redis, wait).await?;
-                match moving_in_any(&mut nodes).await? {
+                match moving_in_any(&slots, &mut nodes).await? {
                     Some(moving) if prefer != Prefer::ToWrite => {
                         format!("it is being resharded ({moving})")
                     }
@@ -115,7 +123,7 @@ pub(super) async fn find(
 /// The masters, connected.
 async fn masters(slots: &Slots, redis: &Redis, wait: Duration) -> Result<Vec<Node>, Error> {
     let mut nodes = Vec::new();
-    for ((host, port), slots) in slots.masters() {
+    for (Master { host, port, .. }, slots) in slots.masters() {
         let redis = at(redis, &host, port);
         let mut client = connect(&redis, wait).await?;
         let server = Server::ask(&mut client).await?;
@@ -124,15 +132,20 @@ async fn masters(slots: &Slots, redis: &Redis, wait: Duration) -> Result<Vec<Nod
     Ok(nodes)
 }
 
-/// A slot on its way. Only the two masters concerned know of it, so all are asked.
-async fn moving_in_any(nodes: &mut [Node]) -> Result<Option<String>, Error> {
-    for node in nodes {
+/// A slot on its way. Only the two masters concerned know of it, so all are asked. Fails where another node answers than
+/// the map has there: its keys would be taken for the other's.
+async fn moving_in_any(slots: &Slots, nodes: &mut [Node]) -> Result<Option<String>, Error> {
+    let mut found = None;
+    for (node, (master, _)) in nodes.iter_mut().zip(slots.masters()) {
         let nodes = node.client.text(&[b"CLUSTER", b"NODES"]).await?;
-        if let Some(moving) = moving_in(&nodes) {
-            return Ok(Some(moving));
+        if let Some(myself) = myself(&nodes).filter(|id| !master.id.is_empty() && *id != master.id)
+        {
+            let address = node.client.address().to_owned();
+            return Err(Error::WrongNode { address, named: master.id, found: myself.to_owned() });
         }
+        found = found.or_else(|| moving_in(&nodes));
     }
-    Ok(None)
+    Ok(found)
 }
 
 /// Confirms that the map is still that one.
@@ -145,7 +158,8 @@ pub(super) async fn is_unchanged(
     let now = ask(&mut client, redis).await?;
     let why = if now != *before {
         "slots moved, or a failover took place, while it was dumped".to_owned()
-    } else if let Some(moving) = moving_in_any(&mut masters(&now, redis, wait).await?).await? {
+    } else if let Some(moving) = moving_in_any(&now, &mut masters(&now, redis, wait).await?).await?
+    {
         format!("a resharding began while it was dumped ({moving})")
     } else {
         return Ok(());
@@ -157,26 +171,67 @@ pub(super) async fn ask(client: &mut Client, redis: &Redis) -> Result<Slots, Err
     Ok(parse(&client.run(&[b"CLUSTER", b"SLOTS"]).await?, &redis.host))
 }
 
-/// `host` stands for a server that does not know its own address.
+/// A cluster may keep the hosts of its masters to itself (`cluster-preferred-endpoint-type`). Then they are at `host`, which
+/// was asked, each at its port; where they share a port, each is at the IP address that is told beside.
 fn parse(reply: &Reply, host: &str) -> Slots {
     let Reply::Array(Some(ranges)) = reply else { return Slots::default() };
-    let range = |fields: &Reply| {
-        let Reply::Array(Some(fields)) = fields else { return None };
-        let slot = |field: &Reply| match field {
-            Reply::Integer(slot) => u16::try_from(*slot).ok(),
-            _ => None,
-        };
-        let [first, last, Reply::Array(Some(master)), ..] = fields.as_slice() else { return None };
-        let named = match master.first()? {
-            Reply::Bulk(Some(name)) if !matches!(&name[..], b"" | b"?") => {
-                std::str::from_utf8(name).ok()?
-            }
-            _ => host,
-        };
-        let Reply::Integer(port) = master.get(1)? else { return None };
-        Some(((slot(first)?, slot(last)?), (named.to_owned(), u16::try_from(*port).ok()?)))
+    let ranges: Vec<_> = ranges.iter().filter_map(range).collect();
+    let shared = ranges.iter().any(|(_, one)| {
+        one.host.is_none()
+            && ranges.iter().any(|(_, other)| {
+                (one.port, &one.id) != (other.port, &other.id) && one.port == other.port
+            })
+    });
+    let master = |Named { host: named, ip, port, id }: Named| {
+        let told = named.or_else(|| ip.filter(|_| shared));
+        Master { host: told.unwrap_or_else(|| host.to_owned()), port, id }
     };
-    Slots { ranges: ranges.iter().filter_map(range).collect() }
+    Slots { ranges: ranges.into_iter().map(|(range, named)| (range, master(named))).collect() }
+}
+
+/// A master in a reply to `CLUSTER SLOTS`.
+struct Named {
+    /// `None` where the cluster does not tell.
+    host: Option<String>,
+    ip: Option<String>,
+    port: u16,
+    id: String,
+}
+
+fn range(fields: &Reply) -> Option<((u16, u16), Named)> {
+    let Reply::Array(Some(fields)) = fields else { return None };
+    let [first, last, Reply::Array(Some(master)), ..] = fields.as_slice() else { return None };
+    let number = |field: &Reply| match field {
+        Reply::Integer(number) => u16::try_from(*number).ok(),
+        _ => None,
+    };
+    let metadata = match master.get(3) {
+        Some(Reply::Array(Some(pairs))) => pairs.as_slice(),
+        _ => &[],
+    };
+    let ip = metadata.chunks_exact(2).find(|pair| text(&pair[0]) == Some("ip"));
+    let named = Named {
+        host: text(master.first()?).filter(|name| !matches!(*name, "" | "?")).map(str::to_owned),
+        ip: ip.and_then(|pair| text(&pair[1])).map(str::to_owned),
+        port: number(master.get(1)?)?,
+        id: master.get(2).and_then(text).unwrap_or_default().to_owned(),
+    };
+    Some(((number(first)?, number(last)?), named))
+}
+
+fn text(reply: &Reply) -> Option<&str> {
+    match reply {
+        Reply::Bulk(Some(text)) => std::str::from_utf8(text).ok(),
+        _ => None,
+    }
+}
+
+/// The id of the node that answered `CLUSTER NODES`.
+fn myself(nodes: &str) -> Option<&str> {
+    let mine = |line: &&str| {
+        line.split(' ').nth(2).is_some_and(|flags| flags.split(',').any(|flag| flag == "myself"))
+    };
+    nodes.lines().find(mine)?.split(' ').next()
 }
 
 fn moving_in(nodes: &str) -> Option<String> {
@@ -207,7 +262,7 @@ mod tests {
 
     #[test]
     fn gaps_and_moves_are_found() {
-        let a = ("a".to_owned(), 1);
+        let a = Master { host: "a".to_owned(), port: 1, id: String::new() };
         let map = |ranges: &[(u16, u16)]| Slots {
             ranges: ranges.iter().map(|range| (*range, a.clone())).collect(),
         };
@@ -221,5 +276,35 @@ mod tests {
             Some("[93->-id2]")
         );
         assert_eq!(moving_in("id1 h:1@2 myself,master - 0 0 1 connected 0-5"), None);
+        let nodes =
+            "id1 h:1@2 master - 0 0 1 connected 0-5\nid2 h:2@3 myself,master - 0 0 2 connected\n";
+        assert_eq!(myself(nodes), Some("id2"));
+    }
+
+    /// What `CLUSTER SLOTS` tells of a master: its host, its port, its id, and an IP address beside.
+    fn told(host: Option<&str>, port: i64, id: &str, ip: &str) -> Reply {
+        let bulk = |text: &str| Reply::Bulk(Some(text.to_owned().into()));
+        let host = host.map_or(Reply::Bulk(None), bulk);
+        let beside = Reply::Array(Some(vec![bulk("ip"), bulk(ip)]));
+        Reply::Array(Some(vec![host, Reply::Integer(port), bulk(id), beside]))
+    }
+
+    #[test]
+    fn masters_of_which_no_host_is_told_are_never_one() {
+        let hosts = |masters: Vec<Reply>| {
+            let ranges = masters.into_iter().zip(0..).map(|(master, slot)| {
+                Reply::Array(Some(vec![Reply::Integer(slot), Reply::Integer(slot), master]))
+            });
+            let slots = parse(&Reply::Array(Some(ranges.collect())), "asked");
+            slots.masters().into_iter().map(|(master, _)| master.host).collect::<Vec<_>>()
+        };
+        for unknown in [None, Some("?"), Some("")] {
+            let one = |port, id, ip| told(unknown, port, id, ip);
+            // As behind one balancer, a port each; and as pods, an address each.
+            assert_eq!(hosts(vec![one(1, "a", "::1"), one(2, "b", "::2")]), ["asked", "asked"]);
+            assert_eq!(hosts(vec![one(1, "a", "::1"), one(1, "b", "::2")]), ["::1", "::2"]);
+        }
+        let named = hosts(vec![told(Some("x"), 1, "a", "::1"), told(Some("x"), 1, "a", "::1")]);
+        assert_eq!(named, ["x"]);
     }
 }
