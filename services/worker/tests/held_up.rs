@@ -4,13 +4,15 @@
 
 mod support;
 
+use std::process::Command;
+
 use coffer_api::outcome::Outcome;
 use coffer_api::session::{Redis, Sensitive};
 use coffer_runtime::Runtime;
 use support::gateway::Services;
 use support::job::{BACKUP, RESTORE, backed_up, failed, restored, run_with, session};
 use support::sets::until;
-use support::{TestServer, line, proxy};
+use support::{PASSWORD, TestServer, line, proxy};
 
 /// A server that soon says that a script is running.
 const IMPATIENT: &[&str] = &["--busy-reply-threshold", "20"];
@@ -81,6 +83,61 @@ async fn a_scan_and_a_restore_wait_until_a_script_has_ended() {
         let through = held_up(&source, 200, 8 * HALF_A_SECOND).await;
         let failure = failed(backup(through, &endpoint, &[method, patient]).await);
         assert!(failure.error.contains("still not ready after 1 s: BUSY"), "{}", failure.error);
+    }
+}
+
+/// Asks with redis-cli, while nothing else goes on.
+fn cli(server: &TestServer, words: &[&str]) -> String {
+    let mut asked = Command::new("redis-cli");
+    asked.args(["-p", &server.port.to_string()]).args(words).env("REDISCLI_AUTH", PASSWORD);
+    String::from_utf8(asked.output().unwrap().stdout).unwrap()
+}
+
+#[tokio::test]
+async fn a_scan_whose_data_are_replaced_in_its_midst_fails() {
+    let services = Services::default();
+    let endpoint = services.serve().await;
+    for method in ["--method=scan", "--method=portable"] {
+        let (source, other) =
+            (TestServer::start(&["--masterauth", PASSWORD]), TestServer::start(&[]));
+        line(&mut other.client().await, "SET only one").await;
+        line(&mut source.client().await, "DEBUG POPULATE 20000 key 100").await;
+        let redis = source.redis();
+        let (port, mut replies) = (other.port.to_string(), 0);
+        let through = proxy::through(&redis, move |_| {
+            replies += 1;
+            if replies == 4000 {
+                cli(&source, &["REPLICAOF", "127.0.0.1", &port]);
+                while !cli(&source, &["INFO", "replication"]).contains("master_link_status:up") {}
+            }
+        })
+        .await;
+        let failure = failed(backup(through, &endpoint, &[method]).await);
+        assert_eq!(failure.class, "Unavailable");
+        let expected = format!("it took over the data of 127.0.0.1:{}", other.port);
+        assert!(failure.error.contains(&expected), "{method}: {}", failure.error);
+    }
+    services.get(|stored| assert!(stored.manifest.is_none(), "a part was committed"));
+}
+
+#[tokio::test]
+async fn a_server_that_could_not_save_itself_is_backed_up() {
+    let (server, services) = (TestServer::start(&[]), Services::default());
+    let endpoint = services.serve().await;
+    let mut client = server.client().await;
+    line(&mut client, "SET k v").await;
+    client.run(&[b"CONFIG", b"SET", b"save", b"9000 9000"]).await.unwrap();
+    std::fs::create_dir(server.dir().join("dump.rdb")).unwrap();
+    line(&mut client, "BGSAVE").await;
+    until(&server.redis(), &["INFO", "persistence"], "rdb_last_bgsave_status:err").await;
+    let refused = client.ask(&[b"PING"]).await.unwrap();
+    assert!(format!("{refused:?}").contains("MISCONF"), "{refused:?}");
+    for method in ["auto", "scan", "portable"] {
+        let method = format!("--method={method}");
+        assert_eq!(
+            backed_up(backup(server.redis(), &endpoint, &[&method]).await).keys["string"],
+            1
+        );
     }
 }
 

@@ -118,6 +118,23 @@ async fn auto_goes_down_the_list_and_says_why() {
         assert_eq!(stored.manifest.as_ref().unwrap().method, "scan");
         assert!(stored.header.as_ref().unwrap().tags.contains(&"coffer:method=scan".to_owned()));
     });
+    // Without the moment at which a time to live ends there is what is left of it.
+    line(&mut admin, "SET k v PXAT 4102444800123").await;
+    line(&mut admin, "ACL SETUSER scanner -pexpiretime +pttl +time").await;
+    for method in ["--method=scan", "--method=portable"] {
+        let more: &[_] = if method == "--method=scan" { &[] } else { &["+@read", "+type"] };
+        for right in more {
+            line(&mut admin, &format!("ACL SETUSER scanner {right} -pexpiretime")).await;
+        }
+        let outcome = backup(user("scanner"), &endpoint, &[method]).await;
+        let said = "grant +pexpiretime";
+        assert!(outcome.warnings.iter().any(|text| text.contains(said)), "{outcome:?}");
+        backed_up(outcome);
+        let target = TestServer::start(&[]);
+        restored(restore(target.redis(), &endpoint, &[]).await);
+        let ends = line(&mut target.client().await, "PEXPIRETIME k").await;
+        assert!(matches!(ends, Reply::Integer(4102444800121..=4102444800125)), "{ends:?}");
+    }
     let failure = failed(backup(user("scanner"), &endpoint, &["--method=replication"]).await);
     assert_eq!(failure.class, "Denied");
     let failure = failed(backup(user("nothing"), &endpoint, &[]).await);

@@ -176,7 +176,10 @@ async fn tls_and_its_mistakes() {
     let other = RedisTls { ca: Some(certificates.other_ca.clone()), ..given.clone() };
     let named = |name: &str| Some(name.to_owned());
     for (redis, said) in [
-        (with(anonymous), "the server asks for a client certificate; set clientCertSecret"),
+        (
+            with(anonymous),
+            "the server asks for a client certificate; name its Secret in the AppBinding's spec.tlsSecret",
+        ),
         (with(other.clone()), "is not signed by the CA in clientConfig.caBundle"),
         (
             with(RedisTls { server_name: named("redis.example"), ..given.clone() }),

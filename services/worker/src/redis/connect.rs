@@ -207,8 +207,8 @@ fn sort_reply(
         "MASTERDOWN" => return Ok(()),
         // The server has no password and so takes anyone: redis-cli warns here, and goes on.
         "ERR" if denied && user.is_none() => return Ok(()),
-        // PING is not needed for anything else.
-        "NOPERM" if command == "PING" => return Ok(()),
+        // PING is not needed for anything else, and a server whose own dump failed refuses it as if it wrote.
+        "NOPERM" | "MISCONF" if command == "PING" => return Ok(()),
         "WRONGPASS" | "NOAUTH" => Attempt::Final(Error::Password {
             address,
             user: user.map_or_else(|| "the default user".to_owned(), |user| format!("user {user}")),

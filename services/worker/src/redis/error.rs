@@ -217,6 +217,16 @@ pub enum Error {
         /// How long it was waited for.
         waited: Duration,
     },
+    /// A scan whose server got other data in its midst.
+    #[error(
+        "the data of Redis at {address} were replaced while it was scanned: {why}; try again when its replication is settled"
+    )]
+    Replaced {
+        /// Host and port.
+        address: String,
+        /// By what.
+        why: String,
+    },
     /// A server, or what is before it, that does not show where keys are.
     #[error(
         "scan Redis at {address}: its INFO does not show which databases hold keys (section Keyspace), so a scan could miss them; use method replication, or name an address in the AppBinding whose INFO is whole"
@@ -371,6 +381,7 @@ impl Fault for Error {
             | Self::NoMaster { .. }
             | Self::Unsettled { .. }
             | Self::NotInSync { .. }
+            | Self::Replaced { .. }
             | Self::Lost { .. } => Class::Unavailable,
             Self::Stalled { .. } => Class::DeadlineExceeded,
             Self::Evicted { .. }
@@ -436,6 +447,7 @@ fn grant_for(command: &str) -> &'static str {
         "READONLY" => "+readonly",
         "CLUSTER" => "+cluster|slots +cluster|nodes +info +ping",
         "SENTINEL" => "+sentinel +info +ping",
+        "TYPE" | "TIME" | "OBJECT" => "%R~* +@read +scan +pttl +time +info +ping +select",
         _ => "~* +@write +@read +restore +select +ping +info +dbsize +exists +function|load",
     }
 }

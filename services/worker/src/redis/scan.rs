@@ -105,10 +105,16 @@ impl Scan {
         let right: &[u8] = if options.typed { b"TYPE" } else { b"DUMP" };
         may(&mut client, &[right, b"coffer:none"]).await?;
         let sizes = may(&mut client, &[b"MEMORY", b"USAGE", b"coffer:none"]).await.is_ok();
+        let absolute = server.is_at_least(7, 0)
+            && may(&mut client, &[b"PEXPIRETIME", b"coffer:none"]).await.is_ok();
+        if !absolute {
+            may(&mut client, &[b"PTTL", b"coffer:none"]).await?;
+            may(&mut client, &[b"TIME"]).await?;
+        }
         let watches = options.typed && watches(&mut client).await?;
         let pacer = Pacer::measure(&mut client, options.pace).await?;
         let (usage, no_usage) = usage::find(&mut client, server, &options).await?;
-        let rights = Rights { sizes, watches, usage };
+        let rights = Rights { sizes, watches, usage, absolute };
         let takes_functions = options.filter.takes_functions();
         let functions = match server.is_at_least(7, 0) {
             true => Some(client.ask(functions_command(options.typed)).await?),
@@ -120,8 +126,10 @@ impl Scan {
         let databases =
             server.databases.keys().copied().filter(|db| options.filter.takes_database(*db));
         let work = Work {
+            address: client.address().to_owned(),
             databases: databases.collect(),
             walker: Walker::new(client, server, options.filter, options.typed, rights, pacer),
+            server: server.clone(),
             writer,
             sorter: (options.order == Order::Canonical).then(|| Sorter::new(options.scratch)),
             functions,
@@ -130,6 +138,10 @@ impl Scan {
                 (!sizes).then_some(
                     "the sizes of values could not be asked for (grant +memory|usage): they were read a few at \
                      a time",
+                ),
+                (server.is_at_least(7, 0) && !absolute).then_some(
+                    "times to live were asked for as what is left of them (grant +pexpiretime): they may be a \
+                     millisecond off",
                 ),
                 (options.typed && !watches).then_some(
                     "large values and streams were read in pieces without seeing whether they change meanwhile \
@@ -209,8 +221,11 @@ async fn watches(client: &mut Client) -> Result<bool, Error> {
 }
 
 struct Work {
+    address: String,
     databases: Vec<u64>,
     walker: Walker,
+    /// As it was before.
+    server: Server,
     writer: Writer,
     sorter: Option<Sorter>,
     functions: Option<Reply>,
@@ -250,6 +265,9 @@ impl Work {
                     }
                 }
             }
+        }
+        if let Some(why) = walker.replaced_since(&self.server).await? {
+            return Err(Error::Replaced { address: self.address, why });
         }
         if walker.torn > 0 {
             remarks.push(format!(

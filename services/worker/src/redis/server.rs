@@ -35,6 +35,8 @@ pub struct Server {
     pub link_is_up: bool,
     /// The history of writes that its data are of (`master_replid`): a replica's is its master's. Empty before 4.0.
     pub replication_id: String,
+    /// The history that it followed before, as a replica that was promoted (`master_replid2`); zeros for none.
+    pub previous_id: String,
     /// Whether it says at all which databases hold keys: a proxy may not.
     pub shows_databases: bool,
     /// Its replicas.
@@ -117,6 +119,7 @@ impl Server {
             is_sentinel: ["redis_mode", "server_mode"].iter().any(|name| text(name) == "sentinel"),
             link_is_up: text("master_link_status") == "up",
             replication_id: text("master_replid").to_owned(),
+            previous_id: text("master_replid2").to_owned(),
             shows_databases: info.contains("# Keyspace"),
             replicas,
             maxmemory: number("maxmemory"),
@@ -139,6 +142,26 @@ impl Server {
         }
     }
 
+    /// Why its data are not those that it had then, if they are not: a replica takes over all of its master's.
+    #[must_use]
+    pub fn replaced_since(&self, then: &Self) -> Option<String> {
+        if self.run_id != then.run_id {
+            return Some("another server answers, or it was started anew".to_owned());
+        }
+        let knows_ids = !(self.replication_id.is_empty() && then.replication_id.is_empty());
+        // Who was promoted, or goes on after its master was, keeps the data, and the id behind the new one.
+        let goes_on = [&self.replication_id, &self.previous_id].contains(&&then.replication_id);
+        match (&then.master, &self.master) {
+            (before, now) if !knows_ids => (before != now)
+                .then(|| format!("its master was {} and is {}", named(before), named(now))),
+            _ if goes_on => None,
+            // A master begins a history of its own when its first replica comes, and long after the last has gone.
+            (None, None) if self.previous_id.bytes().all(|digit| digit == b'0') => None,
+            (_, None) => Some("it was a replica of another server meanwhile".to_owned()),
+            (_, Some(master)) => Some(format!("it took over the data of {master}")),
+        }
+    }
+
     /// The newest RDB dialect that it reads.
     #[must_use]
     pub fn reads(&self) -> Version {
@@ -152,6 +175,10 @@ impl Server {
         let have: (u32, u32) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
         have >= (major, minor)
     }
+}
+
+fn named(master: &Option<String>) -> &str {
+    master.as_deref().unwrap_or("none")
 }
 
 impl Replica {
@@ -184,6 +211,44 @@ mod tests {
             ..Server::default()
         };
         assert_eq!([0, 89, 90].map(|limit| server(limit).memory_exceeded_by()), [0, 1, 0]);
+    }
+
+    #[test]
+    fn data_that_were_replaced_are_noticed() {
+        let server = |run_id: &str, master: Option<&str>, id: &str, before: &str| Server {
+            run_id: run_id.to_owned(),
+            master: master.map(str::to_owned),
+            replication_id: id.to_owned(),
+            previous_id: before.to_owned(),
+            ..Server::default()
+        };
+        let (master, replica) = (server("r", None, "a", "0"), server("r", Some("m:1"), "a", "0"));
+        for (then, now) in [
+            (&master, server("r", None, "a", "0")),
+            // Its first replica came.
+            (&master, server("r", None, "b", "0")),
+            // Demoted, and still, or again, with its data.
+            (&master, server("r", Some("m:1"), "a", "0")),
+            (&master, server("r", Some("m:1"), "b", "a")),
+            (&replica, server("r", Some("m:1"), "a", "0")),
+            // Promoted; its master was replaced by another of its replicas.
+            (&replica, server("r", None, "b", "a")),
+            (&replica, server("r", Some("n:1"), "b", "a")),
+            (&server("r", None, "", ""), server("r", None, "", "")),
+        ] {
+            assert_eq!(now.replaced_since(then), None, "{now:?}");
+        }
+        for (then, now, why) in [
+            (&master, server("s", None, "a", "0"), "started anew"),
+            (&master, server("r", Some("m:1"), "b", "0"), "took over the data of m:1"),
+            (&master, server("r", None, "c", "b"), "was a replica of another"),
+            (&replica, server("r", Some("m:1"), "b", "0"), "took over the data of m:1"),
+            (&replica, server("r", None, "c", "b"), "was a replica of another"),
+            (&server("r", None, "", ""), server("r", Some("m:1"), "", ""), "was none and is m:1"),
+        ] {
+            let found = now.replaced_since(then).unwrap_or_default();
+            assert!(found.contains(why), "{now:?}: {found}");
+        }
     }
 
     #[test]

@@ -114,7 +114,7 @@ pub(crate) fn explain(address: &str, failure: io::Error) -> Option<Error> {
         rustls::Error::AlertReceived(
             AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure,
         ) => {
-            "the server asks for a client certificate; set clientCertSecret, tls-auth-clients is on"
+            "the server asks for a client certificate; name its Secret in the AppBinding's spec.tlsSecret (tls-auth-clients is on)"
         }
         rustls::Error::AlertReceived(_) => {
             "the server refused the handshake or the client certificate"

@@ -80,6 +80,8 @@ pub(super) struct Rights {
     pub(super) sizes: bool,
     pub(super) watches: bool,
     pub(super) usage: Option<usage::Question>,
+    /// Whether times to live are told as the moments at which they end.
+    pub(super) absolute: bool,
 }
 
 pub(super) struct Walker {
@@ -116,10 +118,9 @@ impl Walker {
         server: &Server,
         filter: Filter,
         typed: bool,
-        Rights { sizes, watches, usage }: Rights,
+        Rights { sizes, watches, usage, absolute }: Rights,
         pacer: Pacer,
     ) -> Self {
-        let absolute = server.is_at_least(7, 0);
         let target = Target::from_info(&server.redis_version, server.valkey_version.as_deref());
         let field_ttls = target.can(Feature::FieldTtls);
         let patience = Patience::new(client.wait());
@@ -142,6 +143,11 @@ impl Walker {
             patience,
             sent: VecDeque::new(),
         }
+    }
+
+    /// Why the server's data are not those of before, if they are not.
+    pub(super) async fn replaced_since(&mut self, then: &Server) -> Result<Option<String>, Error> {
+        Ok(Server::ask(&mut self.client).await?.replaced_since(then))
     }
 
     /// Begins with a database.

@@ -89,17 +89,9 @@ pub(super) async fn find(
     let deadline = Instant::now() + wait;
     let (slots, mut nodes) = loop {
         let slots = ask(&mut client, redis).await?;
-        let why = match slots.gap() {
-            Some(slot) => format!("slot {slot} has no master"),
-            None => {
-                let mut nodes = masters(&slots, redis, wait).await?;
-                match moving_in_any(&slots, &mut nodes).await? {
-                    Some(moving) if prefer != Prefer::ToWrite => {
-                        format!("it is being resharded ({moving})")
-                    }
-                    _ => break (slots, nodes),
-                }
-            }
+        let why = match reach(&slots, redis, wait, prefer).await? {
+            Ok(nodes) => break (slots, nodes),
+            Err(why) => why,
         };
         let next = Instant::now() + PAUSE;
         if next >= deadline {
@@ -118,6 +110,28 @@ pub(super) async fn find(
         nodes = replicas;
     }
     Ok(Topology { nodes, slots: Some(slots), remarks, found })
+}
+
+/// The masters, connected, or why they are not in order.
+async fn reach(
+    slots: &Slots,
+    redis: &Redis,
+    wait: Duration,
+    prefer: Prefer,
+) -> Result<Result<Vec<Node>, String>, Error> {
+    if let Some(slot) = slots.gap() {
+        return Ok(Err(format!("slot {slot} has no master")));
+    }
+    let mut nodes = masters(slots, redis, wait).await?;
+    let moving = moving_in_any(slots, &mut nodes).await?.filter(|_| prefer != Prefer::ToWrite);
+    let demoted = nodes.iter().find(|node| node.server.master.is_some());
+    Ok(match (demoted, moving) {
+        (Some(node), _) => {
+            Err(format!("{} is a replica: a failover is under way", node.client.address()))
+        }
+        (None, Some(moving)) => Err(format!("it is being resharded ({moving})")),
+        (None, None) => Ok(nodes),
+    })
 }
 
 /// The masters, connected.
