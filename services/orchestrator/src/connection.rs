@@ -37,23 +37,22 @@ pub fn connect(binding: &AppBinding, namespace: &str, secrets: &Secrets) -> Resu
     let name = binding.metadata.name.as_deref().unwrap_or_default();
     let subject = format!("AppBinding {namespace}/{name}");
     let address = binding.address(namespace).map_err(|error| format!("{subject}: {error}"))?;
-    let (username, password) = credentials(binding, namespace, secrets, &subject)?;
     Ok(Redis {
         host: address.host,
         port: address.port,
-        username,
-        password,
         tls: tls(binding, address.tls, secrets, &subject)?,
+        ..credentials(binding, namespace, secrets, &subject)?
     })
 }
 
+/// Users and passwords, and nothing else.
 fn credentials(
     binding: &AppBinding,
     namespace: &str,
     secrets: &Secrets,
     subject: &str,
-) -> Result<(Option<String>, Option<Sensitive>), String> {
-    let Some(reference) = &binding.spec.secret else { return Ok((None, None)) };
+) -> Result<Redis, String> {
+    let Some(reference) = &binding.spec.secret else { return Ok(Redis::default()) };
     for name in names(binding) {
         if !secrets.own.contains_key(name) {
             return Err(format!(
@@ -82,8 +81,14 @@ fn credentials(
             if keys.is_empty() { "none".to_owned() } else { keys.join(", ") },
         ));
     };
-    let username = text("username")?.filter(|name| !name.is_empty());
-    Ok((username, Some(Sensitive::new(password))))
+    let user = |key: &str| Ok::<_, String>(text(key)?.filter(|name| !name.is_empty()));
+    Ok(Redis {
+        username: user("username")?,
+        password: Some(Sensitive::new(password)),
+        sentinel_username: user("sentinelUsername")?,
+        sentinel_password: user("sentinelPassword")?.map(Sensitive::new),
+        ..Redis::default()
+    })
 }
 
 fn tls(
@@ -175,10 +180,11 @@ mod tests {
         let redis = connect(
             &binding(spec),
             "demo",
-            &own("auth", &[("password", "p"), ("username", "backup")]),
+            &own("auth", &[("password", "p"), ("username", "backup"), ("sentinelPassword", "s")]),
         )
         .unwrap();
         assert_eq!(redis.username.as_deref(), Some("backup"));
+        assert_eq!(redis.sentinel_password.unwrap().reveal(), "s");
         let none = connect(&binding(json!({"clientConfig": url()})), "demo", &Secrets::default());
         assert_eq!(none.unwrap().password, None);
     }

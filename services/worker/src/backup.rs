@@ -186,6 +186,7 @@ impl Backup<'_> {
             state.total_bytes = dumps.iter().map(|dump| dump.announced().unwrap_or(0)).sum();
             state.total_keys = origins.iter().map(|origin| origin.server.keys).sum();
         });
+        let late = began_late(dumps.iter().map(part::Dump::began_after).max());
         let no_digest = no_digest(method, options.order);
         let digest = options.digest && no_digest.is_none();
         let parts = part::drain_all(dumps, origins, &mut upload, &self.progress, digest).await?;
@@ -203,7 +204,8 @@ impl Backup<'_> {
             warnings.push(format!("there is no digest: {why}"));
         }
         let reason = reasons.join("; ");
-        let mut done = backed_up(method, &reason, found.as_deref(), &parts);
+        let more = [found.as_deref(), late.as_deref(), Some(&reason)];
+        let mut done = backed_up(method, &more, &parts);
         let manifest = self.manifest(method, reason, &parts, slots.is_some(), times);
         done.keys = convert::totals(&manifest).into_iter().collect();
         done.counted = manifest.counted;
@@ -308,11 +310,21 @@ fn paths(method: Method, parts: usize, cluster: bool) -> Vec<String> {
     }
 }
 
+/// Why a backup took longer than its data, where it was the server that waited.
+fn began_late(after: Option<Duration>) -> Option<String> {
+    let seconds = after.map_or(0, |after| after.as_secs());
+    (seconds > 0).then(|| {
+        format!(
+            "the server began after {seconds} s (repl-diskless-sync-delay, another child, or its disk)"
+        )
+    })
+}
+
 /// What is known of the result before the snapshot is committed.
-fn backed_up(method: Method, reason: &str, found: Option<&str>, parts: &[Part]) -> BackedUp {
+fn backed_up(method: Method, more: &[Option<&str>], parts: &[Part]) -> BackedUp {
     let servers: Vec<String> = parts.iter().map(|part| part.origin.described()).collect();
     let mut words = format!("by {} from {}", method.name(), servers.join(", "));
-    for more in [found, Some(reason).filter(|reason| !reason.is_empty())].into_iter().flatten() {
+    for more in more.iter().flatten().filter(|more| !more.is_empty()) {
         words.push_str("; ");
         words.push_str(more);
     }

@@ -118,6 +118,13 @@ async fn auto_goes_down_the_list_and_says_why() {
         assert_eq!(stored.manifest.as_ref().unwrap().method, "scan");
         assert!(stored.header.as_ref().unwrap().tags.contains(&"coffer:method=scan".to_owned()));
     });
+    line(&mut admin, "CONFIG SET repl-diskless-sync-delay 2").await;
+    let done = backed_up(backup(source.redis(), &endpoint, &[]).await);
+    assert!(done.reason.contains("; the server began after "), "{}", done.reason);
+    line(&mut admin, "CONFIG SET repl-diskless-sync-delay 60").await;
+    let failure = failed(backup(source.redis(), &endpoint, &["--wait-timeout=1"]).await);
+    assert_eq!(failure.class, "Unavailable");
+    assert!(failure.error.contains("after 1 s: it has not forked"), "{}", failure.error);
     // Without the moment at which a time to live ends there is what is left of it.
     line(&mut admin, "SET k v PXAT 4102444800123").await;
     line(&mut admin, "ACL SETUSER scanner -pexpiretime +pttl +time").await;

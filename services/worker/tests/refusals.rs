@@ -93,13 +93,7 @@ async fn rights_are_named_with_the_rule_that_grants_them() {
 
 #[tokio::test]
 async fn nobody_there() {
-    let redis = Redis {
-        host: "127.0.0.1".to_owned(),
-        port: free_port(),
-        username: None,
-        password: None,
-        tls: None,
-    };
+    let redis = Redis { host: "127.0.0.1".to_owned(), port: free_port(), ..Redis::default() };
     let error = connect(&redis, Duration::from_secs(1)).await.map(drop).unwrap_err();
     assert_eq!(error.class(), Class::Unavailable);
     let text = chain(&error);
@@ -116,9 +110,8 @@ async fn a_server_that_comes_up_late_is_waited_for() {
     let redis = Redis {
         host: "127.0.0.1".to_owned(),
         port,
-        username: None,
         password: Some(Sensitive::new(PASSWORD)),
-        tls: None,
+        ..Redis::default()
     };
     let connecting = tokio::spawn(async move { connect(&redis, WAIT).await.map(drop) });
     // Nobody listens while the first attempts are made.
@@ -204,6 +197,17 @@ async fn tls_and_its_mistakes() {
         assert!(text.contains(said), "{text}");
     }
     connect(&with(RedisTls { insecure_skip_verify: true, ..other }), WAIT).await.unwrap();
-    let by_name = RedisTls { server_name: named("localhost"), ..given };
+    let by_name = RedisTls { server_name: named("localhost"), ..given.clone() };
     connect(&with(by_name), WAIT).await.unwrap();
+
+    // A server that another names: its certificate is for itself, or for the service.
+    let at = |host: &str, also: &str| Redis {
+        host: host.to_owned(),
+        tls: Some(RedisTls { also_named: named(also), ..given.clone() }),
+        ..server.redis()
+    };
+    connect(&at("127.0.0.1", "redis.example"), WAIT).await.unwrap();
+    connect(&at("::1", "localhost"), WAIT).await.unwrap();
+    let (_, text) = refused(&at("::1", "redis.example")).await;
+    assert!(text.contains("is for another name"), "{text}");
 }

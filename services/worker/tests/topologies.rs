@@ -4,13 +4,14 @@
 
 mod support;
 
+use coffer_api::session::{Redis, Sensitive};
 use coffer_runtime::Runtime;
-use coffer_worker::redis::Client;
+use coffer_worker::redis::{Client, connect};
 use support::gateway::Services;
 use support::job::{BACKUP, RESTORE, backed_up, failed, restored, run, run_with, session};
 use support::makes::Make;
 use support::sets::{Cluster, Watched, until};
-use support::{PASSWORD, TestServer, line};
+use support::{PASSWORD, TestServer, WAIT, line};
 
 #[tokio::test]
 async fn a_cluster_becomes_one_snapshot_and_goes_into_any_number_of_shards() {
@@ -157,6 +158,31 @@ async fn without_hosts(make: Make, kind: &str) {
     let done = restored(run_with(&restore, RESTORE, &["--flush=true"], &Runtime::new()).await);
     assert_eq!(done.restored.values().sum::<u64>(), 300);
     assert_eq!(cluster.sum("DBSIZE").await, 300);
+}
+
+#[tokio::test]
+async fn a_sentinel_has_users_of_its_own() {
+    let (watched, services) = (Watched::start(Make::MACHINE).await, Services::default());
+    let endpoint = services.serve().await;
+    for server in [&watched.master, &watched.replica] {
+        line(&mut server.client().await, "ACL SETUSER backup on >pw ~* +@all").await;
+    }
+    let redis = Redis {
+        username: Some("backup".to_owned()),
+        password: Some(Sensitive::new("pw")),
+        ..watched.redis()
+    };
+    backed_up(run(&session("BackupSession", redis.clone(), &endpoint), BACKUP).await);
+
+    let open = Redis { password: None, ..watched.redis() };
+    let mut sentinel = connect(&open, WAIT).await.unwrap();
+    line(&mut sentinel, "ACL SETUSER default resetpass >own").await;
+    let failure = failed(run(&session("BackupSession", redis.clone(), &endpoint), BACKUP).await);
+    assert_eq!(failure.class, "Unauthenticated");
+    assert!(failure.error.contains("`sentinelPassword`"), "{}", failure.error);
+    let redis = Redis { sentinel_password: Some(Sensitive::new("own")), ..redis };
+    let done = backed_up(run(&session("BackupSession", redis, &endpoint), BACKUP).await);
+    assert!(done.reason.contains("as master of mymaster"), "{}", done.reason);
 }
 
 #[tokio::test]

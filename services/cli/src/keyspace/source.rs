@@ -115,7 +115,7 @@ impl Source {
             }),
         };
         let (host, port) = (host.to_owned(), uri.port_u16().unwrap_or(DEFAULT_PORT));
-        let redis = Box::new(Redis { host, port, username, password, tls });
+        let redis = Box::new(Redis { host, port, username, password, tls, ..Redis::default() });
         Ok(Self::Server { redis, database })
     }
 
@@ -135,7 +135,7 @@ impl Source {
         };
         let database = query.map(number).transpose()?;
         let (username, password) = login(user, args)?;
-        let redis = Redis { host: path.to_owned(), port: 0, username, password, tls: None };
+        let redis = Redis { host: path.to_owned(), username, password, ..Redis::default() };
         Ok(Self::Server { redis: Box::new(redis), database })
     }
 }

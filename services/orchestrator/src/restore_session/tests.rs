@@ -40,7 +40,7 @@ fn world(spec: Value) -> World {
     .unwrap();
     let preparation = Preparation {
         app_type: "redis".into(),
-        redis: Redis { host: "o".into(), port: 1, username: None, password: None, tls: None },
+        redis: Redis { host: "o".into(), port: 1, ..Redis::default() },
         containers: serde_json::from_value(json!([{"name": "c", "image": "worker:1"}])).unwrap(),
         volumes: vec![],
         wait_timeout_seconds: 300,

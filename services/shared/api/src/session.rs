@@ -66,7 +66,7 @@ pub struct Target {
 }
 
 /// How to reach the Redis, and as whom.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Redis {
     /// Name or address, or the path of a Unix socket, which begins with a slash.
@@ -79,6 +79,12 @@ pub struct Redis {
     /// Password; none when absent.
     #[serde(default)]
     pub password: Option<Sensitive>,
+    /// ACL user of the Sentinel that the address leads to, where it does not know the other.
+    #[serde(default)]
+    pub sentinel_username: Option<String>,
+    /// Its password.
+    #[serde(default)]
+    pub sentinel_password: Option<Sensitive>,
     /// TLS; plain when absent.
     #[serde(default)]
     pub tls: Option<RedisTls>,
@@ -100,6 +106,9 @@ pub struct RedisTls {
     /// Name in the server's certificate, when it is not the host's.
     #[serde(default)]
     pub server_name: Option<String>,
+    /// Another name that the certificate may bear instead. Not of a session: of servers that others name.
+    #[serde(skip)]
+    pub also_named: Option<String>,
     /// Accepts any certificate.
     #[serde(default)]
     pub insecure_skip_verify: bool,

@@ -88,6 +88,13 @@ impl Dump {
         }
     }
 
+    pub(super) const fn began_after(&self) -> Duration {
+        match self {
+            Self::Replication(replication) => replication.began_after(),
+            Self::Scan(_) => Duration::ZERO,
+        }
+    }
+
     pub(super) fn announced(&self) -> Option<u64> {
         match self {
             Self::Replication(replication) => replication.announced(),

@@ -36,7 +36,7 @@ pub enum Error {
     },
     /// The password or user is wrong, or missing.
     #[error(
-        "log in to Redis at {address} as {user}: {reply}; check the keys `password` and `username` of the AppBinding's Secret, and its secretTransforms"
+        "log in to Redis at {address} as {user}: {reply}; check the keys `password` and `username` of the AppBinding's Secret (`sentinelPassword` and `sentinelUsername` of a Sentinel that has its own), and its secretTransforms"
     )]
     Password {
         /// Host and port.

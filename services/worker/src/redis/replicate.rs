@@ -15,7 +15,7 @@ use coffer_rdb::strings::printable;
 use coffer_rdb::walk::Summary;
 use coffer_runtime::grpc::PIECE_BYTES;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::client::Socket;
 use super::error::first_word;
@@ -28,6 +28,8 @@ const LEAST_READ: usize = 16 * 1024;
 const LONGEST_LINE: usize = 1024;
 /// Between two attempts when the server cannot sync yet.
 const PAUSE: Duration = Duration::from_secs(1);
+/// However short the wait: a server may take so long to fork.
+const LEAST_WAIT: Duration = Duration::from_secs(1);
 /// Valkey from 9 on sends its own dialect only to whoever names a version that has it; without, its
 /// child dies at the first hash with field TTLs.
 const OUR_VALKEY_VERSION: &[u8] = b"9.0.0";
@@ -45,6 +47,7 @@ pub struct Replication {
     replication_id: String,
     offset: i64,
     announced: Option<u64>,
+    began_after: Duration,
 }
 
 /// A dump that arrived whole.
@@ -87,26 +90,38 @@ impl Replication {
             replication_id: String::new(),
             offset: 0,
             announced: None,
+            began_after: Duration::ZERO,
         };
+        let asked = Instant::now();
         replication.attach(wait).await?;
         let ending = replication.ending().await?;
         if let Ending::Length(bytes) = ending {
             replication.announced = Some(bytes);
         }
         replication.frame = Frame::new(ending);
+        replication.began_after = asked.elapsed();
         Ok(replication)
     }
 
     /// Asks until the server agrees.
     async fn attach(&mut self, wait: Duration) -> Result<(), Error> {
-        let deadline = Instant::now() + wait;
+        let deadline = Instant::now() + wait.max(LEAST_WAIT);
         loop {
             let sent = async {
                 self.socket.write_all(b"*3\r\n$5\r\nPSYNC\r\n$1\r\n?\r\n$2\r\n-1\r\n").await?;
                 self.socket.flush().await
             };
             sent.await.map_err(|source| self.lost(source))?;
-            let line = self.line().await?;
+            // The server agrees when it forks; until then it says that it is alive, and nothing else.
+            let Ok(line) = timeout_at(deadline, self.line()).await else {
+                return Err(Error::NotReady {
+                    address: self.address.clone(),
+                    waited: wait,
+                    reply: "it has not forked: repl-diskless-sync-delay is longer, or another child is at work"
+                        .to_owned(),
+                });
+            };
+            let line = line?;
             if let Some(rest) = line.strip_prefix(b"+FULLRESYNC ") {
                 let text = String::from_utf8_lossy(rest);
                 let mut words = text.split_ascii_whitespace();
@@ -231,6 +246,13 @@ impl Replication {
     #[must_use]
     pub fn keys(&self) -> u64 {
         self.frame.keys()
+    }
+
+    /// How long after it was asked the server began: it waits `repl-diskless-sync-delay` for more replicas, or for another
+    /// child to end, or writes to its disk first.
+    #[must_use]
+    pub const fn began_after(&self) -> Duration {
+        self.began_after
     }
 
     /// The length of the RDB, where the server knows it.

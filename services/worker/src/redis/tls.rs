@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coffer_api::session::RedisTls;
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
@@ -28,7 +29,9 @@ pub(crate) struct Tls {
 impl Tls {
     /// Reads certificates and key. `host` is the name in the server's certificate unless another is given.
     pub(crate) fn new(tls: &RedisTls, host: &str) -> Result<Self, Error> {
-        let RedisTls { ca, certificate, key, server_name, insecure_skip_verify } = tls;
+        let RedisTls { ca, certificate, key, server_name, also_named, insecure_skip_verify } = tls;
+        let explicit = server_name.as_deref().filter(|name| !name.is_empty());
+        let also_named = also_named.as_deref().filter(|_| explicit.is_none());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
@@ -36,7 +39,11 @@ impl Tls {
         let builder = if *insecure_skip_verify {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny(provider)))
         } else {
-            builder.with_root_certificates(roots(ca.as_deref())?)
+            let roots = Arc::new(roots(ca.as_deref())?);
+            let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
+            let verifier = verifier.map_err(|error| material(format!("the CA bundle: {error}")))?;
+            let also = also_named.map(name_of).transpose()?;
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Named { verifier, also }))
         };
         let config = match (certificate, key) {
             (Some(certificate), Some(key)) => {
@@ -55,11 +62,13 @@ impl Tls {
                 return Err(material("the client key has no certificate".to_owned()));
             }
         };
-        let name = server_name.as_deref().filter(|name| !name.is_empty()).unwrap_or(host);
-        let name = ServerName::try_from(name.to_owned())
-            .map_err(|_| material(format!("{name:?} is not a name that a certificate can have")))?;
-        Ok(Self { config: Arc::new(config), name })
+        Ok(Self { config: Arc::new(config), name: name_of(explicit.unwrap_or(host))? })
     }
+}
+
+fn name_of(name: &str) -> Result<ServerName<'static>, Error> {
+    ServerName::try_from(name.to_owned())
+        .map_err(|_| material(format!("{name:?} is not a name that a certificate can have")))
 }
 
 fn roots(ca: Option<&str>) -> Result<RootCertStore, Error> {
@@ -140,6 +149,54 @@ pub(crate) async fn is_spoken_by(host: &str, port: u16, limit: Duration) -> bool
         }
     };
     timeout(limit, greeting).await.ok().flatten().is_some()
+}
+
+/// Believes what the CAs sign for the server's name, or for the other one that it may have.
+#[derive(Debug)]
+struct Named {
+    verifier: Arc<WebPkiServerVerifier>,
+    also: Option<ServerName<'static>>,
+}
+
+impl ServerCertVerifier for Named {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verify = |name: &ServerName<'_>| {
+            self.verifier.verify_server_cert(end_entity, intermediates, name, ocsp_response, now)
+        };
+        verify(server_name).or_else(|failure| match &self.also {
+            Some(also) => verify(also).map_err(|_| failure),
+            None => Err(failure),
+        })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
 }
 
 /// Believes any certificate, as `insecureSkipTLSVerify` asks. Signatures are verified all the same.

@@ -50,7 +50,13 @@ pub async fn find(
     sentinel_master: &str,
     prefer: Prefer,
 ) -> Result<Topology, Error> {
-    let mut client = connect(redis, wait).await?;
+    let mut client = match connect(redis, wait).await {
+        // Redis has users of its own, of whom a Sentinel seldom knows.
+        Err(refused @ Error::Password { .. }) => {
+            sentinel::as_its_user(redis, wait, refused).await?
+        }
+        reached => reached?,
+    };
     let mut server = Server::ask(&mut client).await?;
     let (mut redis, mut found) = (redis.clone(), None);
     let by_sentinel = server.is_sentinel;
@@ -82,8 +88,8 @@ pub async fn find(
 pub(super) fn at(redis: &Redis, host: &str, port: u16) -> Redis {
     let mut there = Redis { host: host.to_owned(), port, ..redis.clone() };
     if let Some(tls) = &mut there.tls {
-        // Certificates name the service, seldom the address of each server behind it.
-        tls.server_name.get_or_insert_with(|| redis.host.clone());
+        // Certificates name the service, or the server behind it.
+        tls.also_named.get_or_insert_with(|| redis.host.clone());
     }
     there
 }

@@ -94,9 +94,9 @@ impl TestServer {
         Redis {
             host: self.host.to_owned(),
             port: self.port,
-            username: None,
             password: Some(Sensitive::new(PASSWORD)),
             tls: self.tls.clone(),
+            ..Redis::default()
         }
     }
 

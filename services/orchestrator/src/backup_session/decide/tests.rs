@@ -64,13 +64,7 @@ fn with_phase(name: &str, created: &str, phase: SessionPhase) -> BackupSession {
 fn world() -> World {
     let preparation = Preparation {
         app_type: "redis".into(),
-        redis: Redis {
-            host: "orders".into(),
-            port: 6379,
-            username: None,
-            password: None,
-            tls: None,
-        },
+        redis: Redis { host: "orders".into(), port: 6379, ..Redis::default() },
         containers: serde_json::from_value(json!([{"name": "c", "image": "worker:1"}])).unwrap(),
         volumes: vec![],
         wait_timeout_seconds: 300,

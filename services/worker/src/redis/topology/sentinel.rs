@@ -62,6 +62,25 @@ pub(super) async fn master(
     }
 }
 
+/// A Sentinel that did not take the user of the Redis and takes its own, or whoever comes; anything else is `refused` as it
+/// was.
+pub(super) async fn as_its_user(
+    redis: &Redis,
+    wait: Duration,
+    refused: Error,
+) -> Result<Client, Error> {
+    let its = Redis {
+        username: redis.sentinel_username.clone(),
+        password: redis.sentinel_password.clone(),
+        ..redis.clone()
+    };
+    let Ok(mut client) = connect(&its, wait).await else { return Err(refused) };
+    match Server::ask(&mut client).await {
+        Ok(server) if server.is_sentinel => Ok(client),
+        _ => Err(refused),
+    }
+}
+
 async fn reach(redis: &Redis) -> Result<(Client, Server), Error> {
     let mut client = connect(redis, ATTEMPT).await?;
     let server = Server::ask(&mut client).await?;
