@@ -149,6 +149,7 @@ impl Repository {
         files::check_keys(inner, &mut report).await?;
         files::check_locks(inner, &mut report).await?;
         let snapshots = files::check_snapshots(inner, observer, &mut report).await?;
+        files::check_index_names(inner, &mut report).await?;
         let (catalog, failed) = Catalog::load_what_can_be(inner, observer).await?;
         for (id, failure) in failed {
             report.note_failure(crate::store::FileKind::Index.name(&id), failure)?;

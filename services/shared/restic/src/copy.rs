@@ -86,8 +86,8 @@ async fn copy(
     options: &CopyOptions,
 ) -> Result<CopySummary> {
     target.ensure_same().await?;
-    let wanted = wanted(source.all_snapshots().await?, &options.snapshots)?;
-    let there = target.all_snapshots().await?;
+    let wanted = wanted(source.all_snapshots(Mode::Shared).await?, &options.snapshots)?;
+    let there = target.all_snapshots(Mode::Shared).await?;
     let mut summary = CopySummary::default();
     let (skipped, wanted): (Vec<Snapshot>, Vec<Snapshot>) =
         wanted.into_iter().partition(|snapshot| there.iter().any(|other| same(snapshot, other)));

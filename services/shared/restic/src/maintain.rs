@@ -69,12 +69,12 @@ impl Repository {
         observer: &Observer,
     ) -> Result<ForgetSummary> {
         if dry_run {
-            return self.plan_forget(filter, group_by, policy).await;
+            return self.plan_forget(filter, group_by, policy, Mode::Shared).await;
         }
         self.inner.vault.store.may_take_away("forget snapshots")?;
         let lock = Lock::acquire(&self.inner.locker, Mode::Exclusive).await?;
         let done = async {
-            let summary = self.plan_forget(filter, group_by, policy).await?;
+            let summary = self.plan_forget(filter, group_by, policy, Mode::Exclusive).await?;
             self.delete_all(&summary.removed, &lock, observer).await?;
             Ok(summary)
         };
@@ -88,8 +88,10 @@ impl Repository {
         filter: &SnapshotFilter,
         group_by: GroupBy,
         policy: &KeepPolicy,
+        mode: Mode,
     ) -> Result<ForgetSummary> {
-        let groups = forget::plan(self.snapshots(filter).await?, group_by, policy, Utc::now());
+        let snapshots = self.inner.snapshots(filter, mode).await?;
+        let groups = forget::plan(snapshots, group_by, policy, Utc::now());
         let removed = groups.iter().flat_map(|group| &group.remove).map(|s| s.id).collect();
         Ok(ForgetSummary { groups, removed })
     }

@@ -109,7 +109,8 @@ struct Prepared {
 }
 
 async fn prepare(inner: &Arc<Inner>, options: &Options) -> Result<Prepared> {
-    let snapshots = inner.all_snapshots().await?;
+    let mode = if options.dry_run { Mode::Shared } else { Mode::Exclusive };
+    let snapshots = inner.all_snapshots(mode).await?;
     let catalog = Catalog::load(inner, &options.observer).await?;
     let used = used::walk(inner, &catalog, &snapshots, &options.observer).await.into_used()?;
     let packs = inner.vault.store.list(FileKind::Pack).await?.into_iter().collect();

@@ -1,5 +1,6 @@
 //! Opening a repository, and looking at its snapshots.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -136,9 +137,7 @@ impl Repository {
     /// Errors of the store; [`Error::Damaged`] if any snapshot cannot be read, because an
     /// incomplete list would mislead whoever prunes or restores by it.
     pub async fn snapshots(&self, filter: &SnapshotFilter) -> Result<Vec<Snapshot>> {
-        let mut snapshots = self.inner.all_snapshots().await?;
-        snapshots.retain(|snapshot| filter.matches(snapshot));
-        Ok(snapshots)
+        self.inner.snapshots(filter, Mode::Shared).await
     }
 
     /// The snapshot that is meant.
@@ -151,8 +150,22 @@ impl Repository {
         wanted: &SnapshotRef,
         filter: &SnapshotFilter,
     ) -> Result<Snapshot> {
-        wanted.pick(&self.inner.all_snapshots().await?, filter)
+        wanted.pick(&self.inner.all_snapshots(Mode::Shared).await?, filter)
     }
+}
+
+/// What is wrong with a snapshot that the store lists and does not give out.
+pub(crate) const LISTED_ONLY: &str =
+    "the store lists it, and says that it is not there when it is read";
+
+/// What is wrong with what [`is_misnamed_snapshot`].
+pub(crate) const MISNAMED_SNAPSHOT: &str =
+    "its name is not in small letters, so that nobody can read it; rename it";
+
+/// Whether this is a snapshot's file, among the others and under a name that it cannot be read by. In a folder below it
+/// would have been put aside.
+pub(crate) fn is_misnamed_snapshot(misplaced: &str) -> bool {
+    misplaced.matches('/').count() == 1
 }
 
 /// The config as it lies in the store. `None` only if the store says so.
@@ -218,17 +231,50 @@ impl Inner {
         Lock::acquire(&self.locker, Mode::Shared).await.map(Some)
     }
 
-    /// Every snapshot, oldest first. One that is deleted while the list is read is left out.
-    pub(crate) async fn all_snapshots(&self) -> Result<Vec<Snapshot>> {
-        let listed = self.vault.store.list(FileKind::Snapshot).await?;
-        let mut snapshots: Vec<Snapshot> = stream::iter(listed)
-            .map(|(id, _)| self.load_snapshot(id))
+    /// The snapshots that pass the filter, oldest first, as [`all_snapshots`](Self::all_snapshots) gives them.
+    pub(crate) async fn snapshots(
+        &self,
+        filter: &SnapshotFilter,
+        mode: Mode,
+    ) -> Result<Vec<Snapshot>> {
+        let mut snapshots = self.all_snapshots(mode).await?;
+        snapshots.retain(|snapshot| filter.matches(snapshot));
+        Ok(snapshots)
+    }
+
+    /// Every snapshot, oldest first. Beside others, by the mode of the lock, one that is deleted while the list is read is
+    /// left out; one that is listed and not to be had is an error: whoever took it for deleted would free its data.
+    pub(crate) async fn all_snapshots(&self, mode: Mode) -> Result<Vec<Snapshot>> {
+        let (listed, misplaced) = self.vault.store.list_with_misplaced(FileKind::Snapshot).await?;
+        if let Some(name) = misplaced.iter().find(|name| is_misnamed_snapshot(name)) {
+            return Err(Error::damaged(self.vault.store.describe(name), MISNAMED_SNAPSHOT));
+        }
+        let mut loaded: Vec<(Id, Option<Snapshot>)> = stream::iter(listed)
+            .map(|(id, _)| async move { Ok::<_, Error>((id, self.load_snapshot(id).await?)) })
             .buffer_unordered(FETCHES)
-            .try_filter_map(|loaded| std::future::ready(Ok(loaded)))
             .try_collect()
             .await?;
+        let gone: Vec<Id> =
+            loaded.iter().filter(|(_, found)| found.is_none()).map(|(id, _)| *id).collect();
+        if let Some(id) = self.not_to_be_had(gone, mode).await?.first() {
+            let file = self.vault.store.describe(&FileKind::Snapshot.name(id));
+            return Err(Error::damaged(file, LISTED_ONLY));
+        }
+        let mut snapshots: Vec<Snapshot> =
+            loaded.drain(..).filter_map(|(_, snapshot)| snapshot).collect();
         snapshots.sort_by_key(|snapshot| (snapshot.time, snapshot.id));
         Ok(snapshots)
+    }
+
+    /// Which of these snapshots, that were listed and not found, were not deleted meanwhile. Under an exclusive lock nobody
+    /// deletes; else they are looked for again.
+    pub(crate) async fn not_to_be_had(&self, gone: Vec<Id>, mode: Mode) -> Result<Vec<Id>> {
+        if gone.is_empty() || mode == Mode::Exclusive {
+            return Ok(gone);
+        }
+        let listed = self.vault.store.list(FileKind::Snapshot).await?;
+        let listed: HashSet<Id> = listed.into_iter().map(|(id, _)| id).collect();
+        Ok(gone.into_iter().filter(|id| listed.contains(id)).collect())
     }
 
     pub(crate) async fn load_snapshot(&self, id: Id) -> Result<Option<Snapshot>> {

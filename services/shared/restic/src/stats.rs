@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::catalog::{BlobAt, Catalog, content_of};
 use crate::error::{Error, Result};
+use crate::lock::Mode;
 use crate::pack::BlobKind;
 use crate::progress::Observer;
 use crate::repository::{Inner, Repository};
@@ -57,8 +58,7 @@ impl Repository {
 }
 
 async fn count(inner: &Inner, filter: &SnapshotFilter, observer: &Observer) -> Result<Stats> {
-    let mut snapshots = inner.all_snapshots().await?;
-    snapshots.retain(|snapshot| filter.matches(snapshot));
+    let snapshots = inner.snapshots(filter, Mode::Shared).await?;
     let catalog = Catalog::load(inner, observer).await?;
     let used = used::walk(inner, &catalog, &snapshots, observer).await.into_used()?;
     let packs = inner.vault.store.list(FileKind::Pack).await?.len() as u64;

@@ -223,14 +223,28 @@ impl Store {
     }
 
     /// Every object of a kind with its size. Names that are no ids (temporary files of other
-    /// programs) are skipped, as restic does.
+    /// programs) are skipped, as restic does, and so is what lies elsewhere below the folder.
     pub(crate) async fn list(&self, kind: FileKind) -> Result<Vec<(Id, u64)>> {
-        let listed = self.list_folder(kind.folder()).await?;
-        let named = |(name, size): (String, u64)| {
-            let (_, id) = name.rsplit_once('/')?;
-            Some((id.parse().ok()?, size))
-        };
-        Ok(listed.into_iter().filter_map(named).collect())
+        Ok(self.list_with_misplaced(kind).await?.0)
+    }
+
+    /// The same, and the names of those that look like one, and are not where it would be looked for: in a folder
+    /// of somebody's own, or in capitals.
+    pub(crate) async fn list_with_misplaced(
+        &self,
+        kind: FileKind,
+    ) -> Result<(Vec<(Id, u64)>, Vec<String>)> {
+        let (mut placed, mut misplaced) = (Vec::new(), Vec::new());
+        for (name, size) in self.list_folder(kind.folder()).await? {
+            let Some(Ok(id)) = name.rsplit('/').next().map(str::parse) else { continue };
+            if kind.name(&id) == name {
+                placed.push((id, size));
+            } else {
+                misplaced.push(name);
+            }
+        }
+        misplaced.sort_unstable();
+        Ok((placed, misplaced))
     }
 
     /// Every object below a folder of a kind, whatever its name: what `wipe` deletes.
@@ -285,13 +299,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn names_that_are_no_ids_are_skipped_in_listings_only() {
+    async fn what_is_not_named_as_its_kind_is_skipped_in_listings_only() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::local(folder.path()).unwrap();
-        let id = Id::of(b"x");
-        store.put(&FileKind::Pack.name(&id), Bytes::from_static(b"four")).await.unwrap();
-        store.put("data/00/restic-temp-1", Bytes::new()).await.unwrap();
-        assert_eq!(store.list(FileKind::Pack).await.unwrap(), [(id, 4)]);
-        assert_eq!(store.list_names(FileKind::Pack).await.unwrap().len(), 2);
+        let (id, capitals) = (Id::of(b"x"), Id::of(b"x").to_string().to_uppercase());
+        for kind in [FileKind::Pack, FileKind::Index, FileKind::Snapshot] {
+            let (folder, name) = (kind.folder(), kind.name(&id));
+            let misplaced = [
+                format!("{folder}/0/{id}"),
+                format!("{folder}/old/{name}"),
+                format!("{folder}/{capitals}"),
+            ];
+            store.put(&name, Bytes::from_static(b"four")).await.unwrap();
+            for other in misplaced.iter().chain([&format!("{folder}/00/restic-temp-1")]) {
+                store.put(other, Bytes::new()).await.unwrap();
+            }
+            assert_eq!(store.list(kind).await.unwrap(), [(id, 4)]);
+            let (_, mut told) = store.list_with_misplaced(kind).await.unwrap();
+            told.sort_by_key(|name| misplaced.iter().position(|other| other == name));
+            assert_eq!(told, misplaced);
+            assert_eq!(store.list_names(kind).await.unwrap().len(), 5);
+        }
     }
 }

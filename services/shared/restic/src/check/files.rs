@@ -10,8 +10,9 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::id::Id;
 use crate::key::KeyFile;
+use crate::lock::Mode;
 use crate::progress::Observer;
-use crate::repository::Inner;
+use crate::repository::{Inner, LISTED_ONLY, MISNAMED_SNAPSHOT, is_misnamed_snapshot};
 use crate::snapshot::Snapshot;
 use crate::store::{CONFIG, FileKind};
 use crate::vault::Vault;
@@ -40,7 +41,8 @@ pub(super) async fn check_config(inner: &Inner, report: &mut Report) -> Result<(
 
 pub(super) async fn check_keys(inner: &Inner, report: &mut Report) -> Result<()> {
     let store = &inner.vault.store;
-    let keys = store.list(FileKind::Key).await?;
+    let (keys, misplaced) = store.list_with_misplaced(FileKind::Key).await?;
+    tell_misplaced(misplaced, report);
     let in_use = *inner.key_id.lock();
     if !keys.iter().any(|(id, _)| *id == in_use) {
         report.problem(FileKind::Key.name(&in_use), "the key in use is missing");
@@ -62,7 +64,9 @@ pub(super) async fn check_keys(inner: &Inner, report: &mut Report) -> Result<()>
 
 /// A lock that cannot be read keeps everybody out. One that is gone was released.
 pub(super) async fn check_locks(inner: &Inner, report: &mut Report) -> Result<()> {
-    for (id, size) in inner.vault.store.list(FileKind::Lock).await? {
+    let (locks, misplaced) = inner.vault.store.list_with_misplaced(FileKind::Lock).await?;
+    tell_misplaced(misplaced, report);
+    for (id, size) in locks {
         let name = FileKind::Lock.name(&id);
         if size == 0 {
             report.note(name, "it is empty, which a crash leaves; unlock removes it");
@@ -82,20 +86,31 @@ pub(super) async fn check_snapshots(
     observer: &Observer,
     report: &mut Report,
 ) -> Result<Vec<Snapshot>> {
-    let listed = inner.vault.store.list(FileKind::Snapshot).await?;
+    let (listed, misplaced) = inner.vault.store.list_with_misplaced(FileKind::Snapshot).await?;
+    for name in misplaced {
+        if is_misnamed_snapshot(&name) {
+            report.problem(name, MISNAMED_SNAPSHOT);
+        } else {
+            let problem = "it lies where nobody looks for a snapshot: prune frees its data";
+            report.note(name, problem);
+        }
+    }
     let step = observer.items("read the snapshots", listed.len() as u64);
     let mut loading = stream::iter(listed)
         .map(|(id, _)| async move { (id, inner.load_snapshot(id).await) })
         .buffer_unordered(FETCHES);
-    let mut snapshots = Vec::new();
+    let (mut snapshots, mut gone) = (Vec::new(), Vec::new());
     while let Some((id, loaded)) = loading.next().await {
         match loaded {
             Ok(Some(snapshot)) => snapshots.push(snapshot),
-            // Deleted since it was listed.
-            Ok(None) => {}
+            // Perhaps deleted since it was listed.
+            Ok(None) => gone.push(id),
             Err(error) => report.note_failure(FileKind::Snapshot.name(&id), error)?,
         }
         step.advance(1);
+    }
+    for id in inner.not_to_be_had(gone, Mode::Shared).await? {
+        report.problem(FileKind::Snapshot.name(&id), LISTED_ONLY);
     }
     report.snapshots = snapshots.len() as u64;
     Ok(snapshots)
@@ -107,7 +122,8 @@ pub(super) async fn check_packs(
     catalog: &Catalog,
     report: &mut Report,
 ) -> Result<Vec<bool>> {
-    let listed = inner.vault.store.list(FileKind::Pack).await?;
+    let (listed, misplaced) = inner.vault.store.list_with_misplaced(FileKind::Pack).await?;
+    tell_misplaced(misplaced, report);
     report.packs = listed.len() as u64;
     let mut sizes: HashMap<Id, u64> = listed.into_iter().collect();
     let mut present = Vec::with_capacity(catalog.packs().len());
@@ -129,6 +145,20 @@ pub(super) async fn check_packs(
     }
     tell_duplicates(catalog, report);
     Ok(present)
+}
+
+/// Index files are not loaded here, and listed once more for this.
+pub(super) async fn check_index_names(inner: &Inner, report: &mut Report) -> Result<()> {
+    let (_, misplaced) = inner.vault.store.list_with_misplaced(FileKind::Index).await?;
+    tell_misplaced(misplaced, report);
+    Ok(())
+}
+
+/// Copies that somebody put aside are in nobody's way; what was moved by mistake is missed elsewhere.
+fn tell_misplaced(names: Vec<String>, report: &mut Report) {
+    for name in names {
+        report.note(name, "it lies where nobody looks for it, and counts for nothing");
+    }
 }
 
 /// Lists that say the same twice cost memory and no more.

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::{PASSWORD, Place, backup, data};
+use crate::support::faulty::{Faulty, Lack};
+use crate::support::{PASSWORD, Place, backup, data, everyone};
 use bytes::Bytes;
 use coffer_restic::{
-    BackupOptions, Error, InitOptions, Kdf, OpenOptions, Password, Repository, Store, check,
+    BackupOptions, Error, GroupBy, InitOptions, Kdf, KeepPolicy, Kind, Observer, OpenOptions,
+    Password, Repository, Store, UnlockScope, check, prune,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::memory::InMemory;
@@ -169,4 +171,99 @@ async fn a_part_of_the_data_is_a_part_and_all_parts_are_the_whole() {
     assert!(some > 0 && some < packs, "{some} of {packs}");
     assert!(read("1").await < packs);
     assert_eq!(read("1T").await, packs);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_somebody_put_aside_is_told_and_in_nobodys_way() {
+    let place = Place::new();
+    let repository = place.init(coffer_restic::Version::V2).await;
+    for content in [b"1", b"2"] {
+        backup(&repository, BackupOptions::default(), &[("/a", content)]).await.unwrap();
+    }
+    let mut aside = Vec::new();
+    for folder in ["index", "keys", "locks", "snapshots"] {
+        let name = match place.files(folder).first() {
+            Some(file) => file.file_name().unwrap().to_str().unwrap().to_owned(),
+            None => coffer_restic::Id::of(b"a lock").to_string(),
+        };
+        let to = format!("{folder}/old/{name}");
+        std::fs::create_dir(place.path().join(folder).join("old")).unwrap();
+        std::fs::write(place.path().join(&to), b"").unwrap();
+        aside.push((to, format!("{folder}/{name}")));
+    }
+    let (old, snapshot) = aside.last().unwrap();
+    std::fs::rename(place.path().join(snapshot), place.path().join(old)).unwrap();
+    // A key that comes first when they are tried.
+    let first = format!("keys/old/{}", "0".repeat(64));
+    std::fs::write(place.path().join(&first), b"").unwrap();
+
+    let repository = place.open().await;
+    let told = |report: &check::Report| {
+        let names: Vec<String> = report.notes.iter().map(|note| note.file.clone()).collect();
+        aside.iter().map(|(name, _)| name).chain([&first]).all(|name| names.contains(name))
+    };
+    let report = repository.check(&deep()).await.unwrap();
+    assert!(report.is_ok() && told(&report), "{report:?}");
+    assert_eq!(repository.snapshots(&everyone()).await.unwrap().len(), 1);
+    backup(&repository, BackupOptions::default(), &[("/a", b"3")]).await.unwrap();
+    repository.prune(&prune::Options::default()).await.unwrap();
+    place.restic_check().await;
+    let left = place.open().await.check(&deep()).await.unwrap();
+    assert!(left.is_ok() && told(&left), "{left:?}");
+
+    // A pack that is missed, and lies nearby.
+    let pack = place.files("data").remove(0);
+    let name = format!("data/zz/{}", pack.file_name().unwrap().to_str().unwrap());
+    std::fs::create_dir(place.path().join("data/zz")).unwrap();
+    std::fs::rename(&pack, place.path().join(&name)).unwrap();
+    let report = repository.check(&check::Options::default()).await.unwrap();
+    assert!(report.problems.iter().any(|p| p.problem.contains("missing")), "{report:?}");
+    assert!(report.notes.iter().any(|note| note.file == name), "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_is_listed_and_not_to_be_had_is_not_taken_for_deleted() {
+    let (sound, _) = repository().await;
+    let faulty = Faulty::lacking(&sound, Lack::Snapshots);
+    let store = Store::new(Arc::new(faulty), "faulty");
+    let lying = Repository::open(store, &Password::new(PASSWORD), options(false)).await.unwrap();
+    lying.unlock(UnlockScope::All).await.unwrap();
+
+    let report = lying.check(&deep()).await.unwrap();
+    let lost = report.problems.iter().filter(|problem| problem.file.starts_with("snapshots/"));
+    assert_eq!(lost.count(), 3, "{report:?}");
+    never_less_than_all(&lying).await;
+
+    // Its name, as a copying program may have changed it.
+    let place = Place::new();
+    let repository = place.init(coffer_restic::Version::V2).await;
+    backup(&repository, BackupOptions::default(), &[("/a", b"1")]).await.unwrap();
+    let snapshot = place.files("snapshots").remove(0);
+    let name = snapshot.file_name().unwrap().to_str().unwrap().to_uppercase();
+    std::fs::rename(&snapshot, snapshot.with_file_name(&name)).unwrap();
+    let report = repository.check(&check::Options::default()).await.unwrap();
+    let told = report.problems.iter().any(|problem| problem.file == format!("snapshots/{name}"));
+    assert!(told, "{report:?}");
+    never_less_than_all(&repository).await;
+    assert_eq!(place.files("data").len(), 2);
+}
+
+/// Whatever reads the snapshots fails rather than go by fewer.
+async fn never_less_than_all(repository: &Repository) {
+    let policy = KeepPolicy { last: 1, ..KeepPolicy::default() };
+    let (by, observer) = (GroupBy::default(), Observer::default());
+    let dry = prune::Options { dry_run: true, ..prune::Options::default() };
+    let failed = [
+        repository.snapshots(&everyone()).await.map(drop),
+        repository.stats().await.map(drop),
+        repository.forget(&everyone(), by, &policy, true, &observer).await.map(drop),
+        repository.forget(&everyone(), by, &policy, false, &observer).await.map(drop),
+        repository.prune(&dry).await.map(drop),
+        repository.prune(&prune::Options::default()).await.map(drop),
+    ];
+    for failed in failed {
+        let error = failed.unwrap_err();
+        assert_eq!(error.kind(), Kind::Corrupt, "{}", error.chain());
+        assert!(error.to_string().contains("snapshots/"), "{error}");
+    }
 }

@@ -43,6 +43,8 @@ pub(crate) enum Lack {
     Create,
     /// Nobody may delete.
     Delete,
+    /// Snapshots are listed, and said not to be there when they are read.
+    Snapshots,
 }
 
 /// Which operations are counted.
@@ -213,6 +215,10 @@ impl ObjectStore for Faulty {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        if self.lack == Some(Lack::Snapshots) && location.as_ref().starts_with("snapshots/") {
+            let (path, source) = (location.to_string(), "it was made to be missing".into());
+            return Err(Error::NotFound { path, source });
+        }
         match self.next() {
             Some(Fault::Refused | Fault::Cut | Fault::AnswerLost) => Err(failed()),
             Some(Fault::Stale) => self.earlier.get_opts(location, options).await,
