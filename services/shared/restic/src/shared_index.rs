@@ -30,6 +30,11 @@ impl SharedIndex {
         self.index.read().get(kind, id)
     }
 
+    /// Whether an index file is in here: after a [`refresh`](Self::refresh), whether it is there.
+    pub(crate) fn has_file(&self, file: &Id) -> bool {
+        self.index.read().files().contains(file)
+    }
+
     /// Adds an index file we have just written.
     pub(crate) fn add_file(&self, file: Id, packs: &[IndexedPack]) {
         self.index.write().add_file(file, packs);

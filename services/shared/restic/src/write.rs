@@ -26,6 +26,7 @@ use crate::store::FileKind;
 use crate::tree::{self, FileNode, Folder};
 
 mod blobs;
+mod confirm;
 mod file;
 use blobs::{Chunk, Queue};
 pub use file::{FileSummary, FileWriter};
@@ -88,8 +89,6 @@ struct Session {
 struct State {
     /// Blobs that this snapshot has put into packs, or is about to.
     claimed: HashSet<(BlobKind, Id)>,
-    /// Packs of others that hold blobs we did not write again.
-    relied_on: HashSet<Id>,
     files: BTreeMap<String, Option<FileNode>>,
     counts: Counts,
     failure: Option<(String, Kind)>,
@@ -161,7 +160,7 @@ impl SnapshotWriter {
     ///
     /// # Errors
     /// [`Error::Invalid`] if a file is not finished or there is none; [`Error::LockLost`] or
-    /// [`Error::MissingPack`] if somebody removed our lock and data with it; errors of the store.
+    /// [`Error::MissingPack`] or [`Error::MissingBlob`] if somebody removed our lock and data with it; errors of the store.
     /// In every case no snapshot exists, unless the store did the last write and lost its answer;
     /// the snapshot is complete then.
     pub async fn commit(mut self) -> Result<BackupSummary> {
@@ -214,15 +213,9 @@ impl Session {
 
     /// Whether this blob is ours to write: neither known to the index nor claimed before.
     fn claim(&self, kind: BlobKind, id: Id) -> bool {
-        let known = self.repository.index.get(kind, &id);
+        let known = self.repository.index.get(kind, &id).is_some();
         let mut state = self.state.lock();
-        let new = match known {
-            Some(location) => {
-                state.relied_on.insert(location.pack);
-                false
-            }
-            None => state.claimed.insert((kind, id)),
-        };
+        let new = !known && state.claimed.insert((kind, id));
         if !new {
             state.counts.deduplicated += 1;
         }
@@ -239,7 +232,6 @@ impl Session {
         for (index, packs) in &written {
             self.repository.index.add_file(*index, packs);
         }
-        let ours = written.iter().flat_map(|(_, packs)| packs).map(|pack| (pack.id, pack.size()));
         let snapshot = self.snapshot(tree, paths, self.summary(file_count, dirs));
         let json = snapshot.encode()?;
 
@@ -255,7 +247,11 @@ impl Session {
                 let again = Lock::acquire(&self.repository.locker, Mode::Shared).await?;
                 let confirmed = async {
                     self.repository.ensure_same().await?;
-                    self.confirm_packs(ours.collect()).await?;
+                    self.confirm(&snapshot, &written).await?;
+                    if again.continuity(&self.repository.locker).await? == Continuity::Broken {
+                        let problem = "it was removed by others, twice".into();
+                        return Err(Error::LockLost { problem });
+                    }
                     self.save_snapshot(&json).await
                 };
                 let saved = confirmed.await;
@@ -353,32 +349,6 @@ impl Session {
             original: None,
             program_version: options.program_version.clone(),
             summary: Some(summary),
-        }
-    }
-
-    /// Fails unless every pack this snapshot needs is in the store: those we wrote, with their sizes,
-    /// and those we found blobs in.
-    async fn confirm_packs(&self, ours: Vec<(Id, u64)>) -> Result<()> {
-        let listed = self.repository.vault.store.list(FileKind::Pack).await?;
-        let sizes: std::collections::HashMap<Id, u64> = listed.into_iter().collect();
-        let missing = |id: Id, problem: String| Error::MissingPack {
-            id,
-            needed_by: "the new snapshot (its lock did not keep others out all the time)".into(),
-            problem,
-        };
-        for (id, size) in ours {
-            match sizes.get(&id) {
-                Some(found) if *found == size => {}
-                Some(found) => {
-                    return Err(missing(id, format!("has {found} bytes instead of {size}")));
-                }
-                None => return Err(missing(id, "is missing".into())),
-            }
-        }
-        let relied_on = self.state.lock().relied_on.clone();
-        match relied_on.into_iter().find(|id| !sizes.contains_key(id)) {
-            Some(id) => Err(missing(id, "is missing".into())),
-            None => Ok(()),
         }
     }
 }

@@ -1,7 +1,11 @@
-//! The promises that the compiler can keep.
+//! The promises that the compiler can keep, and what becomes of an index that goes before the commit.
 
 use super::*;
-use crate::{FileReader, ReadOptions, Store};
+use crate::{
+    FileReader, InitOptions, Kdf, OpenOptions, Password, ReadOptions, SnapshotFilter, Store, check,
+};
+use bytes::Bytes;
+use object_store::memory::InMemory;
 
 fn is_send<T: Send>(_: &T) {}
 fn is_shared<T: Send + Sync + Clone + 'static>() {}
@@ -26,4 +30,39 @@ fn handles_and_futures_travel_between_threads() {
     let _ = futures;
     fn readers<T: Send>() {}
     readers::<FileReader>();
+}
+
+#[tokio::test]
+async fn an_index_that_others_took_away_is_written_again_before_the_commit() {
+    let store = Store::new(Arc::new(InMemory::new()), "memory");
+    let init = InitOptions { kdf: Kdf { log_n: 4, r: 8, p: 1 }, ..InitOptions::default() };
+    let options = OpenOptions { lock_reads: false, ..OpenOptions::default() };
+    let password = Password::new("x");
+    let repository = Repository::init(store.clone(), &password, &init, options.clone());
+    let repository = repository.await.unwrap();
+    let mut writer = repository.backup(BackupOptions::default()).await.unwrap();
+    let mut file = writer.file("/a").unwrap();
+    file.write(Bytes::from_static(b"some content")).await.unwrap();
+    file.finish().await.unwrap();
+
+    // As `commit` does, up to where it finds that the lock was removed.
+    let session = Arc::clone(&writer.session);
+    let files = std::mem::take(&mut session.state.lock().files);
+    let (tree, dirs) = session.save_trees(files).await.unwrap();
+    let written = session.packer.finish().await.unwrap();
+    for (index, packs) in &written {
+        repository.inner.index.add_file(*index, packs);
+        store.delete(&FileKind::Index.name(index)).await.unwrap();
+    }
+    let snapshot = session.snapshot(tree, vec!["/a".into()], session.summary(1, dirs));
+    session.confirm(&snapshot, &written).await.unwrap();
+    session.save_snapshot(&snapshot.encode().unwrap()).await.unwrap();
+    writer.abort().await;
+
+    let opened = Repository::open(store, &password, options).await.unwrap();
+    let deep = check::Options { read_data: true, ..check::Options::default() };
+    let report = opened.check(&deep).await.unwrap();
+    assert!(report.is_ok() && report.notes.is_empty(), "{report:?}");
+    let found = opened.snapshots_with_files(&SnapshotFilter::default()).await.unwrap();
+    assert_eq!(found[0].1[0].size, 12);
 }

@@ -190,16 +190,27 @@ async fn a_backup_whose_lock_was_removed_proves_its_packs_or_fails() {
     snapshot.commit().await.unwrap();
     place.restic_check().await;
 
-    // Removed, and a pack we rely on is gone with it, as a prune would do: refused.
-    let mut snapshot = repository.backup(BackupOptions::default()).await.unwrap();
-    place.run(&["unlock", "--remove-all"]).await;
-    let mut file = snapshot.file("/a").unwrap();
-    file.write(Bytes::from(content)).await.unwrap();
-    file.finish().await.unwrap();
-    std::fs::remove_file(pack).unwrap();
-    let error = snapshot.commit().await.unwrap_err();
-    assert!(matches!(error, Error::MissingPack { .. }), "{error}");
-    assert_eq!(repository.snapshots(&everyone()).await.unwrap().len(), 2);
+    // Removed, and with it a pack we rely on or what lists it, as a prune does to its end or half way: refused.
+    let index = place.files("index");
+    for gone in [index, vec![pack.clone()]] {
+        let mut snapshot = repository.backup(BackupOptions::default()).await.unwrap();
+        place.run(&["unlock", "--remove-all"]).await;
+        let mut file = snapshot.file("/a").unwrap();
+        file.write(Bytes::from(content.clone())).await.unwrap();
+        file.finish().await.unwrap();
+        let kept: Vec<_> = gone.iter().map(|file| std::fs::read(file).unwrap()).collect();
+        gone.iter().for_each(|file| std::fs::remove_file(file).unwrap());
+        let error = snapshot.commit().await.unwrap_err();
+        if gone[0] == *pack {
+            assert!(matches!(error, Error::MissingPack { .. }), "{error}");
+        } else {
+            assert!(matches!(error, Error::MissingBlob { .. }), "{error}");
+        }
+        assert!(error.to_string().contains("the new snapshot"), "{error}");
+        gone.iter().zip(kept).for_each(|(file, content)| std::fs::write(file, content).unwrap());
+        assert_eq!(repository.snapshots(&everyone()).await.unwrap().len(), 2);
+        place.restic_check().await;
+    }
 }
 
 /// Flips a byte in the middle of a file.
