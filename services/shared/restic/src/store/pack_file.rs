@@ -52,9 +52,12 @@ impl PackFile {
         Ok(())
     }
 
-    /// What was written so far.
-    fn content(&self) -> io::Result<Vec<u8>> {
-        fs::read(self.file.path())
+    /// What was written so far; `None` if it holds other bytes than it was given.
+    fn content(&self) -> io::Result<Option<Vec<u8>>> {
+        let content = fs::read(self.file.path())?;
+        let same = content.len() as u64 == self.length
+            && xxhash_rust::xxh3::xxh3_128(&content) == self.sum.0.digest128();
+        Ok(same.then_some(content))
     }
 
     /// Makes it an object of the repository, on the disk with its data and its name; false if it holds other
@@ -119,9 +122,16 @@ impl Store {
         appended.map_err(|source| self.io_failed("write", FOLDER, source))
     }
 
-    /// What a pack has so far. Blocks.
+    /// What a pack has so far, proven: its bytes go on into another pack, whose id would vouch for whatever they are.
+    /// Blocks.
     pub(crate) fn content_of(&self, pack: &PackFile) -> Result<Vec<u8>> {
-        pack.content().map_err(|source| self.io_failed("read back", FOLDER, source))
+        let content =
+            pack.content().map_err(|source| self.io_failed("read back", FOLDER, source))?;
+        let problem = "an unfinished pack holds other bytes than it was given";
+        content.ok_or_else(|| Error::WrongWrite {
+            path: self.describe(FOLDER),
+            problem: problem.into(),
+        })
     }
 
     /// Makes a pack an object. Like [`put`](Self::put), proves that it holds what it was given; one that does
@@ -209,6 +219,8 @@ mod tests {
             store.append(&mut pack, b"first").unwrap();
             let pack = pack.unwrap();
             fs::write(pack.file.path(), damage).unwrap();
+            let error = store.content_of(&pack).unwrap_err();
+            assert!(matches!(error, Error::WrongWrite { .. }), "{error}");
             let error = store.place("data/ab/abcd", pack).await.unwrap_err();
             assert!(matches!(error, Error::WrongWrite { .. }), "{error}");
             assert_eq!(error.kind(), Kind::Unavailable);
