@@ -21,6 +21,7 @@ mod pages;
 mod proof;
 mod range;
 
+use pack_file::Folders;
 pub(crate) use pack_file::PackFile;
 pub use proof::Attested;
 
@@ -64,6 +65,8 @@ pub struct Store {
     location: Arc<str>,
     /// Set for a directory, which is then listed by ourselves.
     directory: Option<Arc<std::path::Path>>,
+    /// Those of the directory, as far as packs were put into them.
+    folders: Arc<Folders>,
     append_only: bool,
 }
 
@@ -73,7 +76,7 @@ impl Store {
     #[must_use]
     pub fn new(objects: Arc<dyn ObjectStore>, location: impl Into<Arc<str>>) -> Self {
         let location = location.into();
-        Self { objects, location, directory: None, append_only: false }
+        Self { objects, location, directory: None, folders: Arc::default(), append_only: false }
     }
 
     /// Refuses to delete anything but lock files, whoever asks: a guard below every operation.

@@ -3,12 +3,14 @@
 //! Other stores want a pack in one piece and its name first, so that all of it has to be kept until it is
 //! stored. Here memory holds no more than the last blobs.
 
+use std::collections::HashSet;
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tempfile::NamedTempFile;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -20,10 +22,18 @@ use crate::error::{Error, Result};
 const FOLDER: &str = "data/00";
 const PREFIX: &str = "coffer-tmp-";
 
+/// The folders of a directory whose names are known to be on the disk.
+///
+/// One that is there need not be: who made it may not have come to sync its parent, or be about to. So that is done once
+/// for each by every process.
+#[derive(Debug, Default)]
+pub(super) struct Folders(Mutex<HashSet<PathBuf>>);
+
 /// The file. Dropped before it is placed, it is deleted.
 #[derive(Debug)]
 pub(crate) struct PackFile {
     root: Arc<Path>,
+    folders: Arc<Folders>,
     file: NamedTempFile,
     length: u64,
     /// Of what was written, to tell whether it can be read back.
@@ -35,14 +45,14 @@ pub(crate) struct PackFile {
 struct Sum(Box<Xxh3>);
 
 impl PackFile {
-    fn create(root: Arc<Path>) -> io::Result<Self> {
+    fn create(root: Arc<Path>, folders: Arc<Folders>) -> io::Result<Self> {
         let folder = root.join(FOLDER);
-        fs::create_dir_all(&folder)?;
+        folders.make(&root, FOLDER, sync)?;
         let mut builder = tempfile::Builder::new();
         // As those of all other files of the repository, less what the process masks.
         builder.prefix(PREFIX).permissions(Permissions::from_mode(0o666));
         let file = builder.tempfile_in(folder)?;
-        Ok(Self { root, file, length: 0, sum: Sum::default() })
+        Ok(Self { root, folders, file, length: 0, sum: Sum::default() })
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -68,11 +78,10 @@ impl PackFile {
             return Ok(false);
         }
         super::pages::let_go(self.file.as_file(), 0..self.length);
-        let path = self.root.join(name);
-        let folder = path.parent().unwrap_or(&self.root);
-        make_folder(folder)?;
-        self.file.persist(&path)?;
-        File::open(folder)?.sync_all()?;
+        let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
+        self.folders.make(&self.root, folder, sync)?;
+        self.file.persist(self.root.join(name))?;
+        sync(&self.root.join(folder))?;
         Ok(true)
     }
 
@@ -93,13 +102,35 @@ impl PackFile {
     }
 }
 
-/// Makes a folder that may be there, and its name safe.
-fn make_folder(folder: &Path) -> io::Result<()> {
-    match fs::create_dir(folder) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
-        Ok(()) => folder.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all()),
+impl Folders {
+    /// Makes a folder below the root and those that lead to it, where they are not there, and their names safe.
+    fn make(
+        &self,
+        root: &Path,
+        folder: &str,
+        sync: impl Fn(&Path) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut path = root.to_owned();
+        for name in folder.split('/').filter(|name| !name.is_empty()) {
+            let parent = path.clone();
+            path.push(name);
+            match fs::create_dir(&path) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    if self.0.lock().contains(&path) {
+                        continue;
+                    }
+                }
+                made => made?,
+            }
+            sync(&parent)?;
+            self.0.lock().insert(path.clone());
+        }
+        Ok(())
     }
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
 }
 
 impl Store {
@@ -112,11 +143,14 @@ impl Store {
     pub(crate) fn append(&self, pack: &mut Option<PackFile>, bytes: &[u8]) -> Result<()> {
         let appended = match (&mut *pack, &self.directory) {
             (Some(file), _) => file.append(bytes),
-            (None, Some(root)) => PackFile::create(Arc::clone(root)).and_then(|mut file| {
-                file.append(bytes)?;
-                *pack = Some(file);
-                Ok(())
-            }),
+            (None, Some(root)) => {
+                let created = PackFile::create(Arc::clone(root), Arc::clone(&self.folders));
+                created.and_then(|mut file| {
+                    file.append(bytes)?;
+                    *pack = Some(file);
+                    Ok(())
+                })
+            }
             (None, None) => Err(ErrorKind::Unsupported.into()),
         };
         appended.map_err(|source| self.io_failed("write", FOLDER, source))
@@ -241,6 +275,35 @@ mod tests {
         fs::write(folder.path().join("data/00/other"), b"").unwrap();
         assert_eq!(store.sweep().await.unwrap(), 1);
         assert_eq!(names(folder.path()), ["data/00/other"]);
+    }
+
+    #[test]
+    fn the_names_of_folders_are_made_safe_whoever_made_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let synced = Mutex::new(Vec::new());
+        let make = |folders: &Folders, folder: &str| {
+            let sync = |folder: &Path| {
+                synced.lock().push(folder.strip_prefix(root).unwrap().display().to_string());
+                Ok(())
+            };
+            folders.make(root, folder, sync).unwrap();
+            assert!(root.join(folder).is_dir());
+            std::mem::take(&mut *synced.lock())
+        };
+        let (one, other) = (Folders::default(), Folders::default());
+        assert_eq!(make(&one, "data/00"), ["", "data"]);
+        assert_eq!(make(&one, "data/00"), <[&str; 0]>::default());
+        assert_eq!(make(&one, "data/ab"), ["data"]);
+        // Of another process, which cannot tell how far the first has come.
+        assert_eq!(make(&other, "data/ab"), ["", "data"]);
+        assert_eq!(make(&other, "data/ab"), <[&str; 0]>::default());
+        fs::remove_dir(root.join("data/ab")).unwrap();
+        assert_eq!(make(&other, "data/ab"), ["data"]);
+        // What failed is done again.
+        let failing = |_: &Path| Err(ErrorKind::Other.into());
+        one.make(root, "data/cd", failing).unwrap_err();
+        assert_eq!(make(&one, "data/cd"), ["data"]);
     }
 
     #[tokio::test]
