@@ -9,9 +9,11 @@
 //! A container that was restarted is in another namespace and cannot judge its predecessor's processes.
 //! An [`Instance`] closes that gap: a name that the platform gives to one living process at a time.
 
-use std::fs;
+use std::{fs, io};
 
 use chrono::{DateTime, Utc};
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 
 use crate::crypto;
 use crate::error::Result;
@@ -52,7 +54,8 @@ impl Identity {
                 (format!("{name}@"), u64::try_from(started.timestamp_millis()).unwrap_or(0))
             }
             None => {
-                (format!("{host}-{}.{}-", boot(), process_namespace()), began(pid).unwrap_or(0))
+                let began = look_for(pid).since().unwrap_or(0);
+                (format!("{host}-{}.{}-", boot(), process_namespace()), began)
             }
         };
         let hostname = format!("{kin}{began}-{}", hex::encode(random));
@@ -69,16 +72,59 @@ impl Identity {
         } else {
             // Without a process file system nothing can be told; a number that was given away again
             // belongs to a process that began at another time.
-            self.began > 0 && theirs > 0 && began(pid) != Some(theirs)
+            self.began > 0 && theirs > 0 && look_for(pid).is_another_than(theirs)
         }
     }
 }
 
-/// When a process began, in clock ticks since the boot; `None` if there is no such process.
-fn began(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+/// What can be seen of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    /// It began at this time, in clock ticks since the boot.
+    Since(u64),
+    /// The kernel says that there is none of this number.
+    Gone,
+    /// Nothing that would prove anything: the process file system may hide the processes of other users.
+    Nothing,
+}
+
+impl Seen {
+    fn since(self) -> Option<u64> {
+        if let Self::Since(began) = self { Some(began) } else { None }
+    }
+
+    /// Whether the process that began at this time is certainly not there any more.
+    fn is_another_than(self, began: u64) -> bool {
+        match self {
+            Self::Since(other) => other != began,
+            Self::Gone => true,
+            Self::Nothing => false,
+        }
+    }
+}
+
+fn look_for(pid: u32) -> Seen {
+    judge(fs::read_to_string(format!("/proc/{pid}/stat")), || is_unknown_to_kernel(pid))
+}
+
+/// By the process's status, or by whether the kernel knows it where there is none: that may be hidden, too.
+fn judge(stat: io::Result<String>, is_unknown: impl FnOnce() -> bool) -> Seen {
+    match stat {
+        Ok(stat) => since(&stat).map_or(Seen::Nothing, Seen::Since),
+        Err(_) if is_unknown() => Seen::Gone,
+        Err(_) => Seen::Nothing,
+    }
+}
+
+fn since(stat: &str) -> Option<u64> {
     // The name of the program, in parentheses, may hold anything; 19 fields after it is the time.
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// Asks with a signal that is none. Of a process of another user the answer is that it is not ours to signal.
+fn is_unknown_to_kernel(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
 }
 
 /// Tells this running kernel from every other, as far as eight hexadecimal digits can.
@@ -106,7 +152,7 @@ mod tests {
         let other = Identity::new("pod-1", "u", None).unwrap();
         let of = |began: u64| format!("{}{began}-0a0b0c0d", us.kin);
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let living = began(child.id()).unwrap();
+        let living = look_for(child.id()).since().unwrap();
         assert!(!us.is_gone(&of(living), child.id()));
         assert!(us.is_gone(&of(living + 1), child.id()), "its number was given away again");
         child.kill().unwrap();
@@ -116,6 +162,28 @@ mod tests {
         for elsewhere in ["pod-1", "other-pod", "pod-1-ffffffff.4026531836-17-0a0b0c0d"] {
             assert!(!us.is_gone(elsewhere, child.id()), "{elsewhere}");
         }
+    }
+
+    #[test]
+    fn a_process_that_is_hidden_is_not_taken_for_dead() {
+        let stat = "17 (a) b) S 1 17 17 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 9 9";
+        let seen = |stat: Result<&str, io::ErrorKind>, is_unknown| {
+            judge(stat.map(str::to_owned).map_err(io::Error::from), || is_unknown)
+        };
+        assert_eq!(seen(Ok(stat), true), Seen::Since(4711));
+        assert_eq!(seen(Ok("nonsense"), true), Seen::Nothing);
+        // As with hidepid=1 and hidepid=2.
+        for hidden in [io::ErrorKind::PermissionDenied, io::ErrorKind::NotFound] {
+            assert_eq!(seen(Err(hidden), false), Seen::Nothing);
+            assert_eq!(seen(Err(hidden), true), Seen::Gone);
+        }
+        let judged = |seen: Seen| [4711, 4712].map(|began| seen.is_another_than(began));
+        assert_eq!(judged(Seen::Since(4711)), [false, true]);
+        assert_eq!(judged(Seen::Gone), [true, true]);
+        assert_eq!(judged(Seen::Nothing), [false, false]);
+        // The kernel knows the first process, whoever asks.
+        assert!(!is_unknown_to_kernel(1) && !is_unknown_to_kernel(std::process::id()));
+        assert!(!is_unknown_to_kernel(0) && !is_unknown_to_kernel(u32::MAX));
     }
 
     #[test]
