@@ -49,11 +49,11 @@ impl Repository {
     /// Opens a repository, trying the password on every key.
     ///
     /// # Errors
-    /// [`Error::NoRepository`] only if the store says that there is no `config`;
+    /// [`Error::NoRepository`] only if the store says that there is no `config`, [`Error::Remains`] if it has been there;
     /// [`Error::WrongPassword`] only if every key was read and none opened.
     pub async fn open(store: Store, password: &Password, options: OpenOptions) -> Result<Self> {
         let Some(sealed) = read_config(&store).await? else {
-            return Err(Error::NoRepository { location: store.location().into() });
+            return Err(nothing_to_open(&store).await);
         };
         let mut keys = store.list(FileKind::Key).await?;
         keys.sort_unstable();
@@ -175,6 +175,20 @@ pub(crate) async fn read_config(store: &Store) -> Result<Option<Bytes>> {
         Err(error) if error.is_not_found_in_store() => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Why a place without a config cannot be opened. A key alone is a beginning that the next init completes; what holds data
+/// had a config, and must not be taken for a place that waits for its first backup.
+async fn nothing_to_open(store: &Store) -> Error {
+    let location: String = store.location().into();
+    for kind in [FileKind::Snapshot, FileKind::Index, FileKind::Pack] {
+        // Where nothing can be listed, all that is known is that there is no config.
+        if let Ok(Some(found)) = store.any(kind).await {
+            let problem = "nothing can be read without it".into();
+            return Error::Remains { location, found, problem };
+        }
+    }
+    Error::NoRepository { location }
 }
 
 impl Inner {

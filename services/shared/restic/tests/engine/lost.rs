@@ -55,6 +55,28 @@ async fn a_backup_does_not_commit_into_what_a_deleted_repository_has_left() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repository_that_lost_its_config_is_not_taken_for_none() {
+    let objects = Arc::new(InMemory::new());
+    let repository = init(&objects, Version::V2).await;
+    backup(&repository, BackupOptions::default(), &[("/a", b"1")]).await.unwrap();
+    objects.delete(&Path::from("config")).await.unwrap();
+    for folder in ["snapshots", "index", "data"] {
+        let error = open(objects.clone(), options()).await.unwrap_err();
+        assert!(matches!(error, Error::Remains { .. }), "{error}");
+        let said = error.to_string();
+        assert!(said.contains(&format!("holds {folder}/")) && said.contains("no config"), "{said}");
+        for gone in list(&objects, folder).await {
+            objects.delete(&gone).await.unwrap();
+        }
+    }
+    // A key alone is what an init leaves that was killed, and what the next one begins with.
+    assert_eq!(list(&objects, "keys").await.len(), 1);
+    let error = open(objects.clone(), options()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::NoRepository, "{error}");
+    init(&objects, Version::V2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wiping_keeps_everybody_out_until_there_is_no_repository_any_more() {
     let objects = Arc::new(InMemory::new());
     let repository = init(&objects, Version::V2).await;
