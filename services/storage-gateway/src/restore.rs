@@ -218,7 +218,8 @@ async fn begin(
         Some(path) => path.clone(),
         None => only_data_file(request, &snapshot, &files)?,
     };
-    let size = files.iter().find(|file| file.path == path).map_or(0, |file| file.size);
+    let failed = || opened.place.failed("restore from");
+    let restic::FileEntry { path, size, mtime: _ } = held.file(&path).map_err(failed())?;
     if request.offset > size {
         return Err(Error::BadRange { path, offset: request.offset, size });
     }
@@ -228,7 +229,7 @@ async fn begin(
         length: request.length,
         ..restic::ReadOptions::default()
     };
-    let reader = held.read(&path, options).map_err(opened.place.failed("restore from"))?;
+    let reader = held.read(&path, options).map_err(failed())?;
     Ok((Header { snapshot, files, path, size, manifest }, reader))
 }
 

@@ -165,13 +165,16 @@ impl Repository {
 }
 
 fn tell_walked(catalog: &Catalog, walked: Walked, report: &mut Report) -> Result<()> {
-    let Walked { used, failures, oddities, more } = walked;
+    let Walked { used, failures, oddities, harmless, more } = walked;
     report.more += more;
     for failure in failures {
         report.note_failure("snapshots".into(), failure)?;
     }
     for (tree, problem) in oddities {
         report.problem(tree, problem);
+    }
+    for (tree, problem) in harmless {
+        report.note(tree, problem);
     }
     let unused = catalog.blobs().filter(|at| !used.has(at.entry()));
     let (count, bytes) = unused.fold((0_u64, 0_u64), |(count, bytes), at| {

@@ -29,6 +29,8 @@ pub(crate) struct Walked {
     pub(crate) failures: Vec<Error>,
     /// What trees say that makes no sense: the tree, and what.
     pub(crate) oddities: Vec<(String, String)>,
+    /// The same, where nothing is lost by it.
+    pub(crate) harmless: Vec<(String, String)>,
     /// Failures and oddities beyond [`MAX_FINDINGS`].
     pub(crate) more: u64,
 }
@@ -57,8 +59,13 @@ pub(crate) async fn walk(
     snapshots: &[Snapshot],
     observer: &Observer,
 ) -> Walked {
-    let walked =
-        Walked { used: Marks::none(catalog), failures: Vec::new(), oddities: Vec::new(), more: 0 };
+    let walked = Walked {
+        used: Marks::none(catalog),
+        failures: Vec::new(),
+        oddities: Vec::new(),
+        harmless: Vec::new(),
+        more: 0,
+    };
     let mut walk =
         Walk { catalog, snapshots, waiting: Vec::new(), missing: HashSet::new(), walked };
     let step = observer.items("walk the snapshots", 0);
@@ -128,10 +135,9 @@ impl Walk<'_> {
                         found.collect::<Vec<_>>().into_iter().collect();
                     let length = |at: &BlobAt| content_of(&self.catalog.get(*at).0);
                     // A missing blob is a failure of its own.
-                    if let Some(found) = found
-                        && found.iter().map(length).sum::<u64>() != node.size
-                    {
-                        self.odd(tree, &node, "has another size than its blobs together");
+                    let length = found.map(|found| found.iter().map(length).sum::<u64>());
+                    if let Some(length) = length.filter(|length| *length != node.size) {
+                        self.has_another_size(tree, &node, length);
                     }
                 }
                 ("file", None, _) => self.odd(tree, &node, "is a file without a list of blobs"),
@@ -151,6 +157,17 @@ impl Walk<'_> {
             self.walked.oddities.push((format!("tree {tree}"), problem));
         } else {
             self.walked.more += 1;
+        }
+    }
+
+    /// Old versions of restic left such when a file grew while they read it. What was read is all there.
+    fn has_another_size(&mut self, tree: &Id, node: &Node, length: u64) {
+        if self.walked.harmless.len() < MAX_FINDINGS {
+            let Node { name, size, .. } = node;
+            let problem = format!(
+                "{name:?} is said to have {size} bytes, and {length} were backed up: it changed meanwhile"
+            );
+            self.walked.harmless.push((format!("tree {tree}"), problem));
         }
     }
 

@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 
 use super::fetch::{self, BUDGET_UNITS};
 use super::listing::entries;
-use super::plan::{Part, Reads};
+use super::plan::{self, Part, Reads};
 use super::{FileEntry, FileReader, ReadOptions};
 use crate::error::{Error, Result};
 use crate::lock::Lock;
@@ -53,6 +53,18 @@ impl HeldSnapshot {
         entries(&self.nodes)
     }
 
+    /// A file, with the length that reading it gives: that of its blobs. What a tree says can be another, where the file
+    /// grew while restic read it.
+    ///
+    /// # Errors
+    /// [`Error::NoFile`]; [`Error::MissingBlob`] if any part of it is in no pack.
+    pub fn file(&self, path: &str) -> Result<FileEntry> {
+        let (path, node) = self.find(path)?;
+        let blobs = node.content.as_deref().unwrap_or_default();
+        let size = plan::length_of(&self.inner, blobs, &self.needed_by(path))?;
+        Ok(FileEntry { path: path.clone(), size, mtime: node.mtime })
+    }
+
     /// Reads a file.
     ///
     /// # Errors
@@ -88,20 +100,26 @@ impl HeldSnapshot {
         release(self.lock).await;
     }
 
-    fn plan(&self, path: &str, options: &ReadOptions) -> Result<(Reads, u64)> {
-        let snapshot = self.snapshot.id;
-        let Some((_, node)) = self.nodes.iter().find(|(other, _)| other == path) else {
+    fn find(&self, path: &str) -> Result<&(String, Node)> {
+        self.nodes.iter().find(|(other, _)| other == path).ok_or_else(|| {
             let present: Vec<&str> = self.nodes.iter().map(|(path, _)| path.as_str()).collect();
-            return Err(Error::NoFile {
-                snapshot,
+            Error::NoFile {
+                snapshot: self.snapshot.id,
                 path: path.into(),
                 present: present[..present.len().min(10)].join(", "),
-            });
-        };
-        let needed_by = format!("{path} in snapshot {}", snapshot.short());
-        let part = Part::of(node.size, options);
-        let blobs = node.content.clone().unwrap_or_default();
-        Ok((Reads::new(&self.inner, blobs, node.size, needed_by, part)?, part.length()))
+            }
+        })
+    }
+
+    fn plan(&self, path: &str, options: &ReadOptions) -> Result<(Reads, u64)> {
+        let (path, node) = self.find(path)?;
+        let (needed_by, blobs) = (self.needed_by(path), node.content.clone().unwrap_or_default());
+        let part = Part::of(plan::length_of(&self.inner, &blobs, &needed_by)?, options);
+        Ok((Reads::new(&self.inner, blobs, needed_by, part), part.length()))
+    }
+
+    fn needed_by(&self, path: &str) -> String {
+        format!("{path} in snapshot {}", self.snapshot.id.short())
     }
 }
 

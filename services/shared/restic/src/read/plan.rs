@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::Id;
 use crate::index::Location;
 use crate::pack::BlobKind;
@@ -57,6 +57,13 @@ pub(super) struct Reads {
     next: Option<Wanted>,
 }
 
+/// The length of a file: what its blobs have together, whatever its node says. All of them are looked up, so that a missing
+/// one is known before anything is given out.
+pub(super) fn length_of(inner: &Inner, blobs: &[Id], needed_by: &str) -> Result<u64> {
+    let length = |id: &Id| Ok(inner.locate(BlobKind::Data, *id, needed_by)?.content_length());
+    blobs.iter().map(length).sum()
+}
+
 impl Part {
     /// What of a file of this size is asked for.
     pub(super) fn of(size: u64, options: &ReadOptions) -> Self {
@@ -71,25 +78,10 @@ impl Part {
 }
 
 impl Reads {
-    /// Looks every blob of the file up first, so that a missing one is known before anything is given
-    /// out.
-    pub(super) fn new(
-        inner: &Arc<Inner>,
-        blobs: Vec<Id>,
-        size: u64,
-        needed_by: String,
-        part: Part,
-    ) -> Result<Self> {
-        let mut length = 0_u64;
-        for id in &blobs {
-            length += inner.locate(BlobKind::Data, *id, &needed_by)?.content_length();
-        }
-        if length != size {
-            let problem = format!("its chunks make {length} bytes, its size is {size}");
-            return Err(Error::damaged(needed_by, problem));
-        }
+    /// Of blobs that were looked up all together: see [`length_of`].
+    pub(super) fn new(inner: &Arc<Inner>, blobs: Vec<Id>, needed_by: String, part: Part) -> Self {
         let share = inner.resources.reads() as u64;
-        Ok(Self {
+        Self {
             inner: Arc::clone(inner),
             blobs: blobs.into_iter(),
             position: 0,
@@ -98,7 +90,7 @@ impl Reads {
             // A stream that is alone reads a pack that one wrote at once.
             most: (share / 4).clamp(LEAST_READ, MOST_READ),
             next: None,
-        })
+        }
     }
 
     /// The next blob of the part.

@@ -1,4 +1,4 @@
-//! The promises that the compiler can keep, and what becomes of an index that goes before the commit.
+//! The promises that the compiler can keep, and commits that cannot be had from outside.
 
 use super::*;
 use crate::{
@@ -32,18 +32,41 @@ fn handles_and_futures_travel_between_threads() {
     readers::<FileReader>();
 }
 
-#[tokio::test]
-async fn an_index_that_others_took_away_is_written_again_before_the_commit() {
+/// A snapshot of one file, all but committed.
+async fn written() -> (Store, Repository, SnapshotWriter) {
     let store = Store::new(Arc::new(InMemory::new()), "memory");
     let init = InitOptions { kdf: Kdf { log_n: 4, r: 8, p: 1 }, ..InitOptions::default() };
-    let options = OpenOptions { lock_reads: false, ..OpenOptions::default() };
-    let password = Password::new("x");
-    let repository = Repository::init(store.clone(), &password, &init, options.clone());
-    let repository = repository.await.unwrap();
+    let (password, options) = (Password::new("x"), OpenOptions::default());
+    let repository = Repository::init(store.clone(), &password, &init, options).await.unwrap();
     let mut writer = repository.backup(BackupOptions::default()).await.unwrap();
     let mut file = writer.file("/a").unwrap();
     file.write(Bytes::from_static(b"some content")).await.unwrap();
     file.finish().await.unwrap();
+    (store, repository, writer)
+}
+
+#[tokio::test]
+async fn a_file_that_changed_while_it_was_read_is_told_and_read_as_it_was_backed_up() {
+    let (_, repository, writer) = written().await;
+    if let Some(Some(file)) = writer.session.state.lock().files.get_mut("/a") {
+        file.size += 1;
+    }
+    writer.commit().await.unwrap();
+    let report = repository.check(&check::Options::default()).await.unwrap();
+    assert!(report.is_ok(), "{report:?}");
+    assert!(report.notes[0].problem.contains("13 bytes, and 12 were backed up"), "{report:?}");
+    let snapshot = repository.snapshots(&SnapshotFilter::default()).await.unwrap().remove(0);
+    let held = repository.hold(&snapshot).await.unwrap();
+    assert_eq!((held.files()[0].size, held.file("/a").unwrap().size), (13, 12));
+    let read = held.read("/a", ReadOptions::default()).unwrap();
+    assert_eq!(read.len(), 12);
+    let read: Vec<Bytes> = futures::TryStreamExt::try_collect(read).await.unwrap();
+    assert_eq!(read.concat(), b"some content");
+}
+
+#[tokio::test]
+async fn an_index_that_others_took_away_is_written_again_before_the_commit() {
+    let (store, repository, writer) = written().await;
 
     // As `commit` does, up to where it finds that the lock was removed.
     let session = Arc::clone(&writer.session);
@@ -59,6 +82,7 @@ async fn an_index_that_others_took_away_is_written_again_before_the_commit() {
     session.save_snapshot(&snapshot.encode().unwrap()).await.unwrap();
     writer.abort().await;
 
+    let (password, options) = (Password::new("x"), OpenOptions::default());
     let opened = Repository::open(store, &password, options).await.unwrap();
     let deep = check::Options { read_data: true, ..check::Options::default() };
     let report = opened.check(&deep).await.unwrap();
