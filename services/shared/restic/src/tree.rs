@@ -38,7 +38,13 @@ pub(crate) struct Node {
     #[serde(default)]
     pub(crate) gid: u32,
     #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) inode: u64,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) device_id: u64,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) size: u64,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) links: u64,
     #[serde(default)]
     pub(crate) content: Option<Vec<Id>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -72,6 +78,21 @@ pub(crate) fn as_go_does<S: Serializer>(
         text.push_str(&time.format("%:z").to_string());
     }
     serializer.serialize_str(&text)
+}
+
+/// A file of a file system, whatever names it has there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Inode {
+    device: u64,
+    number: u64,
+}
+
+impl Node {
+    /// The file that this is a name of, if it had others.
+    pub(crate) fn hard_link(&self) -> Option<Inode> {
+        let linked = self.links > 1 && self.inode != 0;
+        linked.then_some(Inode { device: self.device_id, number: self.inode })
+    }
 }
 
 impl Tree {
@@ -172,7 +193,10 @@ fn node(
         ctime: time,
         uid: 0,
         gid: 0,
+        inode: 0,
+        device_id: 0,
         size,
+        links: 0,
         content,
         subtree,
     }

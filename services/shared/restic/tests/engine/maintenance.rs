@@ -58,6 +58,25 @@ async fn our_figures_are_restics() {
     let theirs = json(&place, &["stats", "--json", "--host", "host-1", "--mode", "raw-data"]).await;
     assert_eq!((one.snapshots, &theirs["total_size"]), (1, &one.raw_size.into()));
     assert!(one.raw_size < whole.raw_size && one.restore_size < whole.restore_size);
+
+    // A file of several names is restored once, in each snapshot.
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::create_dir_all(at("sub/deep")).unwrap();
+    std::fs::write(at("one"), [7; 100_000]).unwrap();
+    for other in ["two", "sub/three", "sub/deep/four"] {
+        std::fs::hard_link(at("one"), at(other)).unwrap();
+    }
+    std::fs::write(at("sub/deep/alone"), [8; 1000]).unwrap();
+    let back_up = ["backup", "--host", "links", folder.path().to_str().unwrap()];
+    for _ in 0..2 {
+        place.run(&back_up).await;
+    }
+    let filter = SnapshotFilter { hosts: vec!["links".into()], ..everyone() };
+    let linked = repository.stats_of(&filter, &Observer::default()).await.unwrap();
+    let args = ["stats", "--json", "--host", "links", "--mode", "restore-size"];
+    assert_eq!(json(&place, &args).await["total_size"], linked.restore_size);
+    assert_eq!((linked.files, linked.restore_size), (10, 202_000));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
