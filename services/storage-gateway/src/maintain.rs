@@ -280,6 +280,6 @@ fn is_nothing(error: &Error) -> bool {
         Error::Backend(backend::Error::Place(place::Error::Directory { class, .. })) => {
             *class == Class::NotFound
         }
-        Error::Backend(_) => false,
+        Error::Backend(_) | Error::Elsewhere { .. } => false,
     }
 }

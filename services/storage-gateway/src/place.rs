@@ -7,6 +7,7 @@ mod connect;
 mod gcs;
 mod local;
 mod machine;
+mod prefix;
 mod rest;
 mod s3;
 mod swift;
@@ -17,6 +18,7 @@ pub use connect::Connection;
 pub use gcs::GcsBucket;
 pub use local::{Directory, LocalVolumes};
 pub use machine::{Machine, VARIABLES};
+pub use prefix::Prefix;
 pub use rest::RestRepository;
 pub use s3::Bucket;
 pub use swift::SwiftContainer;
@@ -182,6 +184,20 @@ pub enum Backend {
     Rest(RestRepository),
 }
 
+impl Backend {
+    /// The path in its bucket, where there is one.
+    fn prefix(&self) -> Option<&Prefix> {
+        match self {
+            Self::Local(_) | Self::Rest(_) => None,
+            Self::S3(bucket) => Some(&bucket.prefix),
+            Self::Gcs(bucket) => Some(&bucket.prefix),
+            Self::Azure(container) => Some(&container.prefix),
+            Self::Swift(container) => Some(&container.prefix),
+            Self::B2(bucket) => Some(&bucket.prefix),
+        }
+    }
+}
+
 /// Secret bytes: never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Bytes(Vec<u8>);
@@ -276,19 +292,34 @@ impl Place {
     /// The place as restic would name it. Holds no credentials.
     #[must_use]
     pub fn location(&self) -> String {
+        self.location_of(self.backend.prefix().map_or("", |prefix| prefix.path().as_ref()))
+    }
+
+    /// Another path in the same bucket, as restic would name it.
+    fn location_of(&self, path: &str) -> String {
         match &self.backend {
             Backend::Local(directory) => directory.path.display().to_string(),
-            Backend::S3(bucket) => bucket.location(),
-            Backend::Gcs(GcsBucket { bucket, prefix, .. }) => format!("gs:{bucket}:/{prefix}"),
-            Backend::Azure(AzureContainer { account, container, prefix, .. }) => {
-                format!("azure:{container}:/{prefix} of {account}")
+            Backend::S3(bucket) => bucket.location(path),
+            Backend::Gcs(GcsBucket { bucket, .. }) => format!("gs:{bucket}:/{path}"),
+            Backend::Azure(AzureContainer { account, container, .. }) => {
+                format!("azure:{container}:/{path} of {account}")
             }
-            Backend::Swift(SwiftContainer { container, prefix, login }) => {
-                format!("swift:{container}:/{prefix} of {}", login.url())
+            Backend::Swift(SwiftContainer { container, login, .. }) => {
+                format!("swift:{container}:/{path} of {}", login.url())
             }
-            Backend::B2(B2Bucket { bucket, prefix, .. }) => format!("b2:{bucket}:/{prefix}"),
+            Backend::B2(B2Bucket { bucket, .. }) => format!("b2:{bucket}:/{path}"),
             Backend::Rest(RestRepository { url, .. }) => format!("rest:{url}"),
         }
+    }
+
+    /// For the place where Coffer has put the repository before: its name, and how it is written as a prefix.
+    pub(crate) fn former(&self) -> Option<(String, String)> {
+        let path = self.backend.prefix()?.former()?.as_ref();
+        let written = match &self.backend {
+            Backend::S3(bucket) if bucket.is_url => prefix::escape(path),
+            _ => path.to_owned(),
+        };
+        Some((self.location_of(path), written))
     }
 
     /// What to look at when the store refuses; nothing for a directory.
@@ -330,17 +361,22 @@ fn not_one(repository: &RepositoryRef, found: String) -> Error {
 /// Bucket or container, and the prefix as restic cleans it.
 fn required(
     keys: &Keys<'_>,
-    field: &'static str,
+    [field, prefix_field]: [&'static str; 2],
     container: &str,
     prefix: &str,
-) -> Result<(String, String), Error> {
+) -> Result<(String, Prefix), Error> {
+    let bad = |field, problem: &str| {
+        let (repository, problem) = (keys.repository.clone(), problem.to_owned());
+        Error::BadField { repository, field, problem }
+    };
     let container = container.trim_matches('/');
     if container.is_empty() || container.contains('/') {
         let problem = if container.is_empty() { "it is empty" } else { "it contains a slash" };
-        let (repository, problem) = (keys.repository.clone(), problem.to_owned());
-        return Err(Error::BadField { repository, field, problem });
+        return Err(bad(field, problem));
     }
-    Ok((container.to_owned(), s3::clean(prefix).join("/")))
+    let prefix = s3::clean(prefix).join("/");
+    let prefix = Prefix::new(&prefix, &prefix).map_err(|problem| bad(prefix_field, problem))?;
+    Ok((container.to_owned(), prefix))
 }
 
 /// `maxConnections`; none and zero mean any number.

@@ -43,6 +43,21 @@ pub enum Error {
         /// The engine's class.
         kind: restic::Kind,
     },
+    /// The repository lies where Coffer has put it before.
+    #[error(
+        "there is no repository at {location} of Repository {repository}, where restic has it, but one at {former}, where \
+         Coffer has put it before; move its objects from there, or set the prefix in spec.backend to {prefix:?}"
+    )]
+    Elsewhere {
+        /// The Repository.
+        repository: RepositoryRef,
+        /// Where it is to be.
+        location: String,
+        /// Where it is.
+        former: String,
+        /// The prefix that names that place.
+        prefix: String,
+    },
 }
 
 impl Fault for Error {
@@ -50,6 +65,7 @@ impl Fault for Error {
         match self {
             Self::Backend(error) => error.class(),
             Self::Engine { kind, .. } => class(*kind),
+            Self::Elsewhere { .. } => Class::Invalid,
         }
     }
 }
@@ -172,6 +188,9 @@ impl Repositories {
             }
         };
         let config = look(place, &connection).await?;
+        if config.is_none() {
+            look_elsewhere(place, &connection).await?;
+        }
         let created = match (opened.as_ref(), config) {
             (Some(opened), Some(config)) if opened.config == config => {
                 return Ok(Opened { compression, ..opened.clone() });
@@ -338,6 +357,23 @@ async fn look(place: &Place, connection: &Connection) -> Result<Option<Stamp>, E
     match read.await {
         Ok(config) => Ok(Some(config)),
         Err(object_store::Error::NotFound { .. }) => Ok(None),
+        Err(source) => Err(place.store_failed("look up", CONFIG, source)),
+    }
+}
+
+/// Refuses to take for missing, or to make anew, what lies where Coffer has put it before.
+async fn look_elsewhere(place: &Place, connection: &Connection) -> Result<(), Error> {
+    use object_store::Error as E;
+    let (Some(objects), Some((former, prefix))) = (&connection.former, place.former()) else {
+        return Ok(());
+    };
+    match objects.head(&Path::from(CONFIG)).await {
+        Ok(_) => {
+            let (repository, location) = (place.repository.clone(), place.location());
+            Err(Error::Elsewhere { repository, location, former, prefix })
+        }
+        // Whoever may not read there has not written there.
+        Err(E::NotFound { .. } | E::PermissionDenied { .. } | E::Unauthenticated { .. }) => Ok(()),
         Err(source) => Err(place.store_failed("look up", CONFIG, source)),
     }
 }

@@ -1,6 +1,6 @@
 //! An `azure` backend: restic's `azure:<container>:/<prefix>`.
 
-use super::{Bytes, Error, Keys, connections, required};
+use super::{Bytes, Error, Keys, Prefix, connections, required};
 use coffer_api::backend::Azure as Spec;
 
 const ACCOUNT: &str = "AZURE_ACCOUNT_NAME";
@@ -22,8 +22,8 @@ pub struct AzureContainer {
     pub endpoint: String,
     /// The container.
     pub container: String,
-    /// Path of the repository in it, without slashes at its ends; may be empty.
-    pub prefix: String,
+    /// Path of the repository in it.
+    pub prefix: Prefix,
     /// What opens the account.
     pub credentials: AzureCredentials,
     /// Most connections at a time.
@@ -43,8 +43,8 @@ pub enum AzureCredentials {
 
 impl AzureContainer {
     pub(super) fn resolve(keys: &Keys<'_>, spec: &Spec) -> Result<Self, Error> {
-        let field = "spec.backend.azure.container";
-        let (container, prefix) = required(keys, field, &spec.container, &spec.prefix)?;
+        let fields = ["spec.backend.azure.container", "spec.backend.azure.prefix"];
+        let (container, prefix) = required(keys, fields, &spec.container, &spec.prefix)?;
         let account = keys.text(ACCOUNT)?.ok_or_else(|| keys.missing(ACCOUNT))?.to_owned();
         let host_part = |text: &str| {
             !text.is_empty()

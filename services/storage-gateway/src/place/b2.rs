@@ -3,7 +3,7 @@
 //! restic itself recommends that API over B2's own. An application key opens both; the master key of the account opens
 //! only B2's own, so it is refused with that reason. Which endpoint the account has is asked when connecting.
 
-use super::{Bytes, Error, Keys, connections, required};
+use super::{Bytes, Error, Keys, Prefix, connections, required};
 use coffer_api::backend::Bucket as Spec;
 
 const ID: &str = "B2_ACCOUNT_ID";
@@ -18,8 +18,8 @@ pub struct B2Bucket {
     pub api: String,
     /// The bucket.
     pub bucket: String,
-    /// Path of the repository in it, without slashes at its ends; may be empty.
-    pub prefix: String,
+    /// Path of the repository in it.
+    pub prefix: Prefix,
     /// Id of the application key.
     pub key_id: String,
     /// The application key.
@@ -30,8 +30,8 @@ pub struct B2Bucket {
 
 impl B2Bucket {
     pub(super) fn resolve(keys: &Keys<'_>, spec: &Spec) -> Result<Self, Error> {
-        let (bucket, prefix) =
-            required(keys, "spec.backend.b2.bucket", &spec.bucket, &spec.prefix)?;
+        let fields = ["spec.backend.b2.bucket", "spec.backend.b2.prefix"];
+        let (bucket, prefix) = required(keys, fields, &spec.bucket, &spec.prefix)?;
         let key_id = keys.text(ID)?.ok_or_else(|| keys.missing(ID))?.to_owned();
         let key = keys.text(KEY)?.ok_or_else(|| keys.missing(KEY))?;
         let connections =

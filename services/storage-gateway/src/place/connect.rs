@@ -1,6 +1,8 @@
 //! From a place to the object store that is there.
 
-use super::{AzureContainer, AzureCredentials, B2Bucket, Backend, Bucket, Error, GcsBucket, Place};
+use super::{
+    AzureContainer, AzureCredentials, B2Bucket, Backend, Bucket, Error, GcsBucket, Place, Prefix,
+};
 use crate::objects::b2;
 use crate::objects::rest::RestServer;
 use crate::objects::swift::Swift;
@@ -13,6 +15,7 @@ use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::client::HttpConnector as _;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
+use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig};
 use std::sync::Arc;
@@ -27,11 +30,12 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(600);
 /// Amazon's region of last resort, and what the others call theirs.
 const DEFAULT_REGION: &str = "us-east-1";
 
-/// Makes the store of a place, as patient as it is told to be.
-type Build<'a> = dyn Fn(RetryConfig) -> object_store::Result<Arc<dyn ObjectStore>> + Send + 'a;
+/// Makes the store of a path in a place, as patient as it is told to be.
+type Build<'a> =
+    dyn Fn(RetryConfig, &Path) -> object_store::Result<Arc<dyn ObjectStore>> + Send + 'a;
 
 fn maker<'a>(
-    make: impl Fn(RetryConfig) -> object_store::Result<Arc<dyn ObjectStore>> + Send + 'a,
+    make: impl Fn(RetryConfig, &Path) -> object_store::Result<Arc<dyn ObjectStore>> + Send + 'a,
 ) -> Box<Build<'a>> {
     Box::new(make)
 }
@@ -43,6 +47,8 @@ pub struct Connection {
     pub objects: Arc<dyn ObjectStore>,
     /// The same place, but gives up after a few seconds: asks whether it can be reached at all.
     pub probe: Arc<dyn ObjectStore>,
+    /// Where Coffer has put such a repository before, if that is elsewhere ([`Prefix::former`]).
+    pub former: Option<Arc<dyn ObjectStore>>,
 }
 
 impl Place {
@@ -65,7 +71,7 @@ impl Place {
                     .await
                     .map_err(|source| self.client(object_store::Error::JoinError { source }))??;
                 let objects: Arc<dyn ObjectStore> = Arc::new(files);
-                maker(move |_| Ok(objects.clone()))
+                maker(move |_, _| Ok(objects.clone()))
             }
             Backend::S3(bucket) => {
                 let options = self.client_options(&bucket.endpoint, bucket.insecure)?;
@@ -73,18 +79,18 @@ impl Place {
                 let builder = s3(bucket, &region, self)
                     .with_http_connector(Transport::new(None, Checksum::Signed))
                     .with_client_options(options);
-                maker(move |patience| {
+                maker(move |patience, path| {
                     let store = builder.clone().with_retry(patience).build()?;
-                    Ok(below(store, &bucket.prefix))
+                    Ok(below(store, path))
                 })
             }
             Backend::Gcs(bucket) => {
                 let builder = gcs(bucket, self)
                     .with_http_connector(Transport::new(bucket.connections, Checksum::Google))
                     .with_client_options(self.client_options(&bucket.endpoint, false)?);
-                maker(move |patience| {
+                maker(move |patience, path| {
                     let store = builder.clone().with_retry(patience).build()?;
-                    Ok(below(store, &bucket.prefix))
+                    Ok(below(store, path))
                 })
             }
             Backend::Azure(container) => {
@@ -92,9 +98,9 @@ impl Place {
                 let builder = azure(container, self)
                     .with_http_connector(transport)
                     .with_client_options(self.client_options(&container.endpoint, false)?);
-                maker(move |patience| {
+                maker(move |patience, path| {
                     let store = builder.clone().with_retry(patience).build()?;
-                    Ok(below(store, &container.prefix))
+                    Ok(below(store, path))
                 })
             }
             Backend::B2(bucket) => {
@@ -108,19 +114,19 @@ impl Place {
                 let builder = b2_builder(bucket, &endpoint)
                     .with_http_connector(transport)
                     .with_client_options(options);
-                maker(move |patience| {
+                maker(move |patience, path| {
                     let store = builder.clone().with_retry(patience).build()?;
-                    Ok(below(store, &bucket.prefix))
+                    Ok(below(store, path))
                 })
             }
             Backend::Swift(swift) => {
                 let options = self.client_options(swift.login.url(), false)?;
                 let client = Transport::new(None, Checksum::None).connect(&options);
                 let client = client.map_err(|e| self.client(e))?;
-                maker(move |patience| {
+                maker(move |patience, path| {
                     let (login, name) = (swift.login.clone(), &swift.container);
                     let store = Swift::new(client.clone(), patience, login, name);
-                    Ok(below(store, &swift.prefix))
+                    Ok(below(store, path))
                 })
             }
             Backend::Rest(rest) => {
@@ -131,16 +137,21 @@ impl Place {
                     let pair = [user.as_bytes(), b":", password.reveal()].concat();
                     format!("Basic {}", BASE64.encode(pair))
                 });
-                maker(move |patience| {
+                maker(move |patience, _| {
                     let (client, authorization) = (client.clone(), authorization.clone());
                     let store = RestServer::new(client, patience, &rest.url, authorization);
                     Ok(Arc::new(store) as Arc<dyn ObjectStore>)
                 })
             }
         };
-        let objects = build(RetryConfig::default()).map_err(|e| self.client(e))?;
-        let probe = build(brief()).map_err(|e| self.client(e))?;
-        Ok(Connection { objects, probe })
+        let prefix = self.backend.prefix();
+        let root = Path::ROOT;
+        let path = prefix.map_or(&root, Prefix::path);
+        let objects = build(RetryConfig::default(), path).map_err(|e| self.client(e))?;
+        let probe = build(brief(), path).map_err(|e| self.client(e))?;
+        let former = prefix.and_then(Prefix::former).map(|path| build(brief(), path));
+        let former = former.transpose().map_err(|e| self.client(e))?;
+        Ok(Connection { objects, probe, former })
     }
 
     /// The engine's view of a connection to this place.
@@ -205,8 +216,8 @@ fn brief() -> RetryConfig {
     }
 }
 
-fn below(store: impl ObjectStore, prefix: &str) -> Arc<dyn ObjectStore> {
-    Arc::new(PrefixStore::new(store, object_store::path::Path::from(prefix)))
+fn below(store: impl ObjectStore, path: &Path) -> Arc<dyn ObjectStore> {
+    Arc::new(PrefixStore::new(store, path.clone()))
 }
 
 fn s3(bucket: &Bucket, region: &str, place: &Place) -> AmazonS3Builder {

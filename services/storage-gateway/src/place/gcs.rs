@@ -1,6 +1,6 @@
 //! A `gcs` backend: restic's `gs:<bucket>:/<prefix>`.
 
-use super::{Bytes, Error, Keys, connections, required};
+use super::{Bytes, Error, Keys, Prefix, connections, required};
 use coffer_api::backend::Bucket as Spec;
 
 const KEY: &str = "GOOGLE_SERVICE_ACCOUNT_JSON_KEY";
@@ -13,8 +13,8 @@ pub struct GcsBucket {
     pub endpoint: String,
     /// The bucket.
     pub bucket: String,
-    /// Path of the repository in it, without slashes at its ends; may be empty.
-    pub prefix: String,
+    /// Path of the repository in it.
+    pub prefix: Prefix,
     /// The service account's key, JSON; without one the machine's own identity is used. `GOOGLE_PROJECT_ID` is accepted
     /// and not needed: restic uses it to make buckets.
     pub key: Option<Bytes>,
@@ -24,8 +24,8 @@ pub struct GcsBucket {
 
 impl GcsBucket {
     pub(super) fn resolve(keys: &Keys<'_>, spec: &Spec) -> Result<Self, Error> {
-        let (bucket, prefix) =
-            required(keys, "spec.backend.gcs.bucket", &spec.bucket, &spec.prefix)?;
+        let fields = ["spec.backend.gcs.bucket", "spec.backend.gcs.prefix"];
+        let (bucket, prefix) = required(keys, fields, &spec.bucket, &spec.prefix)?;
         let key = keys.text(KEY)?;
         let parsed = key.map(serde_json::from_str::<serde_json::Map<String, serde_json::Value>>);
         let parsed = parsed.transpose().map_err(|_| keys.bad(KEY, "it is not a JSON object"))?;

@@ -1,6 +1,7 @@
 //! An `s3` backend: the same bucket and prefix that restic would make of `s3:<endpoint>/<bucket>/<prefix>`.
 
-use super::{Bytes, Error, Keys};
+use super::prefix::{escape, unescape};
+use super::{Bytes, Error, Keys, Prefix};
 use coffer_api::backend::S3;
 use url::Url;
 
@@ -16,8 +17,10 @@ pub struct Bucket {
     pub amazon: bool,
     /// The bucket.
     pub bucket: String,
-    /// Path of the repository in it, without slashes at its ends; may be empty.
-    pub prefix: String,
+    /// Path of the repository in it.
+    pub prefix: Prefix,
+    /// Whether the endpoint was written as a URL, in which restic takes `%` for an escape.
+    pub is_url: bool,
     /// The region, if it is known.
     pub region: Option<String>,
     /// Key id and secret key; without them the machine's own identity is used, as Stash does.
@@ -35,7 +38,8 @@ impl Bucket {
         };
         let text = spec.endpoint.trim();
         // restic takes an endpoint without a scheme as https.
-        let text = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
+        let is_url = text.contains("://");
+        let text = if is_url { text.to_owned() } else { format!("https://{text}") };
         let bad_endpoint = |problem| field("spec.backend.s3.endpoint", problem);
         let url = Url::parse(&text)
             .map_err(|_| bad_endpoint("it is neither a host like s3.amazonaws.com nor a URL"))?;
@@ -52,13 +56,30 @@ impl Bucket {
         let endpoint = format!("{}://{host}{port}", url.scheme());
 
         // restic cuts the whole URL: the first part of its path is the bucket, wherever it was written.
-        let path = clean(&format!("{}/{}/{}", url.path(), spec.bucket, spec.prefix));
-        let mut path = path.into_iter();
-        let bucket = path.next();
-        let Some(bucket) = bucket.filter(|_| !spec.bucket.trim_matches('/').is_empty()) else {
-            return Err(field("spec.backend.s3.bucket", "it is empty"));
+        let words = clean(&format!("{}/{}/{}", url.path(), spec.bucket, spec.prefix)).join("/");
+        let bad_prefix = |problem| field("spec.backend.s3.prefix", problem);
+        let path = if is_url {
+            if spec.prefix.contains(['#', '?']) {
+                return Err(bad_prefix(
+                    "behind a URL as endpoint restic ends the path at # and ?; write %23 and %3F for the characters themselves",
+                ));
+            }
+            let path = unescape(&words).ok_or_else(|| {
+                bad_prefix(
+                    "behind a URL as endpoint restic takes % for the beginning of an escape, which this is not; write %25 for the \
+                     character itself",
+                )
+            })?;
+            clean(&path).join("/")
+        } else {
+            words.clone()
         };
-        let prefix = path.collect::<Vec<_>>().join("/");
+        let (bucket, path) = path.split_once('/').unwrap_or((&path, ""));
+        if bucket.is_empty() || spec.bucket.trim_matches('/').is_empty() {
+            return Err(field("spec.backend.s3.bucket", "it is empty"));
+        }
+        let words = words.split_once('/').map_or("", |(_, words)| words);
+        let (bucket, prefix) = (bucket.to_owned(), Prefix::new(path, words).map_err(bad_prefix)?);
 
         let amazon = host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn");
         let region = Some(spec.region.clone()).filter(|region| !region.is_empty());
@@ -75,13 +96,13 @@ impl Bucket {
             (None, Some(_)) => return Err(keys.missing(ACCESS_KEY)),
         };
         let insecure = spec.insecure_tls;
-        Ok(Self { endpoint, amazon, bucket, prefix, region, credentials, insecure })
+        Ok(Self { endpoint, amazon, bucket, prefix, is_url, region, credentials, insecure })
     }
 
-    /// The place in restic's words.
-    pub(super) fn location(&self) -> String {
-        let Self { endpoint, bucket, prefix, .. } = self;
-        format!("s3:{endpoint}/{bucket}/{prefix}").trim_end_matches('/').to_owned()
+    /// A path in the bucket, in restic's words.
+    pub(super) fn location(&self, path: &str) -> String {
+        let Self { endpoint, bucket, .. } = self;
+        format!("s3:{endpoint}/{bucket}/{}", escape(path)).trim_end_matches('/').to_owned()
     }
 }
 

@@ -1,6 +1,6 @@
 //! A `swift` backend: restic's `swift:<container>:/<prefix>`, with the keys of all three generations of authentication.
 
-use super::{Error, Keys, required};
+use super::{Error, Keys, Prefix, required};
 use crate::objects::swift::auth::{Access, Credential, Identity, Login, Project};
 use coffer_api::backend::Swift as Spec;
 use coffer_runtime::Secret;
@@ -10,16 +10,16 @@ use coffer_runtime::Secret;
 pub struct SwiftContainer {
     /// The container.
     pub container: String,
-    /// Path of the repository in it, without slashes at its ends; may be empty.
-    pub prefix: String,
+    /// Path of the repository in it.
+    pub prefix: Prefix,
     /// The way in.
     pub login: Login,
 }
 
 impl SwiftContainer {
     pub(super) fn resolve(keys: &Keys<'_>, spec: &Spec) -> Result<Self, Error> {
-        let field = "spec.backend.swift.container";
-        let (container, prefix) = required(keys, field, &spec.container, &spec.prefix)?;
+        let fields = ["spec.backend.swift.container", "spec.backend.swift.prefix"];
+        let (container, prefix) = required(keys, fields, &spec.container, &spec.prefix)?;
         Ok(Self { container, prefix, login: login(keys)? })
     }
 }

@@ -49,9 +49,39 @@ fn s3_places_are_those_that_restic_makes_of_the_url() {
         ("s3.amazonaws.com", "b", "a/../c", "s3:https://s3.amazonaws.com/b/c"),
         ("http://m:9000/", "/b/", "p", "s3:http://m:9000/b/p"),
         ("http://m:9000/b", "sub", "p", "s3:http://m:9000/b/sub/p"),
+        ("http://m:9000", "b", "ü%25%C3%BC/~*", "s3:http://m:9000/b/ü%25ü/~*"),
+        ("m.example", "b", "ü%25#?", "s3:https://m.example/b/ü%2525%23%3F"),
     ] {
         let fields = json!({"endpoint": endpoint, "bucket": bucket, "prefix": prefix});
         assert_eq!(s3(fields).unwrap().location(), location, "{endpoint} {bucket} {prefix}");
+    }
+}
+
+#[test]
+fn a_prefix_is_taken_as_restic_takes_it_and_where_it_was_encoded_before_is_known() {
+    let words = "ü~p";
+    let former = "%C3%BC%7Ep".to_owned();
+    let place = s3(json!({"endpoint": "m", "bucket": "b", "prefix": words})).unwrap();
+    assert_eq!(place.location(), "s3:https://m/b/ü~p");
+    let named = ("s3:https://m/b/%25C3%25BC%257Ep".to_owned(), former.clone());
+    assert_eq!(place.former(), Some(named));
+    let place = s3(json!({"endpoint": "http://m", "bucket": "b", "prefix": words})).unwrap();
+    assert_eq!(place.former().unwrap().1, "%25C3%25BC%257Ep");
+    let plain = s3(json!({"endpoint": "m", "bucket": "b", "prefix": "p @=+&/q"})).unwrap();
+    assert_eq!(plain.former(), None);
+    let gcs = json!({"gcs": {"bucket": "b", "prefix": words}});
+    let place = resolve_with(gcs, &KEYS, &LocalVolumes::None).unwrap();
+    assert_eq!(place.former(), Some(("gs:b:/%C3%BC%7Ep".to_owned(), former)));
+
+    for (prefix, expected) in [
+        ("a#b", "ends the path at # and ?; write %23 and %3F"),
+        ("a?b", "ends the path at # and ?; write %23 and %3F"),
+        ("p%q", "write %25"),
+        ("p%ff", "write %25"),
+        ("a%0Ab", "it contains a control character"),
+    ] {
+        let said = refused(s3(json!({"endpoint": "http://m", "bucket": "b", "prefix": prefix})));
+        assert!(said.contains("spec.backend.s3.prefix") && said.contains(expected), "{said}");
     }
 }
 

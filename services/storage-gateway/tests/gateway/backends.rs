@@ -19,6 +19,11 @@ const MANY: u32 = 1050;
 /// Enough where a page is larger than a test should fill.
 const SOME: u32 = 30;
 
+/// Part of a prefix with what `object_store` would encode.
+const ODD: &str = "ü %~#*?[x]";
+/// The same in a URL for restic.
+const ODD_IN_URL: &str = "ü %25~%23*%3F[x]";
+
 /// A backend and its Secret.
 struct Subject {
     spec: Value,
@@ -158,11 +163,14 @@ async fn s3() {
     std::fs::create_dir(dir.path().join("backups")).unwrap();
     let endpoint = s3::serve(dir.path()).await;
     let keys = [("AWS_ACCESS_KEY_ID", s3::ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", s3::SECRET_KEY)];
-    let spec = json!({"s3": {"endpoint": endpoint, "bucket": "backups", "prefix": "demo/x"}});
+    let prefix = format!("demo/{ODD_IN_URL}");
+    let spec = json!({"s3": {"endpoint": endpoint, "bucket": "backups", "prefix": prefix}});
     let subject = Subject::new(spec, &keys);
     let (connection, _) = subject.conforms(MANY).await;
     let (gateway, data) = subject.holds_a_repository(&connection).await;
-    restic_reads(&format!("s3:{endpoint}/backups/demo/x"), &keys, &[], &data).await;
+    let place = subject.place().location();
+    assert_eq!(place, format!("s3:{endpoint}/backups/{prefix}"));
+    restic_reads(&place, &keys, &[], &data).await;
     assert_eq!(gateway.restore("subject", "latest").await.unwrap().data, b"from restic");
 }
 
@@ -179,11 +187,20 @@ async fn azure() {
             ("AZURE_BLOB_ENDPOINT", endpoint.as_str()),
         ]
     };
-    let spec = json!({"azure": {"container": "backups", "prefix": "/demo/x", "maxConnections": 3}});
+    let prefix = format!("/demo/{ODD}");
+    let spec = json!({"azure": {"container": "backups", "prefix": prefix, "maxConnections": 3}});
     let subject = Subject::new(spec.clone(), &keys(stores::AZURE_KEY));
     let (connection, abilities) = subject.conforms(SOME).await;
     assert!(abilities.create);
     let (gateway, _) = subject.holds_a_repository(&connection).await;
+    // restic knows no endpoint of Azurite's; the server's own names are what it would see.
+    let whole = Subject::new(json!({"azure": {"container": "backups"}}), &keys(stores::AZURE_KEY));
+    let whole = whole.place().connect(false).await.unwrap().objects;
+    let names: Vec<_> = whole.list(None).try_collect().await.unwrap();
+    let below = format!("demo/{ODD}/");
+    assert!(names.iter().any(|meta| meta.location.as_ref() == format!("{below}config")));
+    assert!(names.iter().all(|meta| meta.location.as_ref().starts_with(&below)), "{names:?}");
+
     Subject::new(spec, &keys("d3Jvbmc=")).register(&gateway, "wrong", false);
     let wrong = gateway.backup("wrong", b"x").await;
     assert_refused(
@@ -200,11 +217,12 @@ async fn swift() {
     let server = blocking(move || stores::swift(&data, "backups", 86_400)).await;
     let url = format!("http://127.0.0.1:{}/auth/v1.0", server.port);
     let keys = |key| [("ST_AUTH", url.as_str()), ("ST_USER", "test:tester"), ("ST_KEY", key)];
-    let spec = json!({"swift": {"container": "backups", "prefix": "demo/x"}});
+    let spec = json!({"swift": {"container": "backups", "prefix": format!("demo/{ODD}")}});
     let subject = Subject::new(spec.clone(), &keys("testing"));
     let (connection, _) = subject.conforms(SOME).await;
     let (gateway, data) = subject.holds_a_repository(&connection).await;
-    restic_reads("swift:backups:/demo/x", &keys("testing"), &[], &data).await;
+    let place = format!("swift:backups:/demo/{ODD}");
+    restic_reads(&place, &keys("testing"), &[], &data).await;
     assert_eq!(gateway.restore("subject", "latest").await.unwrap().data, b"from restic");
 
     Subject::new(spec, &keys("wrong")).register(&gateway, "wrong", false);

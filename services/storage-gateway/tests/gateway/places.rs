@@ -46,6 +46,43 @@ async fn a_bucket_holds_a_repository_that_restic_reads() {
     assert_refused(silent, Code::Unavailable, &["check the endpoint http://127.0.0.1"]);
 }
 
+/// Coffer once encoded some characters of the prefix, which restic does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_at_the_encoded_prefix_is_not_made_anew_where_restic_has_it() {
+    let gateway = start().await;
+    let root = gateway.dir.path().join("s3");
+    std::fs::create_dir_all(root.join("backups")).unwrap();
+    let endpoint = s3::serve(&root).await;
+    let cluster = &gateway.cluster;
+    let keys = [
+        ("RESTIC_PASSWORD", PASSWORD),
+        ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
+        ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
+    ];
+    cluster.secret("s3", &keys);
+    let register = |name: &str, prefix: &str| {
+        let s3 = json!({"endpoint": endpoint, "bucket": "backups", "prefix": prefix});
+        cluster.repository(name, json!({"storageSecretName": "s3", "s3": s3}));
+    };
+    register("encoded", "k%25C3%25A4se");
+    gateway.backup("encoded", b"x").await.unwrap();
+    assert!(root.join("backups/k%C3%A4se/config").exists());
+
+    register("plain", "käse");
+    let parts = [
+        &*format!("no repository at s3:{endpoint}/backups/käse of Repository demo/plain"),
+        &*format!("at s3:{endpoint}/backups/k%25C3%25A4se"),
+        "set the prefix in spec.backend to \"k%25C3%25A4se\"",
+    ];
+    assert_refused(gateway.backup("plain", b"y").await, Code::InvalidArgument, &parts);
+    assert_refused(gateway.restore("plain", "latest").await, Code::InvalidArgument, &parts);
+    assert!(!root.join("backups/käse").exists());
+
+    std::fs::rename(root.join("backups/k%C3%A4se"), root.join("backups/käse")).unwrap();
+    assert!(!gateway.backup("plain", b"y").await.unwrap().repository_created);
+    assert_eq!(gateway.snapshot_count("plain").await, 2);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_password_opens_nothing_and_changes_nothing() {
     let gateway = start().await;

@@ -9,6 +9,7 @@ use s3s::{S3, S3Request, S3Response, S3Result};
 use s3s_fs::FileSystem;
 use std::path::Path;
 use tokio::net::TcpListener;
+use url::form_urlencoded::byte_serialize;
 
 pub const ACCESS_KEY: &str = "exampleaccess";
 pub const SECRET_KEY: &str = "examplesecret";
@@ -33,7 +34,8 @@ pub async fn serve(root: &Path) -> String {
     format!("http://{address}")
 }
 
-/// s3s-fs, but an empty delimiter is none, as S3 has it: the restic program asks so for a whole tree.
+/// s3s-fs, but an empty delimiter is none, and names are encoded in a listing on demand, as S3 has it: the restic program
+/// asks so for a whole tree.
 struct Server(FileSystem);
 
 macro_rules! same {
@@ -55,7 +57,13 @@ macro_rules! same {
                     input.delimiter = input.delimiter.filter(|delimiter| !delimiter.is_empty());
                     input
                 });
-                self.0.list_objects_v2(request).await
+                let encoded = request.input.encoding_type.is_some();
+                let mut answer = self.0.list_objects_v2(request).await?;
+                for object in answer.output.contents.iter_mut().flatten().filter(|_| encoded) {
+                    let key = object.key.take().unwrap_or_default();
+                    object.key = Some(byte_serialize(key.as_bytes()).collect());
+                }
+                Ok(answer)
             }
         }
     };
