@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use object_store::path::Path;
 use object_store::{
     Attributes, Error, Extensions, GetOptions, GetResult, GetResultPayload, ObjectMeta, Result,
@@ -13,6 +13,7 @@ use std::ops::Range;
 /// An answer that is a success, whole.
 #[derive(Debug)]
 pub(super) struct Answer {
+    pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) extensions: Extensions,
     pub(super) body: Bytes,
@@ -94,7 +95,8 @@ mod tests {
     ) -> Option<Range<u64>> {
         let mut headers = HeaderMap::new();
         headers.extend(header.map(|h| (http::header::CONTENT_RANGE, h.parse().unwrap())));
-        let answer = Answer { headers, extensions: Extensions::default(), body: body.into() };
+        let (status, extensions) = (StatusCode::OK, Extensions::default());
+        let answer = Answer { status, headers, extensions, body: body.into() };
         let options = GetOptions { range, ..GetOptions::default() };
         let result = answer.into_result("test", &Path::from("x"), &options).ok()?;
         Some(result.range)

@@ -158,7 +158,8 @@ async fn once(client: &HttpClient, draft: &Draft) -> Result<Answer, Failure> {
     let body = body.bytes().await;
     if parts.status.is_success() {
         let body = body.map_err(Failure::Transport)?;
-        return Ok(Answer { headers: parts.headers, extensions: parts.extensions, body });
+        let (status, extensions) = (parts.status, parts.extensions);
+        return Ok(Answer { status, headers: parts.headers, extensions, body });
     }
     // An answer to HEAD has no text, and a text that cannot be read is none.
     let text = String::from_utf8_lossy(&body.unwrap_or_default()).trim().to_owned();

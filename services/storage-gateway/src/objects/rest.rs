@@ -131,15 +131,15 @@ impl Server {
             Err(failure) => return Err(failure.into_error(STORE, folder.to_owned())),
         };
         if answer.header("content-type") != Some(VERSION_2) && !answer.body.starts_with(b"[{") {
-            let empty = [b"[]".as_slice(), b"null", b""].contains(&answer.body.trim_ascii());
+            let empty = [b"[]".as_slice(), b"null"].contains(&answer.body.trim_ascii());
             if !empty {
                 // Version 1 tells no sizes, and a proxy's page tells nothing.
                 return Err(strange(folder, "it is not restic's protocol, version 2".into()));
             }
         }
-        let body = if answer.body.is_empty() { b"[]" } else { answer.body.as_ref() };
-        let listed: Option<Vec<Listed>> =
-            serde_json::from_slice(body).map_err(|error| strange(folder, Box::new(error)))?;
+        // An empty answer is no empty list: it comes from a server, or a proxy, in trouble.
+        let listed: Option<Vec<Listed>> = serde_json::from_slice(&answer.body)
+            .map_err(|error| strange(folder, Box::new(error)))?;
         let meta = |Listed { name, size }| {
             let name = match (folder, name.get(..2)) {
                 ("data", Some(digits)) => format!("data/{digits}/{name}"),

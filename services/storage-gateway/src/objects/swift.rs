@@ -129,7 +129,9 @@ impl Container {
         let path = format!("?{query}");
         let answer = self.send(&path, |url| Draft::new(Method::GET, url)).await;
         let answer = answer.map_err(|refusal| refusal.into_error(prefix.to_owned()))?;
-        let body = if answer.body.is_empty() { b"[]" } else { answer.body.as_ref() };
+        // Only so is an empty answer an empty page, and the end of the listing; else it is a server, or a proxy, in trouble.
+        let nothing = answer.status == StatusCode::NO_CONTENT;
+        let body = if nothing { b"[]" } else { answer.body.as_ref() };
         let strange = |problem: String| Error::Generic { store: STORE, source: problem.into() };
         let listed: Vec<Listed> = serde_json::from_slice(body)
             .map_err(|error| strange(format!("the listing cannot be understood: {error}")))?;
@@ -273,4 +275,42 @@ impl ObjectStore for Swift {
 
 fn unsupported(what: &str) -> Error {
     Error::NotSupported { source: format!("{what} is not used with Swift").into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coffer_runtime::Secret;
+    use object_store::client::{
+        HttpError, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
+    };
+
+    /// Answers each listing so.
+    #[derive(Debug)]
+    struct Says(u16, &'static str);
+
+    #[async_trait]
+    impl HttpService for Says {
+        async fn call(&self, _: HttpRequest) -> std::result::Result<HttpResponse, HttpError> {
+            let mut answer = HttpResponse::new(HttpResponseBody::from(self.1.to_owned()));
+            *answer.status_mut() = StatusCode::from_u16(self.0).unwrap();
+            Ok(answer)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listing_is_empty_only_if_it_says_so() {
+        let list = async |status, body| {
+            let (storage_url, token) = ("http://store/v1/x".to_owned(), Secret::new("t"));
+            let login = Login::Token(Access { storage_url, token });
+            let client = HttpClient::new(Says(status, body));
+            let swift = Swift::new(client, RetryConfig::default(), login, "c");
+            let listed = swift.list(None).try_collect::<Vec<_>>().await;
+            listed.map_err(|error| error.to_string())
+        };
+        assert_eq!(list(200, "[]").await, Ok(vec![]));
+        assert_eq!(list(204, "").await, Ok(vec![]));
+        let refused = list(200, "").await.unwrap_err();
+        assert!(refused.contains("the listing cannot be understood"), "{refused}");
+    }
 }

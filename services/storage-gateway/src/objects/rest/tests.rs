@@ -39,3 +39,35 @@ async fn a_folder_that_is_not_there_is_empty_only_where_that_can_be() {
     let unknown = list("nginx", 403).await.unwrap_err();
     assert!(unknown.contains("403"), "{unknown}");
 }
+
+/// Answers each listing so, as a success.
+#[derive(Debug)]
+struct Says(&'static str, &'static str);
+
+#[async_trait]
+impl HttpService for Says {
+    async fn call(&self, _: HttpRequest) -> std::result::Result<HttpResponse, HttpError> {
+        let mut answer = HttpResponse::new(HttpResponseBody::from(self.1.to_owned()));
+        answer.headers_mut().insert("content-type", self.0.parse().unwrap());
+        Ok(answer)
+    }
+}
+
+#[tokio::test]
+async fn a_listing_is_empty_only_if_it_says_so() {
+    let list = async |kind, body| {
+        let client = HttpClient::new(Says(kind, body));
+        let server = RestServer::new(client, RetryConfig::default(), "http://store/x", None);
+        let listed = server.list(Some(&Path::from("snapshots"))).try_collect::<Vec<_>>().await;
+        listed.map_err(|error| error.to_string())
+    };
+    for kind in [VERSION_2, "application/json"] {
+        for body in ["[]", "null\n"] {
+            assert_eq!(list(kind, body).await, Ok(vec![]), "{kind} {body:?}");
+        }
+        for body in ["", "\n"] {
+            let refused = list(kind, body).await.unwrap_err();
+            assert!(refused.contains("the listing of snapshots"), "{kind} {body:?}: {refused}");
+        }
+    }
+}
