@@ -14,7 +14,7 @@ use coffer_proto::{
 use coffer_runtime::{fault, grpc};
 use tonic::{Code, Request, Status};
 
-use crate::{context::Context, metrics::Family};
+use crate::{context::Context, metrics::Family, policy};
 
 /// Longest that a call without progress may take. Those with progress take as long as they go on.
 const LIMIT: Duration = Duration::from_secs(3600);
@@ -32,19 +32,9 @@ pub async fn forget(
     repository: &Repository,
     policy: &RetentionPolicy,
 ) -> Result<ForgetResponse, String> {
-    let count = |n: Option<i64>| n.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
     let request = ForgetRequest {
         repository: Some(to_proto(repository)),
-        keep: Some(KeepPolicy {
-            last: count(policy.keep_last),
-            hourly: count(policy.keep_hourly),
-            daily: count(policy.keep_daily),
-            weekly: count(policy.keep_weekly),
-            monthly: count(policy.keep_monthly),
-            yearly: count(policy.keep_yearly),
-            tags: policy.keep_tags.clone(),
-            ..KeepPolicy::default()
-        }),
+        keep: Some(keep(policy)?),
         prune: policy.prune,
         dry_run: policy.dry_run,
         ..ForgetRequest::default()
@@ -136,6 +126,24 @@ fn grouped(families: &[Family]) -> Vec<ProtoFamily> {
     all
 }
 
+/// The rules as the storage-gateway takes them, whose zero is no rule and whose largest count never runs out. A count that
+/// has no place there keeps everything that its rule is about: with one rule less, what it kept would be forgotten.
+fn keep(policy: &RetentionPolicy) -> Result<KeepPolicy, String> {
+    // The spec may have changed since the session began.
+    policy::retention(policy)?;
+    let count = |n: Option<i64>| n.map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX));
+    Ok(KeepPolicy {
+        last: count(policy.keep_last),
+        hourly: count(policy.keep_hourly),
+        daily: count(policy.keep_daily),
+        weekly: count(policy.keep_weekly),
+        monthly: count(policy.keep_monthly),
+        yearly: count(policy.keep_yearly),
+        tags: policy.keep_tags.clone(),
+        ..KeepPolicy::default()
+    })
+}
+
 fn to_proto(repository: &Repository) -> RepositoryRef {
     RepositoryRef {
         namespace: repository.namespace.clone(),
@@ -164,5 +172,40 @@ where
                 Some(_) | None => return Err(fault::describe(&status)),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_without_a_place_keeps_everything() {
+        for (written, sent) in [
+            (None, 0),
+            (Some(0), 0),
+            (Some(7), 7),
+            (Some(4_294_967_295), u32::MAX),
+            (Some(4_294_967_296), u32::MAX),
+            (Some(9_999_999_999), u32::MAX),
+            (Some(i64::MAX), u32::MAX),
+        ] {
+            let policy = RetentionPolicy {
+                keep_last: written,
+                keep_hourly: written,
+                keep_daily: written,
+                keep_weekly: written,
+                keep_monthly: written,
+                keep_yearly: written,
+                ..RetentionPolicy::default()
+            };
+            let KeepPolicy { last, hourly, daily, weekly, monthly, yearly, .. } =
+                keep(&policy).unwrap();
+            assert_eq!([last, hourly, daily, weekly, monthly, yearly], [sent; 6], "{written:?}");
+        }
+        let negative =
+            RetentionPolicy { keep_last: Some(3), keep_daily: Some(-1), ..Default::default() };
+        let error = keep(&negative).unwrap_err();
+        assert!(error.contains("keepDaily is -1: it cannot be negative"), "{error}");
     }
 }

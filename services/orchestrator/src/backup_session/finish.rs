@@ -187,7 +187,8 @@ pub fn record(
 /// result stays even behind skipped ones, unless nothing is to be kept.
 pub(super) fn clean_history(object: &BackupSession, facts: &Facts) -> Call {
     let limit = facts.invoker.as_ref().and_then(|config| config.spec.backup_history_limit);
-    let limit = usize::try_from(limit.unwrap_or(1)).unwrap_or(0);
+    // A negative limit is refused before a session begins. One that was written since takes nothing away.
+    let limit = usize::try_from(limit.unwrap_or(1)).unwrap_or(usize::MAX);
     let mut sessions: Vec<&BackupSession> = facts.siblings.iter().collect();
     let order = |session: &BackupSession| {
         let created = session.metadata.creation_timestamp.as_ref().map(to_clock);

@@ -48,6 +48,7 @@ fn history_keeps_as_many_as_the_user_wrote() {
     assert_eq!(deleted(Some(2), running), ["orders-3", "orders-2"]);
     assert_eq!(deleted(Some(9), running), [""; 0]);
     assert_eq!(deleted(Some(0), running), ["orders-4", "orders-3", "orders-2"]);
+    assert_eq!(deleted(Some(-1), running), [""; 0]);
     // After a skip the newest result stays.
     assert_eq!(deleted(Some(1), SessionPhase::Skipped), ["orders-4", "orders-2"]);
     assert_eq!(deleted(Some(0), SessionPhase::Skipped), ["orders-4", "orders-3", "orders-2"]);
