@@ -167,6 +167,11 @@ fn a_spec_that_cannot_be_executed_is_invalid() {
         (json!({"timeZone": "Mars/Base"}), "timeZone \"Mars/Base\" is none"),
         (json!({"startingDeadlineSeconds": -1}), "spec.startingDeadlineSeconds"),
         (json!({"backupHistoryLimit": -1}), "spec.backupHistoryLimit"),
+        (json!({"timeOut": "9999999999h"}), "spec.timeOut: \"9999999999h\" is too long"),
+        (
+            json!({"retryConfig": {"maxRetry": 1, "delay": "9999999999h"}}),
+            "spec.retryConfig.delay: \"9999999999h\" is too long",
+        ),
         (
             json!({"retentionPolicy": {"name": "x", "keepDaily": -2, "prune": false}}),
             "spec.retentionPolicy.keepDaily is -2",

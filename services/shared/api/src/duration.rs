@@ -2,19 +2,28 @@
 
 use std::time::Duration;
 
+/// The longest that Go can tell, some 292 years. An instant that is so far away can still be reckoned with.
+const LONGEST: Duration = Duration::from_nanos(i64::MAX.unsigned_abs());
+
 /// A text that is no Go duration.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error(
-    "\"{0}\" is no duration: write numbers with units, as in 1h30m or 45s (units: h, m, s, ms, us, ns)"
-)]
-pub struct ParseError(String);
+pub enum ParseError {
+    /// It cannot be read.
+    #[error(
+        "\"{0}\" is no duration: write numbers with units, as in 1h30m or 45s (units: h, m, s, ms, us, ns)"
+    )]
+    Text(String),
+    /// It can, but nobody can wait for so long.
+    #[error("\"{0}\" is too long: a duration may have 2562047h")]
+    TooLong(String),
+}
 
 /// Reads a Go duration.
 ///
 /// # Errors
 /// When it is empty, negative, lacks a unit or does not fit.
 pub fn parse(text: &str) -> Result<Duration, ParseError> {
-    let error = || ParseError(text.to_owned());
+    let error = || ParseError::Text(text.to_owned());
     let mut rest = text.trim();
     if rest == "0" {
         return Ok(Duration::ZERO);
@@ -40,7 +49,8 @@ pub fn parse(text: &str) -> Result<Duration, ParseError> {
             };
         rest = &rest[unit..];
     }
-    Duration::try_from_secs_f64(total).map_err(|_| error())
+    let span = Duration::try_from_secs_f64(total).ok().filter(|span| *span <= LONGEST);
+    span.ok_or_else(|| ParseError::TooLong(text.to_owned()))
 }
 
 /// Writes a duration as Go does, rounded to whole seconds: `1h2m3s`, `0s`.
@@ -88,6 +98,15 @@ mod tests {
         }
         for bad in ["", "5", "1d", "-5s", "h", "1x2s", "."] {
             assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_longer_than_go_can_tell_is_refused() {
+        assert_eq!(parse("2562047h"), Ok(Duration::from_hours(2_562_047)));
+        for long in ["2562048h", "9999999999h", "99999999999999999999h"] {
+            let error = parse(long).unwrap_err().to_string();
+            assert!(error.contains("too long: a duration may have 2562047h"), "{error}");
         }
     }
 
