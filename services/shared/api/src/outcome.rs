@@ -1,12 +1,17 @@
-//! What a worker leaves behind: its container's termination message. Versioned JSON under 4 KiB, the kubelet's limit.
+//! What a worker leaves behind: its container's termination message. Versioned JSON that the kubelet does not cut.
 //! A missing one is itself a result: the session failed, with the reason from the container's exit state.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Largest termination message that the kubelet keeps, in bytes.
-pub const MAX_BYTES: usize = 4096;
+mod shorten;
+use shorten::Shortened;
+
+/// Largest message that is left, in bytes. The kubelet keeps 4 KiB of a container's, and 12 KiB of those of a pod, of which
+/// each container may have the same share: also those that the Task has besides, and those that others inject. So there may
+/// be six.
+pub const MAX_BYTES: usize = 2048;
 
 /// How a worker's job ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,23 +132,16 @@ pub struct Failed {
 }
 
 impl Outcome {
-    /// As JSON that fits: a long error loses its middle.
+    /// As JSON that fits, whatever it tells: what is too long is cut, and shows it.
     #[must_use]
     pub fn to_message(&self) -> String {
-        let json = |outcome: &Self| serde_json::to_string(outcome).unwrap_or_default();
-        let mut shortened = self.clone();
-        let mut text = json(&shortened);
-        while text.len() > MAX_BYTES {
-            if !shortened.warnings.is_empty() {
-                shortened.warnings.pop();
-            } else if let Result::Failed(failed) = &mut shortened.result {
-                failed.error = elide(&failed.error);
-            } else {
+        let mut shortened = Shortened::new(self);
+        loop {
+            let text = shortened.json();
+            if text.len() <= MAX_BYTES || !shortened.step() {
                 return text;
             }
-            text = json(&shortened);
         }
-        text
     }
 
     /// Reads a termination message.
@@ -153,15 +151,6 @@ impl Outcome {
     pub fn from_message(text: &str) -> std::result::Result<Self, serde_json::Error> {
         serde_json::from_str(text)
     }
-}
-
-/// Cuts about a tenth out of the middle of a text.
-fn elide(text: &str) -> String {
-    let chars: Vec<char> = text.chars().collect();
-    let keep = chars.len() * 9 / 20;
-    let head: String = chars[..keep].iter().collect();
-    let tail: String = chars[chars.len() - keep..].iter().collect();
-    format!("{head}…{tail}")
 }
 
 #[cfg(test)]
@@ -184,6 +173,87 @@ mod tests {
         };
         assert!(failed.error.starts_with("start ") && failed.error.ends_with("end"));
         assert_eq!(failed.keys_written, 7);
+    }
+
+    /// What a success is there for: the rest of it may be shortened.
+    fn essence(outcome: &Outcome) -> (String, String, u64, u64, u64) {
+        match &outcome.result {
+            Result::BackedUp(done) => {
+                let (id, digest) = (done.snapshot_id.clone(), done.digest.clone());
+                (id, digest, done.bytes, done.keys.values().sum(), outcome.duration_ms)
+            }
+            Result::Restored(done) => {
+                let verified = done.verified.unwrap_or_default();
+                let keys = done.restored.values().sum();
+                (
+                    done.snapshot_id.clone(),
+                    verified.lost.to_string(),
+                    done.bytes,
+                    keys,
+                    done.skipped,
+                )
+            }
+            Result::Failed(failed) => panic!("{failed:?}"),
+        }
+    }
+
+    #[test]
+    fn a_success_fits_and_keeps_what_it_is_there_for() {
+        let shards: Vec<String> =
+            (0..200).map(|n| format!("shard {n} by replication from 10.0.{n}.7:6379")).collect();
+        let types = |n: u64| -> BTreeMap<String, u64> {
+            (0..n).map(|n| (format!("type-{n}"), u64::MAX / 4096 - n)).collect()
+        };
+        for warnings in [
+            vec![],
+            vec!["a push of metrics failed".to_owned(); 400],
+            vec!["\u{1}".repeat(9000), "\"".repeat(9000), "ü".repeat(9000)],
+        ] {
+            for (words, keys) in [
+                (String::new(), types(3)),
+                (shards.join("; "), types(3)),
+                ("\u{1}".repeat(9000), types(900)),
+            ] {
+                let done = BackedUp {
+                    snapshot_id: "5e".repeat(32),
+                    path: "\u{1}".repeat(255),
+                    method: "replication".into(),
+                    reason: words.clone(),
+                    bytes: u64::MAX,
+                    data_added: u64::MAX,
+                    data_added_packed: u64::MAX,
+                    files_new: u64::MAX,
+                    keys: keys.clone(),
+                    server_version: "8".repeat(300),
+                    digest: format!("coffer1:{}", "d1".repeat(32)),
+                    ..BackedUp::default()
+                };
+                let verified = Verified { lost: u64::MAX, ..Verified::default() };
+                let loaded = Restored {
+                    snapshot_id: "5e".repeat(32),
+                    path: "p".repeat(255),
+                    bytes: u64::MAX,
+                    restored: keys,
+                    skipped: u64::MAX,
+                    remark: words.clone(),
+                    verified: Some(verified),
+                    ..Restored::default()
+                };
+                for result in [Result::BackedUp(done), Result::Restored(loaded)] {
+                    let warnings = warnings.clone();
+                    let outcome = Outcome { version: 1, result, duration_ms: u64::MAX, warnings };
+                    let text = outcome.to_message();
+                    assert!(text.len() <= MAX_BYTES, "{}: {text}", text.len());
+                    let read = Outcome::from_message(&text).unwrap();
+                    assert_eq!(essence(&read), essence(&outcome));
+                    assert_eq!(read.warnings.is_empty(), outcome.warnings.is_empty());
+                    assert_eq!(text.contains('…'), read != outcome, "{text}");
+                    if outcome.warnings.len() > 3 {
+                        assert!(text.contains(" more warnings"), "{text}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]
