@@ -7,6 +7,12 @@ use bytes::{Buf, Bytes, BytesMut};
 /// Longer lines than this are not RESP. Servers' errors are the longest lines there are.
 const LONGEST_LINE: usize = 64 * 1024;
 
+/// The place for a longer string is made when so much of it is there. A buffer that grows as it fills is copied again and
+/// again, and ends at up to twice the string's length; one that is made when a length is announced believes anybody.
+const LONG: usize = 1024 * 1024;
+/// What may arrive with a string's end: a piece of a dump.
+const BEHIND: usize = 256 * 1024;
+
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     pub(super) buffer: BytesMut,
@@ -39,6 +45,11 @@ impl Frames {
     /// Takes `len` bytes and the line end behind them.
     pub(super) fn bulk(&mut self, len: usize) -> Result<Option<Bytes>, Error> {
         if self.buffer.len() < len + 2 {
+            if self.buffer.len() >= LONG && self.buffer.capacity() < len + 2 {
+                let mut place = BytesMut::with_capacity(len + 2 + BEHIND);
+                place.extend_from_slice(&self.buffer);
+                self.buffer = place;
+            }
             return Ok(None);
         }
         let bulk = self.buffer.split_to(len).freeze();
@@ -84,5 +95,28 @@ impl Frames {
     /// Offset behind everything received.
     pub(super) fn received(&self) -> u64 {
         self.taken + self.buffer.len() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_string_takes_its_length_and_no_more() {
+        let long = vec![7; 10_000_000];
+        let mut frames = Frames::default();
+        let mut largest = 0;
+        for piece in long.chunks(BEHIND).chain([&b"\r\n+next\r\n"[..]]) {
+            assert_eq!(frames.bulk(long.len()).unwrap(), None);
+            frames.buffer.extend_from_slice(piece);
+            largest = largest.max(frames.buffer.capacity());
+        }
+        assert_eq!(frames.bulk(long.len()).unwrap().unwrap(), long);
+        assert!(largest <= long.len() + 2 + BEHIND, "{largest}");
+        assert_eq!(frames.line().unwrap().unwrap(), &b"+next"[..]);
+        // What is only announced takes nothing.
+        assert_eq!(frames.bulk(1 << 40).unwrap(), None);
+        assert!(frames.buffer.capacity() <= BEHIND);
     }
 }
