@@ -17,11 +17,11 @@ use http::header::RETRY_AFTER;
 use http::{HeaderMap, Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
     ReqwestConnector,
 };
+use object_store::{ClientOptions, ObjectStore};
 use parking_lot::Mutex;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -66,6 +66,11 @@ impl Transport {
         let permits = connections.map(|most| Arc::new(Semaphore::new(most)));
         Self { permits, silence: Arc::default(), checksum, compares: Compares::default() }
     }
+
+    /// Names a store that was made with this transport, for [`Checksum::Signed`] to be tried with.
+    pub fn try_with(&self, store: &Arc<dyn ObjectStore>) {
+        self.compares.try_with(store);
+    }
 }
 
 impl HttpConnector for Transport {
@@ -84,6 +89,10 @@ struct Wire {
 #[async_trait::async_trait]
 impl HttpService for Wire {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        if self.shared.checksum == Checksum::Signed {
+            // Before there is a permit, which the trial needs as well.
+            self.shared.compares.ask(&request).await;
+        }
         let permit = match &self.shared.permits {
             // Never closed; and without a permit there is no limit, not a failure.
             Some(permits) => permits.clone().acquire_owned().await.ok(),

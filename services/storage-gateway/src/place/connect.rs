@@ -58,6 +58,7 @@ impl Place {
     /// When the directory is unusable, or certificates or credentials are. An endpoint that cannot be reached shows on first
     /// use, but for B2, which is asked for its endpoint.
     pub async fn connect(&self, create: bool) -> Result<Connection, Error> {
+        let mut signed = None;
         let build: Box<Build<'_>> = match &self.backend {
             Backend::Local(directory) => {
                 let (directory, repository) = (directory.clone(), self.repository.clone());
@@ -76,9 +77,11 @@ impl Place {
             Backend::S3(bucket) => {
                 let options = self.client_options(&bucket.endpoint, bucket.insecure)?;
                 let region = region(bucket, &options).await;
+                let transport = Transport::new(None, Checksum::Signed);
                 let builder = s3(bucket, &region, self)
-                    .with_http_connector(Transport::new(None, Checksum::Signed))
+                    .with_http_connector(transport.clone())
                     .with_client_options(options);
+                signed = Some(transport);
                 maker(move |patience, path| {
                     let store = builder.clone().with_retry(patience).build()?;
                     Ok(below(store, path))
@@ -112,8 +115,9 @@ impl Place {
                 let endpoint = account.map_err(|refusal| self.account(refusal))?;
                 let options = self.client_options(&endpoint, false)?;
                 let builder = b2_builder(bucket, &endpoint)
-                    .with_http_connector(transport)
+                    .with_http_connector(transport.clone())
                     .with_client_options(options);
+                signed = Some(transport);
                 maker(move |patience, path| {
                     let store = builder.clone().with_retry(patience).build()?;
                     Ok(below(store, path))
@@ -149,6 +153,9 @@ impl Place {
         let path = prefix.map_or(&root, Prefix::path);
         let objects = build(RetryConfig::default(), path).map_err(|e| self.client(e))?;
         let probe = build(brief(), path).map_err(|e| self.client(e))?;
+        if let Some(transport) = signed {
+            transport.try_with(&probe);
+        }
         let former = prefix.and_then(Prefix::former).map(|path| build(brief(), path));
         let former = former.transpose().map_err(|e| self.client(e))?;
         Ok(Connection { objects, probe, former })

@@ -1,65 +1,84 @@
 //! Whether a server that speaks S3 compares what it receives with the hash that the request is signed with.
 //!
-//! The protocol asks for it, and Amazon's servers do it; others take whatever comes. So it is tried with the first pack: the
-//! same request with another first byte has to be refused. Should it be accepted, the true pack replaces it at once; and if
-//! that were cut off, what stays is a pack that no index names. Packs are read back then.
+//! The protocol asks for it, and Amazon's servers do it; others take whatever comes. So it is tried before the first pack:
+//! an object of its own is sent with another first byte than was signed, and has to be refused; and then as it was signed,
+//! and has to be taken. Otherwise packs are read back. No object of a repository is ever sent but as it is: a request that
+//! was given up can still arrive, after what replaced it.
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use http_body::Frame;
 use http_body_util::BodyExt as _;
-use object_store::PutPayload;
 use object_store::client::{HttpClient, HttpError, HttpRequest, HttpRequestBody, HttpResponse};
-use std::sync::{Arc, OnceLock};
-use tokio::sync::Mutex;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt as _, PutOptions};
+use parking_lot::Mutex;
+use std::sync::{Arc, OnceLock, Weak};
 
 /// Whose documentation promises it.
 const PROMISED: [&str; 3] = [".amazonaws.com", ".amazonaws.com.cn", ".backblazeb2.com"];
+/// The object that it is tried with, beside the repository's config. restic has none of this name.
+const TRIAL: &str = "coffer-trial";
+const CONTENT: &str = "tells whether the server compares checksums";
 
 /// What is known of one server. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Compares {
     known: Arc<OnceLock<bool>>,
+    /// The store to try it with, which sends through this very transport.
+    store: Arc<OnceLock<Weak<dyn ObjectStore>>>,
     /// One asks at a time.
-    asking: Arc<Mutex<()>>,
+    asking: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// Marks a request of the trial; keeps what it was answered.
+#[derive(Debug, Clone, Default)]
+struct Trial {
+    forge: bool,
+    status: Arc<Mutex<Option<StatusCode>>>,
 }
 
 impl Compares {
+    pub(super) fn try_with(&self, store: &Arc<dyn ObjectStore>) {
+        self.store.get_or_init(|| Arc::downgrade(store));
+    }
+
+    /// Finds it out, if this is a pack and nothing is known yet.
+    pub(super) async fn ask(&self, request: &HttpRequest) {
+        if !is_pack(request) || !is_signed(request) || self.known(request).is_some() {
+            return;
+        }
+        let _one = self.asking.lock().await;
+        let store = self.store.get().and_then(Weak::upgrade);
+        let Some(store) = store.filter(|_| self.known(request).is_none()) else { return };
+        let Some(compares) = compares(&*store).await else { return };
+        if !compares {
+            let host = request.uri().host().unwrap_or_default();
+            tracing::warn!(
+                host,
+                "this S3 server takes what differs from its hash, or cannot be asked: packs are read back"
+            );
+        }
+        self.known.get_or_init(|| compares);
+    }
+
     /// Sends a request, and tells whether the server has compared its content if it has accepted it.
     pub(super) async fn send(
         &self,
         client: &HttpClient,
         request: HttpRequest,
     ) -> Result<(HttpResponse, bool), HttpError> {
-        if !is_pack(&request) || !is_signed(&request) {
-            return send(client, request, false).await;
+        if let Some(trial) = request.extensions().get::<Trial>().cloned() {
+            let request = if trial.forge { forged(request).await? } else { request };
+            let answer = client.execute(request).await?;
+            *trial.status.lock() = Some(answer.status());
+            return Ok((answer, false));
         }
-        if let Some(compares) = self.known(&request) {
-            return send(client, request, compares).await;
-        }
-        let _one = self.asking.lock().await;
-        if let Some(compares) = self.known(&request) {
-            return send(client, request, compares).await;
-        }
-        let refused = match forged(request.clone()).await {
-            Some(forged) => refused(client.execute(forged).await?.status()),
-            None => None,
-        };
-        let host = request.uri().host().unwrap_or_default().to_owned();
+        // Only packs are left unread if the server has attested them.
+        let compares = is_pack(&request) && is_signed(&request);
+        let compares = compares && self.known(&request) == Some(true);
         let answer = client.execute(request).await?;
-        // What refuses the true one as well says nothing of the other.
-        match refused {
-            Some(compares) if answer.status().is_success() => {
-                if !compares {
-                    tracing::warn!(
-                        host,
-                        "this S3 server takes what differs from its hash: packs are read back"
-                    );
-                }
-                Ok((answer, *self.known.get_or_init(|| compares)))
-            }
-            _ => Ok((answer, false)),
-        }
+        let attested = compares && answer.status().is_success();
+        Ok((answer, attested))
     }
 
     fn known(&self, request: &HttpRequest) -> Option<bool> {
@@ -71,17 +90,32 @@ impl Compares {
     }
 }
 
-async fn send(
-    client: &HttpClient,
-    request: HttpRequest,
-    compares: bool,
-) -> Result<(HttpResponse, bool), HttpError> {
-    let answer = client.execute(request).await?;
-    let attested = compares && answer.status().is_success();
-    Ok((answer, attested))
+/// Whether the server refuses what differs from its hash, and only that; `None` if it cannot be told now.
+async fn compares(store: &dyn ObjectStore) -> Option<bool> {
+    let name = Path::from(TRIAL);
+    let put = async |forge| {
+        let trial = Trial { forge, ..Trial::default() };
+        let mut options = PutOptions::default();
+        options.extensions.insert(trial.clone());
+        let result = store.put_opts(&name, CONTENT.into(), options).await;
+        if let Err(error) = result {
+            tracing::debug!(%error, forge, "the answer to a trial");
+        }
+        let status = *trial.status.lock();
+        refused(status?)
+    };
+    let compares = match put(true).await? {
+        // Who refuses the true one as well says nothing of the other.
+        true => !put(false).await?,
+        false => false,
+    };
+    // What stays of it harms nobody.
+    if let Err(error) = store.delete(&name).await {
+        tracing::debug!(%error, "a trial is left behind");
+    }
+    Some(compares)
 }
 
-/// Only packs are left unread if the server has attested them.
 fn is_pack(request: &HttpRequest) -> bool {
     let mut names = request.uri().path().rsplit('/');
     let (id, _, folder) = (names.next(), names.next(), names.next());
@@ -94,19 +128,14 @@ fn is_signed(request: &HttpRequest) -> bool {
     request.headers().get("x-amz-content-sha256").is_some_and(|hash| hash.len() == 64)
 }
 
-/// The request with another first byte in its body, which is not copied. `None` if it has none.
-async fn forged(request: HttpRequest) -> Option<HttpRequest> {
-    let (parts, mut body) = request.into_parts();
-    let mut pieces: Vec<Bytes> = Vec::new();
-    while let Some(frame) = body.frame().await {
-        pieces.extend(frame.map(Frame::into_data).ok()?.ok());
+/// The request with another first byte in its body.
+async fn forged(request: HttpRequest) -> Result<HttpRequest, HttpError> {
+    let (parts, body) = request.into_parts();
+    let mut content = body.collect().await?.to_bytes().to_vec();
+    if let Some(first) = content.first_mut() {
+        *first ^= 1;
     }
-    let at = pieces.iter().position(|piece| !piece.is_empty())?;
-    let other = Bytes::from(vec![pieces[at][0] ^ 1]);
-    pieces[at] = pieces[at].slice(1..);
-    pieces.insert(at, other);
-    let body = HttpRequestBody::from(PutPayload::from_iter(pieces));
-    Some(HttpRequest::from_parts(parts, body))
+    Ok(HttpRequest::from_parts(parts, HttpRequestBody::from(Bytes::from(content))))
 }
 
 /// Whether the content was refused; `None` if the answer says nothing of it.
@@ -121,67 +150,95 @@ fn refused(status: StatusCode) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Checksum, Transport, Wire};
     use super::*;
-    use object_store::client::{HttpResponseBody, HttpService};
+    use coffer_restic::Attested;
+    use object_store::aws::AmazonS3Builder;
+    use object_store::client::{HttpConnector, HttpResponseBody, HttpService};
+    use object_store::{ClientOptions, RetryConfig};
     use std::collections::VecDeque;
 
-    /// Gives these answers, and keeps what it was sent.
-    #[derive(Debug)]
-    struct Script(Mutex<VecDeque<u16>>, Arc<Mutex<Vec<Vec<u8>>>>);
+    /// Gives these answers, then success, and keeps the names and the content that it was sent.
+    #[derive(Debug, Clone, Default)]
+    struct Script {
+        answers: Arc<Mutex<VecDeque<u16>>>,
+        sent: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+        transport: Option<Transport>,
+    }
 
     #[async_trait::async_trait]
     impl HttpService for Script {
         async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-            let body = request.into_body().collect().await?.to_bytes();
-            self.1.lock().await.push(body.to_vec());
+            let (parts, body) = request.into_parts();
+            let body = body.collect().await?.to_bytes();
             let mut answer = HttpResponse::new(HttpResponseBody::from(String::new()));
-            *answer.status_mut() =
-                StatusCode::from_u16(self.0.lock().await.pop_front().unwrap()).unwrap();
+            answer.headers_mut().insert("etag", "x".parse().unwrap());
+            if parts.method == Method::PUT {
+                let name = parts.uri.path().rsplit('/').next().unwrap_or_default();
+                self.sent.lock().push((name.to_owned(), body.to_vec()));
+                let status = self.answers.lock().pop_front().unwrap_or(200);
+                *answer.status_mut() = StatusCode::from_u16(status).unwrap();
+            }
             Ok(answer)
         }
     }
 
-    fn request(host: &str, name: &str) -> HttpRequest {
-        let mut request = HttpRequest::new(HttpRequestBody::from("true".to_owned()));
-        *request.method_mut() = Method::PUT;
-        *request.uri_mut() = format!("http://{host}/bucket/{name}").parse().unwrap();
-        request.headers_mut().insert("x-amz-content-sha256", "0".repeat(64).parse().unwrap());
-        request
+    impl HttpConnector for Script {
+        fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+            let shared = self.transport.clone().unwrap();
+            Ok(HttpClient::new(Wire { client: HttpClient::new(self.clone()), shared }))
+        }
     }
 
-    async fn run(host: &str, names: &[&str], answers: &[u16]) -> (Vec<bool>, Vec<Vec<u8>>) {
-        let sent = Arc::default();
-        let script = Mutex::new(answers.iter().copied().collect());
-        let client = HttpClient::new(Script(script, Arc::clone(&sent)));
-        let compares = Compares::default();
+    /// What was attested of two writes, and what was sent.
+    async fn run(host: &str, name: &str, answers: &[u16]) -> (Vec<bool>, Vec<(String, Vec<u8>)>) {
+        // One connection is enough.
+        let transport = Transport::new(Some(1), Checksum::Signed);
+        let answers = Arc::new(Mutex::new(answers.iter().copied().collect()));
+        let script = Script { answers, transport: Some(transport.clone()), ..Script::default() };
+        let sent = script.sent.clone();
+        let store = AmazonS3Builder::new()
+            .with_bucket_name("b")
+            .with_endpoint(format!("https://{host}"))
+            .with_access_key_id("id")
+            .with_secret_access_key("key")
+            .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
+            .with_http_connector(script)
+            .build();
+        let store: Arc<dyn ObjectStore> = Arc::new(store.unwrap());
+        transport.try_with(&store);
         let mut attested = Vec::new();
-        for name in names {
-            attested.push(compares.send(&client, request(host, name)).await.unwrap().1);
+        for _ in 0..2 {
+            let answer = store.put(&Path::from(name), "true".into()).await;
+            attested.push(answer.is_ok_and(|put| put.extensions.get::<Attested>().is_some()));
         }
-        let sent = sent.lock().await.clone();
+        let sent = sent.lock().clone();
         (attested, sent)
     }
 
     #[tokio::test]
-    async fn a_server_is_believed_once_it_has_refused_what_differs_from_its_hash() {
-        let pack = format!("data/ab/{}", "ab".repeat(32));
-        let (packs, index) = ([&*pack; 2], format!("index/{}", "ab".repeat(32)));
-        let (forged, genuine) = (b"urue".to_vec(), b"true".to_vec());
+    async fn a_server_is_believed_once_it_has_refused_what_differs_from_its_hash_and_only_that() {
+        let id = "ab".repeat(32);
+        let pack = format!("data/ab/{id}");
+        let whole = (id.clone(), b"true".to_vec());
+        let genuine = (TRIAL.to_owned(), CONTENT.as_bytes().to_vec());
+        let mut forged = genuine.clone();
+        forged.1[0] ^= 1;
 
-        // Refused, then the true one and the next.
-        let (attested, sent) = run("minio", &packs, &[400, 200, 200]).await;
+        let (attested, sent) = run("minio", &pack, &[400]).await;
         assert_eq!(attested, [true, true]);
-        assert_eq!(sent, [forged.clone(), genuine.clone(), genuine.clone()]);
-        // Accepted: the true one comes after it.
-        let (attested, sent) = run("moto", &packs, &[200, 200, 200]).await;
+        assert_eq!(sent, [forged.clone(), genuine.clone(), whole.clone(), whole.clone()]);
+        let (attested, sent) = run("moto", &pack, &[]).await;
         assert_eq!(attested, [false, false]);
-        assert_eq!(sent, [forged, genuine.clone(), genuine.clone()]);
-        // Where the true one is refused too, or nobody is at home, nothing is known.
-        assert_eq!(run("minio", &packs, &[403, 403, 400, 200]).await.0, [false, true]);
-        assert_eq!(run("minio", &packs, &[503, 200, 400, 200]).await.0, [false, true]);
+        assert_eq!(sent, [forged, whole.clone(), whole.clone()]);
+        // Where the true one is refused too, it cannot be told; where nobody is at home, not yet.
+        assert_eq!(run("minio", &pack, &[403, 403]).await.0, [false, false]);
+        assert_eq!(run("minio", &pack, &[503, 200, 400]).await.0, [false, true]);
+        assert_eq!(run("minio", &pack, &[400, 503, 200, 400]).await.0, [false, true]);
         // Amazon is not asked, and of other objects nothing is said.
         let amazon = "s3.eu-west-1.amazonaws.com";
-        assert_eq!(run(amazon, &[&pack], &[200]).await, (vec![true], vec![genuine.clone()]));
-        assert_eq!(run("minio", &[&index], &[200]).await, (vec![false], vec![genuine]));
+        assert_eq!(run(amazon, &pack, &[]).await, (vec![true; 2], vec![whole.clone(); 2]));
+        let index = format!("index/{id}");
+        assert_eq!(run("minio", &index, &[]).await, (vec![false; 2], vec![whole; 2]));
     }
 }
