@@ -146,8 +146,8 @@ impl Fault for Error {
     }
 }
 
-/// A resolved Repository. Equal places are the same repository opened with the same credentials.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A resolved Repository.
+#[derive(Debug, Clone)]
 pub struct Place {
     /// The Repository.
     pub repository: RepositoryRef,
@@ -287,6 +287,15 @@ impl Place {
             append_only: false,
             machine: Machine::default(),
         })
+    }
+
+    /// Whether both are the same repository, opened in the same way. What the Repositories and Secrets are called that say so
+    /// is for messages only.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let Self { repository: _, secret: _, password, backend, ca, append_only, machine } = self;
+        (password, backend, ca, append_only, machine)
+            == (&other.password, &other.backend, &other.ca, &other.append_only, &other.machine)
     }
 
     /// The place as restic would name it. Holds no credentials.

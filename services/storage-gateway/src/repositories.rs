@@ -1,7 +1,7 @@
 //! Open repositories: one handle for each location, so that the password is derived once and all streams share one index.
 //!
 //! Repository and Secret are read for every operation, and a handle serves only while they resolve to the very same
-//! place. Before a handle is used again its `config` is looked at: a repository that was deleted or replaced meanwhile
+//! place; whoever names that place shares it. Before a handle is used again its `config` is looked at: a repository that was deleted or replaced meanwhile
 //! must not receive packs that no key opens.
 
 use crate::backend::{self, Reader};
@@ -133,7 +133,8 @@ pub struct Opened {
 type Stamp = bytes::Bytes;
 
 struct Handle {
-    place: Arc<Place>,
+    /// As whoever came first has it.
+    place: Place,
     used: AtomicU64,
     /// Held while opening, so that ten callers derive one key and only one of them makes a repository.
     opened: tokio::sync::Mutex<Option<Opened>>,
@@ -177,9 +178,9 @@ impl Repositories {
     async fn open_any(&self, reference: &RepositoryRef, missing: Missing) -> Result<Opened, Error> {
         let (place, compression) = self.reader.place(reference).await?;
         let compression = compression.unwrap_or(self.compression);
-        let handle = self.handle(place);
+        let handle = self.handle(&place);
+        let place = Arc::new(place);
         let mut opened = handle.opened.lock().await;
-        let place = &handle.place;
         let connection = match opened.as_ref() {
             Some(opened) => opened.connection.clone(),
             None => {
@@ -187,13 +188,13 @@ impl Repositories {
                 place.connect(create).await.map_err(backend::Error::from)?
             }
         };
-        let config = look(place, &connection).await?;
+        let config = look(&place, &connection).await?;
         if config.is_none() {
-            look_elsewhere(place, &connection).await?;
+            look_elsewhere(&place, &connection).await?;
         }
         let created = match (opened.as_ref(), config) {
             (Some(opened), Some(config)) if opened.config == config => {
-                return Ok(Opened { compression, ..opened.clone() });
+                return Ok(Opened { compression, place, ..opened.clone() });
             }
             (_, Some(_)) => false,
             // The engine says that there is none; it is asked to, for one wording.
@@ -207,7 +208,7 @@ impl Repositories {
         } else {
             connection
         };
-        let (repository, created) = self.open_engine(place, &connection, created).await?;
+        let (repository, created) = self.open_engine(&place, &connection, created).await?;
         if created {
             tracing::info!(repository = %reference, location = place.location(), "made a repository");
         }
@@ -221,8 +222,7 @@ impl Repositories {
                 tracing::warn!(repository = %reference, error, "could not look for stale locks");
             }
         }
-        let config = look(place, &connection).await?.unwrap_or_default();
-        let place = place.clone();
+        let config = look(&place, &connection).await?.unwrap_or_default();
         let fresh = Opened { repository, place, connection, created, compression, config };
         *opened = Some(Opened { created: false, ..fresh.clone() });
         Ok(fresh)
@@ -255,12 +255,12 @@ impl Repositories {
     }
 
     /// The handle for this very place; one for the same location with other credentials is replaced.
-    fn handle(&self, place: Place) -> Arc<Handle> {
+    fn handle(&self, place: &Place) -> Arc<Handle> {
         let used = self.uses.fetch_add(1, Ordering::Relaxed);
         let mut handles = self.handles.lock();
         let location = place.location();
         if let Some(handle) = handles.get(&location)
-            && *handle.place == place
+            && handle.place.is_same(place)
         {
             handle.used.store(used, Ordering::Relaxed);
             return handle.clone();
@@ -273,7 +273,7 @@ impl Repositories {
             }
         }
         let handle = Arc::new(Handle {
-            place: Arc::new(place),
+            place: place.clone(),
             used: AtomicU64::new(used),
             opened: tokio::sync::Mutex::default(),
         });
@@ -377,3 +377,6 @@ async fn look_elsewhere(place: &Place, connection: &Connection) -> Result<(), Er
         Err(source) => Err(place.store_failed("look up", CONFIG, source)),
     }
 }
+
+#[cfg(test)]
+mod tests;
