@@ -9,6 +9,7 @@ use crate::place::{Backend, Connection, Place};
 use coffer_restic as restic;
 use coffer_runtime::fault::{Class, Fault};
 use coffer_runtime::grant::RepositoryRef;
+use futures::TryStreamExt as _;
 use object_store::ObjectStoreExt as _;
 use object_store::path::Path;
 use parking_lot::Mutex;
@@ -22,6 +23,7 @@ use std::time::Duration;
 /// one is closed.
 const MOST_HANDLES: usize = 32;
 const CONFIG: &str = "config";
+const KEYS: &str = "keys";
 const WAIT_LONGER: &str =
     "if it is at work, wait longer: coffer's --retry-lock, or --lock-wait of the storage-gateway";
 
@@ -340,9 +342,8 @@ impl Place {
         source: object_store::Error,
     ) -> Error {
         let path = format!("{path} in {}", self.location());
-        let no_bucket = matches!(source, object_store::Error::NotFound { .. })
-            || format!("{source:?}").contains("NoSuchBucket");
-        let error = if no_bucket {
+        let no_bucket = matches!(source, object_store::Error::NotFound { .. });
+        let error = if no_bucket || names_no_bucket(&source) {
             restic::Error::NoBucket { operation, path, source }
         } else {
             restic::Error::Store { operation, path, source }
@@ -351,14 +352,27 @@ impl Place {
     }
 }
 
-/// The config, if there is one. Only a clear "no such object" counts as none.
+/// The config, if there is one. Only a clear "no such object" counts as none, and only in a bucket that is there: the first
+/// backup does not make one, and asking again would not help.
 async fn look(place: &Place, connection: &Connection) -> Result<Option<Stamp>, Error> {
     let read = async { connection.probe.get(&Path::from(CONFIG)).await?.bytes().await };
     match read.await {
-        Ok(config) => Ok(Some(config)),
-        Err(object_store::Error::NotFound { .. }) => Ok(None),
-        Err(source) => Err(place.store_failed("look up", CONFIG, source)),
+        Ok(config) => return Ok(Some(config)),
+        Err(object_store::Error::NotFound { source, .. }) if !names_no_bucket(&*source) => {}
+        Err(source) => return Err(place.store_failed("look up", CONFIG, source)),
     }
+    // Swift says the same of a missing object and a missing container, but lists only what is there.
+    if matches!(place.backend, Backend::Swift(_)) {
+        let first = connection.probe.list(Some(&Path::from(KEYS))).try_next().await;
+        first.map_err(|source| place.store_failed("list", KEYS, source))?;
+    }
+    Ok(None)
+}
+
+/// S3, B2 and GCS answer 404 to a missing object and to a missing bucket, as Azure does of its containers; the text differs.
+fn names_no_bucket(error: &(impl fmt::Debug + ?Sized)) -> bool {
+    let text = format!("{error:?}");
+    ["NoSuchBucket", "ContainerNotFound"].iter().any(|code| text.contains(code))
 }
 
 /// Refuses to take for missing, or to make anew, what lies where Coffer has put it before.

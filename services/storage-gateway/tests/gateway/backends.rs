@@ -122,6 +122,13 @@ async fn export(connection: &Connection, directory: &std::path::Path) {
     }
 }
 
+/// The bucket of this Repository is not there, and whoever wants to write or to read is told so.
+async fn is_missing(gateway: &Gateway, repository: &str) {
+    let parts = ["the bucket does not exist", "nowhere"];
+    assert_refused(gateway.backup(repository, b"x").await, Code::NotFound, &parts);
+    assert_refused(gateway.restore(repository, "latest").await, Code::NotFound, &parts);
+}
+
 /// The restic program, on the backend itself.
 async fn restic_reads(
     repository: &str,
@@ -201,6 +208,9 @@ async fn azure() {
     assert!(names.iter().any(|meta| meta.location.as_ref() == format!("{below}config")));
     assert!(names.iter().all(|meta| meta.location.as_ref().starts_with(&below)), "{names:?}");
 
+    let nowhere = json!({"azure": {"container": "nowhere"}});
+    Subject::new(nowhere, &keys(stores::AZURE_KEY)).register(&gateway, "nowhere", false);
+    is_missing(&gateway, "nowhere").await;
     Subject::new(spec, &keys("d3Jvbmc=")).register(&gateway, "wrong", false);
     let wrong = gateway.backup("wrong", b"x").await;
     assert_refused(
@@ -230,7 +240,7 @@ async fn swift() {
     assert_refused(wrong, Code::PermissionDenied, &["log in to Swift at http://127.0.0.1"]);
     let nowhere = json!({"swift": {"container": "nowhere", "prefix": "x"}});
     Subject::new(nowhere, &keys("testing")).register(&gateway, "nowhere", false);
-    assert_refused(gateway.backup("nowhere", b"x").await, Code::NotFound, &["nowhere"]);
+    is_missing(&gateway, "nowhere").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
