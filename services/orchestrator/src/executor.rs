@@ -12,7 +12,7 @@ use coffer_api::{
 };
 use k8s_openapi::api::{
     batch::v1::Job,
-    core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod},
+    core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodStatus},
 };
 
 /// Reasons for waiting that no waiting will cure.
@@ -89,13 +89,17 @@ pub fn observe(name: &str, worker: &Worker, now: DateTime<Utc>, grace: Duration)
             None => Observed::Starting { until: Some(until) },
         };
     };
-    if let Some(ended) = ended(pod) {
+    let ours = Ours::of(job);
+    if let Some(ended) = ended(pod, &ours) {
         return ended;
     }
     let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
     let status = pod.status.clone().unwrap_or_default();
     if status.phase.as_deref() == Some("Failed") {
-        return pod_failure(pod_name, &status);
+        return match terminated_badly(&status, |_| true) {
+            Some((container, state)) if status.reason.is_none() => failed(pod, container, state),
+            Some(_) | None => pod_failure(pod_name, &status),
+        };
     }
     if let Some(message) = failure(job) {
         return dead(format!("Job {name} failed: {message}"));
@@ -105,6 +109,10 @@ pub fn observe(name: &str, worker: &Worker, now: DateTime<Utc>, grace: Duration)
     }
     if status.phase.as_deref() == Some("Succeeded") {
         return dead(format!("pod {pod_name} ended without leaving a result"));
+    }
+    // A pod is Pending for as long as any container is, be it one that others injected.
+    if all(&status).any(|c| ours.has(c) && c.state.as_ref().is_some_and(|s| s.running.is_some())) {
+        return Observed::Running;
     }
     let until = patience(pod.metadata.creation_timestamp.as_ref().map(to_clock));
     match doubt(pod, warning.as_deref()) {
@@ -124,21 +132,17 @@ pub fn observe(name: &str, worker: &Worker, now: DateTime<Utc>, grace: Duration)
 #[must_use]
 pub fn is_starting(pod: &Pod) -> bool {
     let status = pod.status.clone().unwrap_or_default();
-    let mut containers = status
-        .init_container_statuses
-        .iter()
-        .flatten()
-        .chain(status.container_statuses.iter().flatten());
     let waits = |c: &ContainerStatus| {
         c.state.as_ref().is_none_or(|s| s.running.is_none() && s.terminated.is_none())
     };
-    status.phase.as_deref().is_none_or(|phase| phase == "Pending") && containers.all(waits)
+    status.phase.as_deref().is_none_or(|phase| phase == "Pending") && all(&status).all(waits)
 }
 
 /// The outcome that the newest pod left, if any.
 #[must_use]
-pub fn outcome(pods: &[Pod]) -> Option<Outcome> {
-    match ended(newest(pods)?)? {
+pub fn outcome(worker: &Worker) -> Option<Outcome> {
+    let ours = worker.job.as_ref().map_or(Ours(None), Ours::of);
+    match ended(newest(&worker.pods)?, &ours)? {
         Observed::Ended(outcome) => Some(*outcome),
         Observed::Starting { .. } | Observed::Running | Observed::Dead { .. } => None,
     }
@@ -172,23 +176,52 @@ fn failure(job: &Job) -> Option<String> {
     Some(parts.into_iter().flatten().collect::<Vec<_>>().join(": "))
 }
 
-/// How the containers ended, once the last one has, or one before it failed.
-fn ended(pod: &Pod) -> Option<Observed> {
-    let status = pod.status.as_ref()?;
-    let main = status.container_statuses.iter().flatten();
+/// The containers that the Job asked for. A pod may have others: a service mesh adds its proxy, which may well end badly,
+/// and which says nothing about a backup.
+struct Ours(Option<Vec<String>>);
+
+impl Ours {
+    fn of(job: &Job) -> Self {
+        let pod = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+        let all = pod.map(|pod| pod.init_containers.iter().flatten().chain(&pod.containers));
+        Self(all.map(|all| all.map(|container| container.name.clone()).collect()))
+    }
+
+    /// Without a Job there is nothing to go by.
+    fn has(&self, container: &ContainerStatus) -> bool {
+        self.0.as_ref().is_none_or(|names| names.contains(&container.name))
+    }
+}
+
+/// Every container in the order in which they run.
+fn all(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
     let init = status.init_container_statuses.iter().flatten();
-    let finished = |c: &ContainerStatus| Some((c.clone(), terminated(c)?.clone()));
-    let main: Vec<_> = main.filter_map(finished).collect();
-    let init: Vec<_> = init.filter_map(finished).collect();
+    init.chain(status.container_statuses.iter().flatten())
+}
+
+fn terminated_badly(
+    status: &PodStatus,
+    is_meant: impl Fn(&ContainerStatus) -> bool,
+) -> Option<(&ContainerStatus, &ContainerStateTerminated)> {
+    let mut ended = all(status).filter_map(|c| Some((c, terminated(c)?)));
+    ended.find(|(container, state)| is_meant(container) && state.exit_code != 0)
+}
+
+/// How our containers ended, once the last one has, or one before it failed.
+fn ended(pod: &Pod, ours: &Ours) -> Option<Observed> {
+    let status = pod.status.as_ref()?;
     // The Functions of a Task run one after another; whoever fails ends the pod.
-    if let Some((container, state)) = init.iter().chain(&main).find(|(_, s)| s.exit_code != 0) {
+    if let Some((container, state)) = terminated_badly(status, |c| ours.has(c)) {
         return Some(failed(pod, container, state));
     }
-    let (container, state) = main.last()?;
+    let finished = |c: &'_ &ContainerStatus| ours.has(c) && terminated(c).is_some();
+    let container = status.container_statuses.iter().flatten().rfind(finished)?;
     // Not every step is a worker of ours: the result is the last one that was left.
-    let left = main.iter().chain(&init).find_map(|(_, s)| parse(s.message.as_deref()));
+    let init = status.init_container_statuses.iter().flatten().filter(finished);
+    let mut steps = [container].into_iter().chain(init);
+    let left = steps.find_map(|c| parse(terminated(c)?.message.as_deref()));
     Some(left.unwrap_or_else(|| {
-        let state = describe(state);
+        let state = terminated(container).map(describe).unwrap_or_default();
         dead(format!(
             "container {} {state} without leaving a result: its image {} is no Coffer worker, or is too old",
             container.name, container.image
@@ -249,7 +282,7 @@ fn describe(state: &ContainerStateTerminated) -> String {
     }
 }
 
-fn pod_failure(name: &str, status: &k8s_openapi::api::core::v1::PodStatus) -> Observed {
+fn pod_failure(name: &str, status: &PodStatus) -> Observed {
     let subject = format!("pod {name} failed");
     match status.reason.as_deref() {
         Some(reason) => pod_reason(&subject, reason, status.message.as_deref()),
@@ -279,12 +312,7 @@ fn disruption(pod: &Pod) -> Option<(String, String)> {
 fn doubt(pod: &Pod, warning: Option<&str>) -> Option<Doubt> {
     let status = pod.status.as_ref()?;
     let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let containers = status
-        .init_container_statuses
-        .iter()
-        .flatten()
-        .chain(status.container_statuses.iter().flatten());
-    for container in containers {
+    for container in all(status) {
         let Some(waiting) = container.state.as_ref().and_then(|s| s.waiting.as_ref()) else {
             continue;
         };

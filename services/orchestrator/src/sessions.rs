@@ -242,7 +242,7 @@ async fn view(ctx: &Context, record: Record) -> Result<View, Error> {
     if settled {
         // Boxed: with it, every call of the service would carry room for a list of pods.
         let worker = Box::pin(gather::worker(ctx, &reference.namespace, &job)).await?;
-        outcome = executor::outcome(&worker.pods);
+        outcome = executor::outcome(&worker);
     }
     Ok(View { transfer: ctx.progress.get(&reference), record, repository, outcome })
 }

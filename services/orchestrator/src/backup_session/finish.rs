@@ -342,7 +342,7 @@ fn push(
 }
 
 fn figures(worker: &Worker) -> Option<metrics::BackupFigures> {
-    match executor::outcome(&worker.pods)? {
+    match executor::outcome(worker)? {
         Outcome { result: Ended::BackedUp(done), duration_ms, .. } => {
             Some(metrics::BackupFigures {
                 seconds: std::time::Duration::from_millis(duration_ms).as_secs_f64(),

@@ -10,9 +10,10 @@ fn now() -> DateTime<Utc> {
 }
 
 fn job() -> Job {
-    serde_json::from_value(
-        json!({"metadata": {"name": "j", "creationTimestamp": "2026-11-23T09:59:00Z"}}),
-    )
+    serde_json::from_value(json!({
+        "metadata": {"name": "j", "creationTimestamp": "2026-11-23T09:59:00Z"},
+        "spec": {"template": {"spec": {
+            "initContainers": [{"name": "update-status"}], "containers": [{"name": "redis-backup-0"}]}}}}))
     .unwrap()
 }
 
@@ -55,15 +56,18 @@ fn reason(pods: &[Pod]) -> (String, bool) {
     }
 }
 
+const DONE: &str = r#"{"version":1,"result":"backedUp","snapshotId":"ab","path":"dump.rdb","method":"replication","bytes":1,"dataAdded":1,"dataAddedPacked":1,"filesNew":1,"keys":{},"counted":true,"serverVersion":"7","repositoryCreated":false,"durationMs":5}"#;
+
 #[test]
 fn an_outcome_is_believed() {
-    let done = r#"{"version":1,"result":"backedUp","snapshotId":"ab","path":"dump.rdb","method":"replication","bytes":1,"dataAdded":1,"dataAddedPacked":1,"filesNew":1,"keys":{},"counted":true,"serverVersion":"7","repositoryCreated":false,"durationMs":5}"#;
-    assert!(matches!(look(&[exited(0, "Completed", done)]), Observed::Ended(_)));
-    assert!(outcome(&[exited(0, "Completed", done)]).is_some());
+    let done = exited(0, "Completed", DONE);
+    assert!(matches!(look(std::slice::from_ref(&done)), Observed::Ended(_)));
+    let worker = Worker { job: Some(job()), pods: vec![done], warning: None };
+    assert!(outcome(&worker).is_some());
     let failed =
         r#"{"version":1,"result":"failed","class":"Denied","error":"WRONGPASS","durationMs":5}"#;
     assert!(matches!(look(&[exited(1, "Error", failed)]), Observed::Ended(_)));
-    let (text, _) = reason(&[exited(3, "Error", done)]);
+    let (text, _) = reason(&[exited(3, "Error", DONE)]);
     assert!(text.contains("exited with code 3 after it had reported success"), "{text}");
 }
 
@@ -144,4 +148,51 @@ fn patience_has_an_end() {
     let running =
         json!({"phase": "Running", "containerStatuses": container(json!({"running": {}}))});
     assert_eq!(look(&[pod(young, running)]), Observed::Running);
+}
+
+/// A pod with our worker and a proxy that somebody injected beside it or before it.
+fn meshed(phase: &str, ours: &Value, proxy: &Value, before: bool) -> Pod {
+    let mut all = container(ours.clone());
+    let mut injected = container(proxy.clone())[0].clone();
+    injected["name"] = json!("istio-proxy");
+    injected["image"] = json!("proxy:1");
+    let mut status = json!({"phase": phase});
+    if before {
+        status["initContainerStatuses"] = json!([injected]);
+    } else if let Some(all) = all.as_array_mut() {
+        all.push(injected);
+    }
+    status["containerStatuses"] = all;
+    pod("2026-11-23T09:50:00Z", status)
+}
+
+#[test]
+fn only_our_own_containers_decide() {
+    let ended = |code: i32, message: &str| json!({"terminated": {"exitCode": code, "reason": if code == 0 { "Completed" } else { "Error" }, "message": message}});
+    let (running, stopped) = (json!({"running": {}}), ended(143, ""));
+    let pulls = json!({"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}});
+    for before in [false, true] {
+        // A proxy that is told to stop once the worker is done, or before, or never.
+        for (phase, proxy) in
+            [("Failed", &stopped), ("Running", &running), ("Succeeded", &ended(0, ""))]
+        {
+            let done = meshed(phase, &ended(0, DONE), proxy, before);
+            assert!(matches!(look(&[done]), Observed::Ended(_)), "{phase} {before}");
+        }
+        let none = meshed("Succeeded", &ended(0, ""), &ended(0, DONE), before);
+        assert!(reason(&[none]).0.contains("container redis-backup-0 exited with code 0 without"));
+        let works = meshed("Running", &running, &stopped, before);
+        assert_eq!(look(&[works]), Observed::Running, "{before}");
+        let works = meshed("Running", &running, &ended(0, ""), before);
+        assert_eq!(look(&[works]), Observed::Running, "{before}");
+        // The pod is Pending for the proxy's sake.
+        let works = meshed("Pending", &running, &pulls, before);
+        assert_eq!(look(&[works]), Observed::Running, "{before}");
+        // What keeps ours from starting is told of, whosever it is.
+        let waits = json!({"waiting": {"reason": "PodInitializing"}});
+        let (text, _) = reason(&[meshed("Pending", &waits, &pulls, before)]);
+        assert!(text.contains("container istio-proxy cannot start from image proxy:1"), "{text}");
+        let (text, _) = reason(&[meshed("Failed", &waits, &ended(1, "no iptables"), before)]);
+        assert!(text.contains("container istio-proxy exited with code 1: no iptables"), "{text}");
+    }
 }

@@ -224,7 +224,7 @@ pub(super) fn finish(
         seconds: age(object, now).as_secs_f64(),
         now: seconds(now),
     };
-    let taken = executor::outcome(&facts.worker.pods)
+    let taken = executor::outcome(&facts.worker)
         .map(|outcome| Duration::from_millis(outcome.duration_ms).as_secs_f64());
     Plan::call(Call::Push {
         group: metrics::group("RestoreSession", &namespace, &name),
