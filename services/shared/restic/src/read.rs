@@ -15,6 +15,7 @@ use crate::pack::BlobKind;
 use crate::repository::{Inner, Repository};
 use crate::snapshot::Snapshot;
 use crate::store::FileKind;
+use crate::tree::name::FilePath;
 use crate::tree::{Node, Tree};
 
 mod elsewhere;
@@ -33,7 +34,8 @@ const MAX_DEPTH: usize = 64;
 /// A file of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileEntry {
-    /// Its absolute path.
+    /// Its absolute path. A name in it that is no text, or that has control characters, is written as restic's trees have
+    /// it: quoted as by Go.
     pub path: String,
     /// Its length in bytes.
     pub size: u64,
@@ -115,9 +117,9 @@ impl Repository {
 
 impl Inner {
     /// The file nodes of a snapshot with their paths, sorted by path.
-    pub(crate) async fn file_nodes(&self, snapshot: &Snapshot) -> Result<Vec<(String, Node)>> {
+    pub(crate) async fn file_nodes(&self, snapshot: &Snapshot) -> Result<Vec<(FilePath, Node)>> {
         let mut found = Vec::new();
-        let mut folders = vec![(String::new(), snapshot.tree, 0)];
+        let mut folders = vec![(FilePath::default(), snapshot.tree, 0)];
         while let Some((folder, tree, depth)) = folders.pop() {
             if depth > MAX_DEPTH {
                 let name = format!("snapshot {}", snapshot.id);
@@ -125,7 +127,7 @@ impl Inner {
             }
             let needed_by = format!("snapshot {}", snapshot.id.short());
             for node in self.load_tree(tree, &needed_by).await?.nodes {
-                let path = format!("{folder}/{}", node.name);
+                let path = folder.join(&node.name);
                 match (node.kind.as_str(), node.subtree) {
                     ("file", _) => found.push((path, node)),
                     ("dir", Some(subtree)) => folders.push((path, subtree, depth + 1)),
@@ -133,7 +135,7 @@ impl Inner {
                 }
             }
         }
-        found.sort_by(|a, b| a.0.cmp(&b.0));
+        found.sort_by(|(a, _), (b, _)| a.shown.cmp(&b.shown));
         Ok(found)
     }
 

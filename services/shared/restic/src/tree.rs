@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::error::{Error, Result};
 use crate::id::Id;
 
+pub(crate) mod name;
+
 /// A folder.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Tree {
@@ -22,6 +24,7 @@ pub(crate) struct Tree {
 /// A name in a folder. Fields in restic's order.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Node {
+    /// As it is quoted: see [`name`].
     pub(crate) name: String,
     #[serde(rename = "type")]
     pub(crate) kind: String,

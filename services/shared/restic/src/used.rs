@@ -13,7 +13,7 @@ use crate::pack::BlobKind;
 use crate::progress::Observer;
 use crate::repository::Inner;
 use crate::snapshot::Snapshot;
-use crate::tree::{Node, Tree};
+use crate::tree::{Node, Tree, name};
 
 /// Trees fetched at a time: the tree of a dump of a terabyte has some 45 MB.
 const FETCHES: usize = 4;
@@ -153,7 +153,7 @@ impl Walk<'_> {
 
     fn odd(&mut self, tree: &Id, node: &Node, problem: &str) {
         if self.walked.oddities.len() < MAX_FINDINGS {
-            let problem = format!("{:?} {problem}", node.name);
+            let problem = format!("{:?} {problem}", name::shown(&node.name));
             self.walked.oddities.push((format!("tree {tree}"), problem));
         } else {
             self.walked.more += 1;
@@ -163,7 +163,7 @@ impl Walk<'_> {
     /// Old versions of restic left such when a file grew while they read it. What was read is all there.
     fn has_another_size(&mut self, tree: &Id, node: &Node, length: u64) {
         if self.walked.harmless.len() < MAX_FINDINGS {
-            let Node { name, size, .. } = node;
+            let (name, size) = (name::shown(&node.name), node.size);
             let problem = format!(
                 "{name:?} is said to have {size} bytes, and {length} were backed up: it changed meanwhile"
             );

@@ -14,6 +14,7 @@ use crate::lock::Lock;
 use crate::repository::{Inner, Repository};
 use crate::snapshot::Snapshot;
 use crate::tree::Node;
+use crate::tree::name::{self, FilePath};
 
 /// A snapshot under a shared lock (unless reads are opened without). The lock is released when this and
 /// every reader begun from it have ended or are dropped.
@@ -22,7 +23,7 @@ pub struct HeldSnapshot {
     inner: Arc<Inner>,
     lock: Option<Arc<Lock>>,
     snapshot: Snapshot,
-    nodes: Vec<(String, Node)>,
+    nodes: Vec<(FilePath, Node)>,
 }
 
 impl Repository {
@@ -54,18 +55,18 @@ impl HeldSnapshot {
     }
 
     /// A file, with the length that reading it gives: that of its blobs. What a tree says can be another, where the file
-    /// grew while restic read it.
+    /// grew while restic read it. It is named as `restic dump` takes it, with or without the first slash.
     ///
     /// # Errors
     /// [`Error::NoFile`]; [`Error::MissingBlob`] if any part of it is in no pack.
     pub fn file(&self, path: &str) -> Result<FileEntry> {
-        let (path, node) = self.find(path)?;
+        let (FilePath { shown: path, .. }, node) = self.find(path)?;
         let blobs = node.content.as_deref().unwrap_or_default();
         let size = plan::length_of(&self.inner, blobs, &self.needed_by(path))?;
         Ok(FileEntry { path: path.clone(), size, mtime: node.mtime })
     }
 
-    /// Reads a file.
+    /// Reads a file, named as for [`file`](Self::file).
     ///
     /// # Errors
     /// [`Error::NoFile`]; [`Error::MissingBlob`] before anything is read, if any part of the file
@@ -100,9 +101,11 @@ impl HeldSnapshot {
         release(self.lock).await;
     }
 
-    fn find(&self, path: &str) -> Result<&(String, Node)> {
-        self.nodes.iter().find(|(other, _)| other == path).ok_or_else(|| {
-            let present: Vec<&str> = self.nodes.iter().map(|(path, _)| path.as_str()).collect();
+    fn find(&self, path: &str) -> Result<&(FilePath, Node)> {
+        let cleaned = name::clean(path);
+        self.nodes.iter().find(|(other, _)| other.is(&cleaned)).ok_or_else(|| {
+            let present: Vec<&str> =
+                self.nodes.iter().map(|(path, _)| path.shown.as_str()).collect();
             Error::NoFile {
                 snapshot: self.snapshot.id,
                 path: path.into(),
@@ -112,7 +115,7 @@ impl HeldSnapshot {
     }
 
     fn plan(&self, path: &str, options: &ReadOptions) -> Result<(Reads, u64)> {
-        let (path, node) = self.find(path)?;
+        let (FilePath { shown: path, .. }, node) = self.find(path)?;
         let (needed_by, blobs) = (self.needed_by(path), node.content.clone().unwrap_or_default());
         let part = Part::of(plan::length_of(&self.inner, &blobs, &needed_by)?, options);
         Ok((Reads::new(&self.inner, blobs, needed_by, part), part.length()))

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::repository::{Inner, Repository};
 use crate::snapshot::{Snapshot, SnapshotFilter};
 use crate::tree::Node;
+use crate::tree::name::FilePath;
 
 /// Snapshots whose trees are read at a time: what hides the latency of a store, and leaves room for others' requests.
 const LOOKS: usize = 16;
@@ -48,9 +49,9 @@ impl Inner {
 }
 
 /// The files that these nodes are.
-pub(super) fn entries(nodes: &[(String, Node)]) -> Vec<FileEntry> {
-    let entry = |(path, node): &(String, Node)| FileEntry {
-        path: path.clone(),
+pub(super) fn entries(nodes: &[(FilePath, Node)]) -> Vec<FileEntry> {
+    let entry = |(path, node): &(FilePath, Node)| FileEntry {
+        path: path.shown.clone(),
         size: node.size,
         mtime: node.mtime,
     };

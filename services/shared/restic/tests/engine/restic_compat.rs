@@ -1,6 +1,8 @@
 //! We and the restic program on the same repositories: each reads, checks, deduplicates against and
 //! is kept out by the other.
 
+use std::os::unix::ffi::OsStrExt;
+
 use crate::support::{Place, backup, data, everyone, latest, read};
 use coffer_restic::{
     BackupOptions, Compression, GroupBy, KeepPolicy, Kind, Observer, ReadOptions, Repository,
@@ -107,6 +109,55 @@ async fn we_read_restics_v1() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn we_read_restics_v2() {
     we_read_what_restic_writes("2").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_are_shown_and_read_by_their_names_whatever_restic_makes_of_them() {
+    let place = Place::new();
+    place.run(&["init"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let names: [(&[u8], &str); 5] = [
+        (b"plain name", "plain name"),
+        ("käse".as_bytes(), "käse"),
+        (br#"quote"back\slash"#, r#"quote"back\slash"#),
+        // Neither is for a terminal.
+        (b"with\nnewline", r"with\nnewline"),
+        (b"no text \xff", r"no text \xff"),
+    ];
+    for (name, _) in names {
+        let file = folder.path().join(std::ffi::OsStr::from_bytes(name));
+        std::fs::write(file, name).unwrap();
+    }
+    let root = folder.path().to_str().unwrap();
+    place.run(&["backup", root]).await;
+    let repository = place.open().await;
+    let snapshot = latest(&repository).await;
+    let held = repository.hold(&snapshot).await.unwrap();
+    let mut shown = names.map(|(_, shown)| format!("{root}/{shown}"));
+    shown.sort();
+    assert_eq!(held.files().into_iter().map(|file| file.path).collect::<Vec<_>>(), shown);
+    for (name, shown) in names {
+        let real = str::from_utf8(name).unwrap_or(shown);
+        for path in
+            [format!("{root}/{shown}"), format!("{root}/{real}"), format!(".{root}//{real}")]
+        {
+            let content = read(&repository, &snapshot, &path, ReadOptions::default()).await;
+            assert_eq!(content.unwrap(), name, "{path}");
+            assert_eq!(held.file(&path).unwrap().path, format!("{root}/{shown}"));
+        }
+        if str::from_utf8(name).is_ok() {
+            let theirs = place.run(&["dump", "latest", &format!("{root}/{real}")]).await;
+            assert_eq!(theirs, name, "{real}");
+        }
+    }
+    held.release().await;
+
+    let stdin = ["backup", "--stdin", "--stdin-filename", "dump.rdb"];
+    place.run_with_input(&stdin, b"content").await;
+    assert_eq!(place.run(&["dump", "latest", "dump.rdb"]).await, b"content");
+    let snapshot = latest(&repository).await;
+    let content = read(&repository, &snapshot, "dump.rdb", ReadOptions::default()).await.unwrap();
+    assert_eq!(content, b"content");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
