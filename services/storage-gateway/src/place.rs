@@ -3,6 +3,7 @@
 
 mod azure;
 mod b2;
+mod certificates;
 mod connect;
 mod gcs;
 mod local;
@@ -28,6 +29,7 @@ use coffer_api::names;
 use coffer_runtime::fault::{Class, Fault};
 use coffer_runtime::grant::RepositoryRef;
 use k8s_openapi::ByteString;
+use rustls_pki_types::CertificateDer;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -157,8 +159,8 @@ pub struct Place {
     pub password: Bytes,
     /// Where it is.
     pub backend: Backend,
-    /// Certificates to trust beside the system's, PEM.
-    pub ca: Option<String>,
+    /// Certificates to trust beside the system's.
+    pub ca: Option<Vec<CertificateDer<'static>>>,
     /// Nothing is ever taken from it.
     pub append_only: bool,
     /// Who this process is where the Secret does not say it.
@@ -271,10 +273,8 @@ impl Place {
         } else {
             return Err(not_one(repository, "nothing".to_owned()));
         };
-        let ca = keys.text(CA)?.map(str::to_owned);
-        if ca.as_deref().is_some_and(|ca| !ca.contains("-----BEGIN CERTIFICATE-----")) {
-            return Err(keys.bad(CA, "it holds no PEM certificate"));
-        }
+        let ca = keys.text(CA)?.map(certificates::parse).transpose();
+        let ca = ca.map_err(|problem| keys.bad(CA, problem))?;
         // As restic gets it from Stash: not trimmed, so that a line break at the end is part of it.
         let password = keys.get(PASSWORD).ok_or_else(|| keys.missing(PASSWORD))?;
         let password = Bytes(password.to_vec());

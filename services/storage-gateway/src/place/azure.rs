@@ -1,6 +1,8 @@
 //! An `azure` backend: restic's `azure:<container>:/<prefix>`.
 
 use super::{Bytes, Error, Keys, Prefix, connections, required};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use coffer_api::backend::Azure as Spec;
 
 const ACCOUNT: &str = "AZURE_ACCOUNT_NAME";
@@ -65,8 +67,15 @@ impl AzureContainer {
             None => format!("https://{account}.blob.{suffix}"),
         };
         let secret = |key| keys.text(key).map(|text| text.map(|text| Bytes(text.into())));
-        let credentials = match (secret(KEY)?, secret(SAS)?) {
-            (Some(key), _) => AzureCredentials::Key(key),
+        let credentials = match (keys.text(KEY)?, secret(SAS)?) {
+            (Some(key), _) => {
+                // As Azure's library for Go reads it, which passes over line breaks.
+                let key = key.replace(['\r', '\n'], "");
+                if BASE64.decode(&key).is_err() {
+                    return Err(keys.bad(KEY, "it is not base64"));
+                }
+                AzureCredentials::Key(Bytes(key.into()))
+            }
             (None, Some(sas)) => AzureCredentials::Sas(sas),
             (None, None) => AzureCredentials::Machine,
         };

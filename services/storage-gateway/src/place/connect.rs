@@ -196,17 +196,9 @@ impl Place {
             .with_connect_timeout(CONNECT_LIMIT)
             .with_read_timeout(READ_LIMIT)
             .with_timeout(REQUEST_LIMIT);
-        if let Some(ca) = &self.ca {
-            let certificates =
-                Certificate::from_pem_bundle(ca.as_bytes()).map_err(|error| Error::BadKey {
-                    repository: self.repository.clone(),
-                    secret: self.secret.clone(),
-                    key: super::CA,
-                    problem: error.to_string(),
-                })?;
-            for certificate in certificates {
-                options = options.with_root_certificate(certificate);
-            }
+        for certificate in self.ca.iter().flatten() {
+            let certificate = Certificate::from_der(certificate).map_err(|e| self.client(e))?;
+            options = options.with_root_certificate(certificate);
         }
         if insecure {
             options = options.with_allow_invalid_certificates(true);

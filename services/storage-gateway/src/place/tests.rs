@@ -321,6 +321,34 @@ fn other_backends_say_what_is_wrong_with_them() {
 }
 
 #[test]
+fn what_holds_a_secret_is_parsed_and_never_shown() {
+    let rubbish = "-----BEGIN CERTIFICATE-----\nc2VjcmV0IQ==\n-----END CERTIFICATE-----\n";
+    let damaged = "-----BEGIN CERTIFICATE-----\n!secret!\n-----END CERTIFICATE-----\n";
+    let azure = |key, value| {
+        let keys = [("AZURE_ACCOUNT_NAME", "acc"), ("AZURE_ACCOUNT_KEY", "a2V5\n"), (key, value)];
+        other(json!({"azure": {"container": "c"}}), &keys)
+    };
+    for (key, value, problem) in [
+        ("CA_CERT_DATA", "secret", "it holds no PEM certificate"),
+        (
+            "CA_CERT_DATA",
+            rubbish,
+            "number 1 of its PEM blocks holds no certificate that can be read",
+        ),
+        ("CA_CERT_DATA", damaged, "it is damaged PEM"),
+        ("AZURE_ACCOUNT_KEY", "!secret!", "it is not base64"),
+    ] {
+        let expected = format!(
+            "{key} in the storage Secret demo/store of Repository demo/repo is not valid: {problem}"
+        );
+        assert_eq!(refused(azure(key, value)), expected);
+    }
+    let place = azure("AZURE_ACCOUNT_SAS", "").unwrap();
+    let Backend::Azure(container) = place.backend else { panic!("not azure") };
+    assert_eq!(container.credentials, AzureCredentials::Key(Bytes(b"a2V5".to_vec())));
+}
+
+#[test]
 fn connections_are_as_many_as_the_repository_allows() {
     for (most, expected) in [(json!(null), None), (json!(0), None), (json!(4), Some(4))] {
         let place = other(json!({"gcs": {"bucket": "b", "maxConnections": most}}), &[]).unwrap();
