@@ -30,7 +30,7 @@ use crate::error::Error;
 use crate::gateway::Gateway;
 use crate::options::{self, Load, OnConflict, Prefer};
 use crate::progress::{Progress, Stage};
-use crate::redis::{self, LoadOptions, Loader, ReadBack, Replay, Serving, Topology};
+use crate::redis::{self, Holder, LoadOptions, Loader, ReadBack, Replay, Serving, Topology};
 
 /// The largest command of a RESP dump: a batch of a thousand elements, each of any size.
 const LARGEST_COMMAND_BYTES: u64 = 2 * 1024 * 1024 * 1024;
@@ -151,6 +151,8 @@ impl Restore<'_> {
         let target = loader.target().clone();
         let tally = loader.finish(self.clock.now().timestamp_millis()).await?;
         promised(&files, &tally)?;
+        self.are_kept(&tally.holders).await?;
+        warnings.extend(tally.remarks);
         if !tally.replaced_known {
             warnings.push("replaced keys are not counted: grant the user +exists".to_owned());
         }
@@ -167,6 +169,16 @@ impl Restore<'_> {
             remark: self.remark(found, verified),
             verified,
         })
+    }
+
+    /// Whether what the AppBinding leads to has what was written, by now.
+    async fn are_kept(&self, holders: &[Holder]) -> Result<(), Error> {
+        if holders.is_empty() {
+            return Ok(());
+        }
+        let name = &self.options.sentinel_master;
+        let topology = redis::find(&self.session.redis, self.wait, name, Prefer::ToWrite).await?;
+        Ok(redis::are_kept(holders, &topology.nodes)?)
     }
 
     /// Compares the target with the snapshot, if that is asked for.

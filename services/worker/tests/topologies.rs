@@ -10,7 +10,7 @@ use coffer_worker::redis::{Client, connect};
 use support::gateway::Services;
 use support::job::{BACKUP, RESTORE, backed_up, failed, restored, run, run_with, session};
 use support::makes::Make;
-use support::sets::{Cluster, Watched, until};
+use support::sets::{Cluster, Watched, id_of, until};
 use support::{PASSWORD, TestServer, WAIT, line};
 
 #[tokio::test]
@@ -253,31 +253,14 @@ async fn a_scan_reads_the_replicas_of_a_cluster() {
 async fn scan_replicas(make: Make) {
     let (cluster, services) = (Cluster::start(make).await, Services::default());
     let endpoint = services.serve().await;
-    let master = &cluster.servers[2];
-    line(&mut master.client().await, "SET foo bar").await;
-    let replica = make.start_for_cluster();
-    let mut client = replica.client().await;
-    client.run(&[b"CONFIG", b"SET", b"masterauth", PASSWORD.as_bytes()]).await.unwrap();
-    line(&mut client, &format!("CLUSTER MEET 127.0.0.1 {}", master.port)).await;
-    let id = id_of(master).await;
-    until(&replica.redis(), &["CLUSTER", "NODES"], &id).await;
-    line(&mut client, &format!("CLUSTER REPLICATE {id}")).await;
-    until(&replica.redis(), &["INFO", "replication"], "master_link_status:up").await;
-    until(&master.redis(), &["INFO", "replication"], "state=online").await;
-    until(&replica.redis(), &["CLUSTER", "INFO"], "cluster_state:ok").await;
+    line(&mut cluster.servers[2].client().await, "SET foo bar").await;
+    let replica = cluster.replica_of(2, make).await;
     let backup = session("BackupSession", cluster.redis(), &endpoint);
     let more = &["--method=scan", "--prefer=replica"];
     let done = backed_up(run_with(&backup, BACKUP, more, &Runtime::new()).await);
     assert_eq!(done.keys.values().sum::<u64>(), 1);
     let read = format!("replica 127.0.0.1:{}", replica.port);
     assert!(done.reason.contains(&read), "{}", done.reason);
-}
-
-async fn id_of(server: &TestServer) -> String {
-    match line(&mut server.client().await, "CLUSTER MYID").await {
-        coffer_rdb::resp::Reply::Bulk(Some(id)) => String::from_utf8(id.to_vec()).unwrap(),
-        other => panic!("{other:?}"),
-    }
 }
 
 /// Begins to move the slot of foo, 12182, from the third master to the first.

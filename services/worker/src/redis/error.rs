@@ -274,6 +274,16 @@ pub enum Error {
         /// Host and port of its master.
         master: String,
     },
+    /// What took the keys does not keep them, or is not the target any more.
+    #[error(
+        "restore into Redis at {address}: {why}, so keys that it took may be lost; restore again when the target is in order"
+    )]
+    Replaced {
+        /// Host and port.
+        address: String,
+        /// What happened to it.
+        why: String,
+    },
     /// A key of that name is there, and must not be.
     #[error(
         "key {key} of database {database} is in the target already, and onConflict is fail; nothing was written"

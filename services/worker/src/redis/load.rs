@@ -9,6 +9,7 @@
 mod answers;
 mod command;
 mod functions;
+mod holders;
 mod lanes;
 mod limits;
 mod losses;
@@ -32,6 +33,7 @@ use coffer_rdb::travel::{self, Travel, Way};
 use coffer_rdb::value::{self, Kind, Type};
 
 use self::answers::{Again, Command, Expect, Kept, To, What};
+use self::holders::Began;
 use self::lanes::Lanes;
 use self::limits::Limits;
 use self::losses::Losses;
@@ -44,6 +46,7 @@ use super::{Error, Node, Server};
 use crate::options::OnConflict;
 
 pub use answers::Tally;
+pub use holders::{Holder, are_kept};
 pub use options::LoadOptions;
 
 /// A key that is sent from server to server this often has no home.
@@ -72,6 +75,8 @@ pub struct Loader {
     /// Databases of the keys that were looked at.
     databases: BTreeSet<u64>,
     evicted_before: u64,
+    /// The servers before it, in the order of the connections.
+    began: Vec<Began>,
 }
 
 impl Loader {
@@ -88,12 +93,13 @@ impl Loader {
         written: Arc<AtomicU64>,
     ) -> Result<Self, Error> {
         let mut limits = Limits::default();
-        let (mut clients, mut redis) = (Vec::new(), None);
-        for Node { redis: reached, mut client, server, .. } in nodes {
+        let (mut clients, mut began) = (Vec::new(), Vec::new());
+        for Node { redis, mut client, server, slots } in nodes {
             limits.learn(&mut client, &server).await?;
             clients.push(client);
-            redis.get_or_insert(reached);
+            began.push(Began { redis, server, slots });
         }
+        let redis = began.first().map(|first| first.redis.clone());
         let lanes = match (slots, redis) {
             (Some(slots), Some(redis)) => Lanes::cluster(clients, slots, redis, wait, written),
             _ => {
@@ -121,6 +127,7 @@ impl Loader {
             losses: Losses::default(),
             databases: BTreeSet::new(),
             evicted_before: limits.evicted,
+            began,
         })
     }
 
@@ -368,29 +375,31 @@ impl Loader {
     /// Waits for the last answer and says what was done. `now_ms` as for [`Self::restore`].
     ///
     /// # Errors
-    /// When any command was refused, a connection is lost, or a server threw keys away meanwhile.
+    /// When any command was refused, a connection is lost, or a server threw keys away meanwhile or is no master any more.
     pub async fn finish(mut self, now_ms: i64) -> Result<Tally, Error> {
         self.now_ms = now_ms;
         self.flush().await?;
         if let Some(pipe_timeout) = self.options.pipe_timeout {
             self.lanes.all().iter().for_each(|lane| lane.pipe.all_is_sent(pipe_timeout));
         }
-        let evicted = loop {
-            let mut evicted = 0;
+        let ended = loop {
+            let mut ended = Vec::new();
             for lane in self.lanes.all() {
                 // Behind all that is in flight. A server that is full and evicts answers every command with OK.
-                if let Reply::Bulk(Some(info)) = lane.pipe.ask(&[b"INFO"]).await? {
-                    evicted += Server::parse(&String::from_utf8_lossy(&info)).evicted_keys;
-                }
+                ended.push(lane.pipe.info().await?);
             }
             if !self.lanes.has_returned() {
-                break evicted;
+                break ended;
             }
             self.send_returned().await?;
         };
+        let evicted = ended.iter().map(|server| server.evicted_keys).sum::<u64>();
         if evicted > self.evicted_before {
             let (address, keys) = (self.address(), evicted - self.evicted_before);
             return Err(Error::Evicted { address, keys });
+        }
+        if !self.options.dry_run {
+            self.settle_down(ended).await?;
         }
         let Self { lanes, mut tally, may_ask_existing, .. } = self;
         for lane in lanes.into_all() {

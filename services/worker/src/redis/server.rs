@@ -35,8 +35,13 @@ pub struct Server {
     pub link_is_up: bool,
     /// The history of writes that its data are of (`master_replid`): a replica's is its master's. Empty before 4.0.
     pub replication_id: String,
-    /// The history that it followed before, as a replica that was promoted (`master_replid2`); zeros for none.
-    pub previous_id: String,
+    /// How far it has come in it, in bytes.
+    pub offset: u64,
+    /// The history before, of which its data are the continuation (`master_replid2`): its former master's, for one that was
+    /// promoted. Zeros where there is none.
+    pub former_replication_id: String,
+    /// The first byte that is of the new history.
+    pub former_offset: u64,
     /// Whether it says at all which databases hold keys: a proxy may not.
     pub shows_databases: bool,
     /// Its replicas.
@@ -119,7 +124,9 @@ impl Server {
             is_sentinel: ["redis_mode", "server_mode"].iter().any(|name| text(name) == "sentinel"),
             link_is_up: text("master_link_status") == "up",
             replication_id: text("master_replid").to_owned(),
-            previous_id: text("master_replid2").to_owned(),
+            offset: number("master_repl_offset"),
+            former_replication_id: text("master_replid2").to_owned(),
+            former_offset: number("second_repl_offset"),
             shows_databases: info.contains("# Keyspace"),
             replicas,
             maxmemory: number("maxmemory"),
@@ -150,13 +157,14 @@ impl Server {
         }
         let knows_ids = !(self.replication_id.is_empty() && then.replication_id.is_empty());
         // Who was promoted, or goes on after its master was, keeps the data, and the id behind the new one.
-        let goes_on = [&self.replication_id, &self.previous_id].contains(&&then.replication_id);
+        let goes_on =
+            [&self.replication_id, &self.former_replication_id].contains(&&then.replication_id);
         match (&then.master, &self.master) {
             (before, now) if !knows_ids => (before != now)
                 .then(|| format!("its master was {} and is {}", named(before), named(now))),
             _ if goes_on => None,
             // A master begins a history of its own when its first replica comes, and long after the last has gone.
-            (None, None) if self.previous_id.bytes().all(|digit| digit == b'0') => None,
+            (None, None) if self.former_replication_id.bytes().all(|digit| digit == b'0') => None,
             (_, None) => Some("it was a replica of another server meanwhile".to_owned()),
             (_, Some(master)) => Some(format!("it took over the data of {master}")),
         }
@@ -219,7 +227,7 @@ mod tests {
             run_id: run_id.to_owned(),
             master: master.map(str::to_owned),
             replication_id: id.to_owned(),
-            previous_id: before.to_owned(),
+            former_replication_id: before.to_owned(),
             ..Server::default()
         };
         let (master, replica) = (server("r", None, "a", "0"), server("r", Some("m:1"), "a", "0"));

@@ -32,8 +32,10 @@ pub(crate) enum Fault {
     NoFinish,
     /// Sends other bytes than were stored.
     OtherBytes,
-    /// Stands still after the first chunk, until it is resumed.
+    /// Stands still after the first chunk of a backup, or before the end of a restore, until it is resumed.
     StandsStill,
+    /// Sends what is said of a file, and the file when it is resumed.
+    HoldsBack,
 }
 
 #[derive(Default)]
@@ -230,22 +232,28 @@ impl storage::snapshots_server::Snapshots for Services {
             data.chunks(1 << 20)
                 .map(|c| restore_response::Message::Chunk(Bytes::copy_from_slice(c))),
         );
-        if fault != Fault::NoFinish && fault != Fault::StandsStill {
+        if fault != Fault::NoFinish {
             messages.push(restore_response::Message::Finish(storage::RestoreFinish {
                 bytes: size,
                 sha256,
             }));
         }
+        let stops_before = match fault {
+            Fault::HoldsBack => Some(1),
+            Fault::StandsStill => Some(messages.len() - 1),
+            _ => None,
+        };
         let (sender, stream) = tokio::sync::mpsc::channel(1);
+        let resumed = self.resumed.clone();
         tokio::spawn(async move {
-            for message in messages {
+            for (index, message) in messages.into_iter().enumerate() {
+                if stops_before == Some(index) {
+                    resumed.notified().await;
+                }
                 let message = storage::RestoreResponse { message: Some(message) };
                 if sender.send(Ok(message)).await.is_err() {
                     return;
                 }
-            }
-            if fault == Fault::StandsStill {
-                std::future::pending::<()>().await;
             }
         });
         Ok(Response::new(ReceiverStream::new(stream)))

@@ -108,6 +108,20 @@ impl TestServer {
         self.dir.path().to_owned()
     }
 
+    /// Has it do nothing until it is resumed.
+    pub(crate) fn stop(&self) {
+        self.signal("-STOP");
+    }
+
+    pub(crate) fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
     }
@@ -126,6 +140,11 @@ impl Drop for TestServer {
 
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A connection to a server that is no test server of its own, as a Sentinel.
+pub(crate) async fn client(redis: &Redis) -> Client {
+    connect(redis, WAIT).await.unwrap()
 }
 
 /// Words of a line as a command that must succeed.

@@ -49,6 +49,21 @@ impl Cluster {
         self.servers[0].redis()
     }
 
+    /// Adds a replica of one of the masters and waits until it has its data.
+    pub(crate) async fn replica_of(&self, index: usize, make: Make) -> TestServer {
+        let (master, replica) = (&self.servers[index], make.start_for_cluster());
+        let mut client = replica.client().await;
+        client.run(&[b"CONFIG", b"SET", b"masterauth", PASSWORD.as_bytes()]).await.unwrap();
+        line(&mut client, &format!("CLUSTER MEET 127.0.0.1 {}", master.port)).await;
+        let id = id_of(master).await;
+        until(&replica.redis(), &["CLUSTER", "NODES"], &id).await;
+        line(&mut client, &format!("CLUSTER REPLICATE {id}")).await;
+        until(&replica.redis(), &["INFO", "replication"], "master_link_status:up").await;
+        until(&master.redis(), &["INFO", "replication"], "state=online").await;
+        until(&replica.redis(), &["CLUSTER", "INFO"], "cluster_state:ok").await;
+        replica
+    }
+
     /// Runs a command on all masters and gives the sum of their answers.
     pub(crate) async fn sum(&self, command: &str) -> i64 {
         let mut sum = 0;
@@ -59,6 +74,16 @@ impl Cluster {
             }
         }
         sum
+    }
+
+    /// Waits until its masters hold so many keys.
+    pub(crate) async fn until_it_holds(&self, keys: i64) {
+        let waiting = async {
+            while self.sum("DBSIZE").await != keys {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(WAIT, waiting).await.expect("the keys never came");
     }
 }
 
@@ -123,6 +148,14 @@ impl Drop for Watched {
             let _ = sentinel.kill();
             let _ = sentinel.wait();
         }
+    }
+}
+
+/// The id of a server of a cluster.
+pub(crate) async fn id_of(server: &TestServer) -> String {
+    match line(&mut server.client().await, "CLUSTER MYID").await {
+        Reply::Bulk(Some(id)) => String::from_utf8(id.to_vec()).unwrap(),
+        other => panic!("{other:?}"),
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, ReadHalf};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use super::LOADING;
+use super::{Holder, LOADING};
 use crate::redis::Error;
 use crate::redis::client::Socket;
 use crate::redis::error::first_word;
@@ -49,6 +49,10 @@ pub struct Tally {
     pub functions: u64,
     /// Keys in the dump, those included that were not meant.
     pub read: u64,
+    /// The servers that took them, when the last was answered; none if nothing was to be written.
+    pub holders: Vec<Holder>,
+    /// What a user should know about them.
+    pub remarks: Vec<String>,
 }
 
 impl Tally {
@@ -60,8 +64,18 @@ impl Tally {
 
     /// Adds what another connection did.
     pub(super) fn add(&mut self, more: Self) {
-        let Self { restored, replaced, replaced_known: _, expired, skipped, lost, functions, read } =
-            more;
+        let Self {
+            restored,
+            replaced,
+            replaced_known: _,
+            expired,
+            skipped,
+            lost,
+            functions,
+            read,
+            holders,
+            remarks,
+        } = more;
         for (kind, count) in restored {
             *self.restored.entry(kind).or_default() += count;
         }
@@ -71,6 +85,8 @@ impl Tally {
         self.lost += lost;
         self.functions += functions;
         self.read += read;
+        self.holders.extend(holders);
+        self.remarks.extend(remarks);
     }
 }
 

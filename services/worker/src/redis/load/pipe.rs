@@ -19,7 +19,7 @@ use super::LOADING;
 use super::answers::{Again, Answers, Expect, Sent, Silence, Tally};
 use crate::redis::client::Socket;
 use crate::redis::patience::{Patience, is_held_up};
-use crate::redis::{Client, Error};
+use crate::redis::{Client, Error, Server};
 
 /// Bytes sent and not answered, at most, on all connections; one value that is larger goes alone. Values of a few
 /// megabytes do not: the server would be idle between two.
@@ -232,6 +232,19 @@ impl Pipe {
             }
             reply => Ok(reply),
         }
+    }
+
+    /// What the server says about itself, behind all that is in flight.
+    pub(super) async fn info(&mut self) -> Result<Server, Error> {
+        match self.run(&[b"INFO"]).await? {
+            Reply::Bulk(Some(info)) => Ok(Server::parse(&String::from_utf8_lossy(&info))),
+            _ => Ok(Server::default()),
+        }
+    }
+
+    /// How long the server may be held up.
+    pub(super) const fn wait(&self) -> Duration {
+        self.wait
     }
 
     /// Why the answers ended.
