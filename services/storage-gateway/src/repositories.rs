@@ -294,9 +294,18 @@ impl Place {
                 restic::Error::Locked { .. } => Some(WAIT_LONGER.to_owned()),
                 _ => place.remedy(kind),
             };
+            // rustls' words, whichever client they come through.
+            let untrusted = cause.contains("invalid peer certificate");
             if let Some(remedy) = remedy {
                 cause.push_str("; ");
                 cause.push_str(&remedy);
+            }
+            if untrusted {
+                let secret = &place.secret;
+                cause.push_str(&format!(
+                    "; the certificate that the server shows has to be valid for that host, and to be in CA_CERT_DATA of Secret \
+                     {secret} itself, or its CA's, unless the system trusts it"
+                ));
             }
             let subject = format!("Repository {} at {}", place.repository, place.location());
             Error::Engine { act, subject, cause, kind }

@@ -23,6 +23,7 @@ use object_store::client::{
 };
 use object_store::{ClientOptions, ObjectStore};
 use parking_lot::Mutex;
+use rustls_pki_types::CertificateDer;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -31,6 +32,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 mod compares;
+mod trust;
 use compares::Compares;
 
 /// Longer silence than this is not kept: a store that asks for an hour is tried again, and says it again.
@@ -57,6 +59,7 @@ pub struct Transport {
     silence: Arc<Mutex<Option<Instant>>>,
     checksum: Checksum,
     compares: Compares,
+    trusted: Vec<CertificateDer<'static>>,
 }
 
 impl Transport {
@@ -64,7 +67,19 @@ impl Transport {
     #[must_use]
     pub fn new(connections: Option<usize>, checksum: Checksum) -> Self {
         let permits = connections.map(|most| Arc::new(Semaphore::new(most)));
-        Self { permits, silence: Arc::default(), checksum, compares: Compares::default() }
+        Self {
+            permits,
+            silence: Arc::default(),
+            checksum,
+            compares: Compares::default(),
+            trusted: Vec::new(),
+        }
+    }
+
+    /// The same, but these certificates are trusted as well (`transport/trust.rs`).
+    #[must_use]
+    pub fn trusting(self, certificates: &[CertificateDer<'static>]) -> Self {
+        Self { trusted: certificates.to_vec(), ..self }
     }
 
     /// Names a store that was made with this transport, for [`Checksum::Signed`] to be tried with.
@@ -75,7 +90,11 @@ impl Transport {
 
 impl HttpConnector for Transport {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        let client = ReqwestConnector::default().connect(options)?;
+        let client = if self.trusted.is_empty() {
+            ReqwestConnector::default().connect(options)?
+        } else {
+            trust::client(options, &self.trusted)?
+        };
         Ok(HttpClient::new(Wire { client, shared: self.clone() }))
     }
 }

@@ -77,7 +77,7 @@ impl Place {
             Backend::S3(bucket) => {
                 let options = self.client_options(&bucket.endpoint, bucket.insecure)?;
                 let region = region(bucket, &options).await;
-                let transport = Transport::new(None, Checksum::Signed);
+                let transport = self.transport(None, Checksum::Signed, bucket.insecure);
                 let builder = s3(bucket, &region, self)
                     .with_http_connector(transport.clone())
                     .with_client_options(options);
@@ -89,7 +89,11 @@ impl Place {
             }
             Backend::Gcs(bucket) => {
                 let builder = gcs(bucket, self)
-                    .with_http_connector(Transport::new(bucket.connections, Checksum::Google))
+                    .with_http_connector(self.transport(
+                        bucket.connections,
+                        Checksum::Google,
+                        false,
+                    ))
                     .with_client_options(self.client_options(&bucket.endpoint, false)?);
                 maker(move |patience, path| {
                     let store = builder.clone().with_retry(patience).build()?;
@@ -97,7 +101,7 @@ impl Place {
                 })
             }
             Backend::Azure(container) => {
-                let transport = Transport::new(container.connections, Checksum::Azure);
+                let transport = self.transport(container.connections, Checksum::Azure, false);
                 let builder = azure(container, self)
                     .with_http_connector(transport)
                     .with_client_options(self.client_options(&container.endpoint, false)?);
@@ -108,7 +112,7 @@ impl Place {
             }
             Backend::B2(bucket) => {
                 let options = self.client_options(&bucket.api, false)?;
-                let transport = Transport::new(bucket.connections, Checksum::Signed);
+                let transport = self.transport(bucket.connections, Checksum::Signed, false);
                 let client = transport.connect(&options).map_err(|e| self.client(e))?;
                 let (id, key) = (&bucket.key_id, bucket.key.reveal());
                 let account = b2::endpoint(&client, &brief(), &bucket.api, id, key).await;
@@ -125,7 +129,7 @@ impl Place {
             }
             Backend::Swift(swift) => {
                 let options = self.client_options(swift.login.url(), false)?;
-                let client = Transport::new(None, Checksum::None).connect(&options);
+                let client = self.transport(None, Checksum::None, false).connect(&options);
                 let client = client.map_err(|e| self.client(e))?;
                 maker(move |patience, path| {
                     let (login, name) = (swift.login.clone(), &swift.container);
@@ -135,7 +139,7 @@ impl Place {
             }
             Backend::Rest(rest) => {
                 let options = self.client_options(&rest.url, false)?;
-                let client = Transport::new(None, Checksum::None).connect(&options);
+                let client = self.transport(None, Checksum::None, false).connect(&options);
                 let client = client.map_err(|e| self.client(e))?;
                 let authorization = rest.credentials.as_ref().map(|(user, password)| {
                     let pair = [user.as_bytes(), b":", password.reveal()].concat();
@@ -188,6 +192,20 @@ impl Place {
             ),
         };
         Error::Account { repository: self.repository.clone(), problem, class }
+    }
+
+    /// Who trusts everybody needs no certificates.
+    fn transport(
+        &self,
+        connections: Option<usize>,
+        checksum: Checksum,
+        insecure: bool,
+    ) -> Transport {
+        let transport = Transport::new(connections, checksum);
+        match &self.ca {
+            Some(ca) if !insecure => transport.trusting(ca),
+            _ => transport,
+        }
     }
 
     fn client_options(&self, endpoint: &str, insecure: bool) -> Result<ClientOptions, Error> {

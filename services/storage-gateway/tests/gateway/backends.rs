@@ -296,7 +296,34 @@ async fn rest_with_a_certificate_of_its_own() {
     let trusting_nobody = [("REST_SERVER_USERNAME", "backup"), ("REST_SERVER_PASSWORD", "p:w")];
     Subject::new(spec, &trusting_nobody).register(&gateway, "untrusted", false);
     let untrusted = gateway.backup("untrusted", b"x").await;
-    assert_refused(untrusted, Code::Unavailable, &["check the endpoint https://127.0.0.1"]);
+    let parts = ["check the endpoint https://127.0.0.1", "in CA_CERT_DATA of Secret demo/subject"];
+    assert_refused(untrusted, Code::Unavailable, &parts);
+}
+
+/// As `openssl req -x509` makes it: an authority's, and nobody else's.
+#[tokio::test(flavor = "multi_thread")]
+async fn rest_with_a_certificate_that_only_itself_vouches_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut params = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key_pair = rcgen::KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key_pair).unwrap().pem();
+    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    std::fs::write(&cert, &certificate).unwrap();
+    std::fs::write(&key, key_pair.serialize_pem()).unwrap();
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let [cert, key] = [cert, key].map(|path| path.to_str().unwrap().to_owned());
+    let ca = cert.clone();
+    let server = blocking(move || stores::rclone(&data, &["--cert", &cert, "--key", &key])).await;
+    let url = format!("https://127.0.0.1:{}/", server.port);
+    let subject =
+        Subject::new(json!({"rest": {"url": url}}), &[("CA_CERT_DATA", certificate.as_str())]);
+    let gateway = start().await;
+    subject.register(&gateway, "subject", false);
+    gateway.backup("subject", b"x").await.unwrap();
+    restic_reads(&format!("rest:{url}"), &[], &["--cacert", &ca], b"x").await;
+    assert_eq!(gateway.restore("subject", "latest").await.unwrap().data, b"from restic");
 }
 
 #[tokio::test(flavor = "multi_thread")]
