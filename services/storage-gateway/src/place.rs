@@ -331,17 +331,40 @@ impl Place {
         Some((self.location_of(path), written))
     }
 
-    /// What to look at when the store refuses; nothing for a directory.
-    pub(crate) fn keys_to_check(&self) -> Option<&'static str> {
-        match &self.backend {
-            Backend::Local(_) => None,
-            Backend::S3(_) => Some("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
-            Backend::Gcs(_) => Some("GOOGLE_SERVICE_ACCOUNT_JSON_KEY"),
-            Backend::Azure(_) => Some("AZURE_ACCOUNT_NAME and AZURE_ACCOUNT_KEY"),
-            Backend::Swift(_) => Some("the OS_ or ST_ keys"),
-            Backend::B2(_) => Some("B2_ACCOUNT_ID and B2_ACCOUNT_KEY"),
-            Backend::Rest(_) => Some("REST_SERVER_USERNAME and REST_SERVER_PASSWORD"),
-        }
+    /// What to look at when the store refuses: the keys that the Secret has, or who counts without them. Nothing for a
+    /// directory.
+    pub(crate) fn opened_with(&self) -> Option<String> {
+        let secret = &self.secret;
+        let keys = |keys: &str| format!("{keys} in Secret {secret}");
+        let machine = |key: &str| {
+            format!(
+                "the storage-gateway's own identity, which counts because Secret {secret} has no {key}"
+            )
+        };
+        Some(match &self.backend {
+            Backend::Local(_) => return None,
+            Backend::S3(bucket) => match &bucket.credentials {
+                Some(_) => keys("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+                None => machine("AWS_ACCESS_KEY_ID"),
+            },
+            Backend::Gcs(bucket) => match &bucket.key {
+                Some(_) => keys("GOOGLE_SERVICE_ACCOUNT_JSON_KEY"),
+                None => machine("GOOGLE_SERVICE_ACCOUNT_JSON_KEY"),
+            },
+            Backend::Azure(container) => match &container.credentials {
+                AzureCredentials::Key(_) => keys("AZURE_ACCOUNT_NAME and AZURE_ACCOUNT_KEY"),
+                AzureCredentials::Sas(_) => keys("AZURE_ACCOUNT_NAME and AZURE_ACCOUNT_SAS"),
+                AzureCredentials::Machine => machine("AZURE_ACCOUNT_KEY and no AZURE_ACCOUNT_SAS"),
+            },
+            Backend::Swift(container) => keys(container.keys),
+            Backend::B2(_) => keys("B2_ACCOUNT_ID and B2_ACCOUNT_KEY"),
+            Backend::Rest(repository) => match &repository.credentials {
+                Some(_) => keys("REST_SERVER_USERNAME and REST_SERVER_PASSWORD"),
+                None => format!(
+                    "whether Secret {secret} needs a REST_SERVER_USERNAME, which it has not"
+                ),
+            },
+        })
     }
 
     /// What to look at when the store does not answer; nothing for a directory.

@@ -326,8 +326,8 @@ impl Place {
                     .to_owned(),
             ),
             (restic::Kind::Denied, _) => {
-                let keys = self.keys_to_check()?;
-                Some(format!("check {keys} in Secret {secret}, and that they may list, read, write and delete there"))
+                let what = self.opened_with()?;
+                Some(format!("check {what}, and that listing, reading, writing and deleting is allowed there"))
             }
             (restic::Kind::Unavailable, _) => {
                 Some(format!("check the endpoint {} and the network to it", self.endpoint()?))

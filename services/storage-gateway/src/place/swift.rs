@@ -14,26 +14,31 @@ pub struct SwiftContainer {
     pub prefix: Prefix,
     /// The way in.
     pub login: Login,
+    /// The keys of the Secret that open it.
+    pub keys: &'static str,
 }
 
 impl SwiftContainer {
     pub(super) fn resolve(keys: &Keys<'_>, spec: &Spec) -> Result<Self, Error> {
         let fields = ["spec.backend.swift.container", "spec.backend.swift.prefix"];
         let (container, prefix) = required(keys, fields, &spec.container, &spec.prefix)?;
-        Ok(Self { container, prefix, login: login(keys)? })
+        let (login, keys) = login(keys)?;
+        Ok(Self { container, prefix, login, keys })
     }
 }
 
 /// In the order in which restic's library takes them: a token that is there, then what the URL says.
-fn login(keys: &Keys<'_>) -> Result<Login, Error> {
+fn login(keys: &Keys<'_>) -> Result<(Login, &'static str), Error> {
     let text = |key| keys.text(key).map(|text| text.map(str::to_owned));
     let need = |key| text(key)?.ok_or_else(|| keys.missing(key));
     let secret = |key| need(key).map(Secret::new);
     if let (Some(storage_url), Some(token)) = (text("OS_STORAGE_URL")?, text("OS_AUTH_TOKEN")?) {
-        return Ok(Login::Token(Access { storage_url, token: Secret::new(token) }));
+        let login = Login::Token(Access { storage_url, token: Secret::new(token) });
+        return Ok((login, "OS_STORAGE_URL and OS_AUTH_TOKEN"));
     }
     if let Some(url) = text("ST_AUTH")? {
-        return Ok(Login::V1 { url, user: need("ST_USER")?, key: secret("ST_KEY")? });
+        let login = Login::V1 { url, user: need("ST_USER")?, key: secret("ST_KEY")? };
+        return Ok((login, "ST_USER and ST_KEY"));
     }
     let url = need("OS_AUTH_URL")?;
     let region = text("OS_REGION_NAME")?;
@@ -49,10 +54,19 @@ fn login(keys: &Keys<'_>) -> Result<Login, Error> {
         };
     if let Some(name) = credential {
         let secret = secret("OS_APPLICATION_CREDENTIAL_SECRET")?;
+        let keys = match name {
+            Credential::Id(_) => {
+                "OS_APPLICATION_CREDENTIAL_ID and OS_APPLICATION_CREDENTIAL_SECRET"
+            }
+            Credential::Name(..) => {
+                "OS_APPLICATION_CREDENTIAL_NAME, OS_APPLICATION_CREDENTIAL_SECRET and OS_USERNAME"
+            }
+        };
         let identity = Identity::ApplicationCredential { name, secret };
-        return Ok(Login::V3 { url, identity, region });
+        return Ok((Login::V3 { url, identity, region }, keys));
     }
     let user = user.ok_or_else(|| keys.missing("OS_USERNAME"))?;
+    let pair = "OS_USERNAME and OS_PASSWORD";
     let (tenant_id, tenant_name) = (text("OS_TENANT_ID")?, text("OS_TENANT_NAME")?);
     let project_name = text("OS_PROJECT_NAME")?;
     let project_domain = text("OS_PROJECT_DOMAIN_NAME")?;
@@ -66,15 +80,16 @@ fn login(keys: &Keys<'_>) -> Result<Login, Error> {
         };
         let password = secret("OS_PASSWORD")?;
         let identity = Identity::Password { user, domain, password, project };
-        return Ok(Login::V3 { url, identity, region });
+        return Ok((Login::V3 { url, identity, region }, pair));
     }
     if path.starts_with("v2") {
         let by_name = |name| ("tenantName", name);
         let tenant = tenant_id.map(|id| ("tenantId", id)).or_else(|| tenant_name.map(by_name));
-        return Ok(Login::V2 { url, user, password: secret("OS_PASSWORD")?, tenant, region });
+        let password = secret("OS_PASSWORD")?;
+        return Ok((Login::V2 { url, user, password, tenant, region }, pair));
     }
     if path.starts_with("v1") {
-        return Ok(Login::V1 { url, user, key: secret("OS_PASSWORD")? });
+        return Ok((Login::V1 { url, user, key: secret("OS_PASSWORD")? }, pair));
     }
     Err(keys.bad("OS_AUTH_URL", "it tells no version: it should end in /v3, /v2.0 or /v1.0"))
 }

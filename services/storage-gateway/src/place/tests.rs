@@ -349,6 +349,53 @@ fn what_holds_a_secret_is_parsed_and_never_shown() {
 }
 
 #[test]
+fn what_is_to_be_looked_at_is_what_the_secret_has() {
+    let azure = json!({"azure": {"container": "c"}});
+    let account = ("AZURE_ACCOUNT_NAME", "a");
+    let swift = json!({"swift": {"container": "c"}});
+    let own = "the storage-gateway's own identity, which counts because Secret demo/store has no";
+    for (backend, secret, expected) in [
+        (json!({"s3": {"endpoint": "m", "bucket": "b"}}), &[][..], own),
+        (json!({"s3": {"endpoint": "m", "bucket": "b"}}), &KEYS[1..], "AWS_ACCESS_KEY_ID and"),
+        (json!({"gcs": {"bucket": "b"}}), &[], own),
+        (
+            json!({"gcs": {"bucket": "b"}}),
+            &[("GOOGLE_SERVICE_ACCOUNT_JSON_KEY", "{}")],
+            "GOOGLE_SERVICE_ACCOUNT_JSON_KEY in",
+        ),
+        (azure.clone(), &[account], own),
+        (
+            azure.clone(),
+            &[account, ("AZURE_ACCOUNT_SAS", "s")],
+            "AZURE_ACCOUNT_NAME and AZURE_ACCOUNT_SAS in Secret demo/store",
+        ),
+        (
+            azure,
+            &[account, ("AZURE_ACCOUNT_KEY", "a2V5")],
+            "AZURE_ACCOUNT_NAME and AZURE_ACCOUNT_KEY in Secret demo/store",
+        ),
+        (
+            swift.clone(),
+            &[("ST_AUTH", "http://s"), ("ST_USER", "u"), ("ST_KEY", "k")],
+            "ST_USER and ST_KEY in Secret demo/store",
+        ),
+        (
+            swift,
+            &[("OS_AUTH_URL", "http://k/v3"), ("OS_USERNAME", "u"), ("OS_PASSWORD", "p")],
+            "OS_USERNAME and OS_PASSWORD in Secret demo/store",
+        ),
+        (
+            json!({"rest": {"url": "http://r"}}),
+            &[],
+            "needs a REST_SERVER_USERNAME, which it has not",
+        ),
+    ] {
+        let said = other(backend, secret).unwrap().opened_with().unwrap();
+        assert!(said.contains(expected), "{expected:?} is not in {said:?}");
+    }
+}
+
+#[test]
 fn connections_are_as_many_as_the_repository_allows() {
     for (most, expected) in [(json!(null), None), (json!(0), None), (json!(4), Some(4))] {
         let place = other(json!({"gcs": {"bucket": "b", "maxConnections": most}}), &[]).unwrap();
