@@ -52,7 +52,7 @@ pub enum Error {
     )]
     Elsewhere {
         /// The Repository.
-        repository: RepositoryRef,
+        repository: String,
         /// Where it is to be.
         location: String,
         /// Where it is.
@@ -392,7 +392,7 @@ async fn look_elsewhere(place: &Place, connection: &Connection) -> Result<(), Er
     };
     match objects.head(&Path::from(CONFIG)).await {
         Ok(_) => {
-            let (repository, location) = (place.repository.clone(), place.location());
+            let (repository, location) = (place.repository.to_string(), place.location());
             Err(Error::Elsewhere { repository, location, former, prefix })
         }
         // Whoever may not read there has not written there.

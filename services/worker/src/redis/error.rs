@@ -221,7 +221,7 @@ pub enum Error {
     #[error(
         "the data of Redis at {address} were replaced while it was scanned: {why}; try again when its replication is settled"
     )]
-    Replaced {
+    OtherData {
         /// Host and port.
         address: String,
         /// By what.
@@ -391,6 +391,7 @@ impl Fault for Error {
             | Self::NoMaster { .. }
             | Self::Unsettled { .. }
             | Self::NotInSync { .. }
+            | Self::OtherData { .. }
             | Self::Replaced { .. }
             | Self::Lost { .. } => Class::Unavailable,
             Self::Stalled { .. } => Class::DeadlineExceeded,

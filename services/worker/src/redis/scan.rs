@@ -267,7 +267,7 @@ impl Work {
             }
         }
         if let Some(why) = walker.replaced_since(&self.server).await? {
-            return Err(Error::Replaced { address: self.address, why });
+            return Err(Error::OtherData { address: self.address, why });
         }
         if walker.torn > 0 {
             remarks.push(format!(
