@@ -77,7 +77,8 @@ impl Report {
     fn note_failure(&mut self, file: String, error: Error) -> Result<()> {
         match error.kind() {
             Kind::Corrupt | Kind::NotFound | Kind::Invalid => {
-                self.problem(file, error.chain());
+                let problem = error.chain_about(&file);
+                self.problem(file, problem);
                 Ok(())
             }
             _ => Err(error),

@@ -277,7 +277,30 @@ impl Error {
     /// This error and its causes on one line, for texts that cannot carry a chain.
     #[must_use]
     pub fn chain(&self) -> String {
-        let mut text = self.to_string();
+        self.chain_after(self.to_string())
+    }
+
+    /// The same beside the name of this object, which is not named again.
+    pub(crate) fn chain_about(&self, name: &str) -> String {
+        let is_it = |subject: &str| {
+            subject
+                .strip_prefix(name)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(" in "))
+        };
+        match self {
+            Self::Damaged { file, problem, .. } if is_it(file) => self.chain_after(problem.clone()),
+            Self::Invalid { subject, problem } if is_it(subject) => problem.clone(),
+            Self::Store { path, .. } if is_it(path) && self.is_not_found_in_store() => {
+                "the store says that it is not there".into()
+            }
+            Self::Store { operation, path, .. } if is_it(path) => {
+                self.chain_after(format!("cannot {operation} it"))
+            }
+            _ => self.chain(),
+        }
+    }
+
+    fn chain_after(&self, mut text: String) -> String {
         let mut cause = self.source();
         while let Some(source) = cause {
             let line = source.to_string();

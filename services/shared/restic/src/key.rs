@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::crypto::{self, SealingKey};
 use crate::error::{Error, Result};
+use crate::vault::ensure_not_empty;
 
 /// Beyond this much memory a key file is refused instead of derived (restic's own need 64 MiB).
 const MAX_KDF_BYTES: u64 = 1 << 30;
@@ -113,6 +114,7 @@ impl KeyFile {
     }
 
     pub(crate) fn decode(name: &str, json: &[u8]) -> Result<Self> {
+        ensure_not_empty(json, || name.into())?;
         serde_json::from_slice(json)
             .map_err(|source| Error::damaged_by(name, "is not a key document", source))
     }

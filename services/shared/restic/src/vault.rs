@@ -32,6 +32,7 @@ impl Vault {
     pub(crate) async fn load(&self, kind: FileKind, id: &Id) -> Result<Vec<u8>> {
         let name = kind.name(id);
         let sealed = self.store.get(&name).await?;
+        ensure_not_empty(&sealed, || self.store.describe(&name))?;
         if Id::of(&sealed) != *id {
             let problem = "its content does not have the SHA-256 that is its name";
             return Err(Error::damaged(self.store.describe(&name), problem));
@@ -63,9 +64,15 @@ impl Vault {
 
     /// Opens the config, which is sealed but never compressed and has no id.
     pub(crate) fn open_config(key: &SealingKey, store: &Store, sealed: &Bytes) -> Result<Vec<u8>> {
+        ensure_not_empty(sealed, || store.describe(CONFIG))?;
         key.open(sealed)
             .map_err(|e| Error::damaged_by(store.describe(CONFIG), "cannot be opened", e))
     }
+}
+
+/// What a full disk or a loss of power leaves of a file is its name, and that says more than a wrong tag or sum.
+pub(crate) fn ensure_not_empty(content: &[u8], file: impl FnOnce() -> String) -> Result<()> {
+    if content.is_empty() { Err(Error::damaged(file(), "is empty")) } else { Ok(()) }
 }
 
 fn decompress(plain: Vec<u8>) -> std::io::Result<Vec<u8>> {

@@ -50,7 +50,7 @@ pub(super) async fn check_keys(inner: &Inner, report: &mut Report) -> Result<()>
     for (id, _) in keys {
         let name = FileKind::Key.name(&id);
         match store.get(&name).await {
-            Ok(json) if Id::of(&json) != id => report.problem(name, MISNAMED),
+            Ok(json) if !json.is_empty() && Id::of(&json) != id => report.problem(name, MISNAMED),
             Ok(json) => {
                 if let Err(error) = KeyFile::decode(&name, &json) {
                     report.note_failure(name, error)?;

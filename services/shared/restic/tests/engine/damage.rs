@@ -120,8 +120,15 @@ async fn the_deep_check_finds_every_damage() {
                     // The blobs that only it lists are missing; the file itself nobody knows of.
                     "index" if deleted => assert!(!report.is_ok(), "{path}"),
                     _ => {
-                        let named = report.problems.iter().any(|p| p.file == path.as_ref());
-                        assert!(named, "{path}, {what}: {report:?}");
+                        let of = |problem: &&check::Problem| problem.file == path.as_ref();
+                        let found: Vec<&check::Problem> =
+                            report.problems.iter().filter(of).collect();
+                        assert!(!found.is_empty(), "{path}, {what}: {report:?}");
+                        let again = found.iter().any(|p| p.problem.contains(path.as_ref()));
+                        assert!(!again, "{path}, {what}: {report:?}");
+                        let empty = found.iter().any(|p| p.problem == "is empty");
+                        let cut_off = what == "cut at 0" && kind.as_ref() != "data";
+                        assert_eq!(empty, cut_off, "{path}, {what}: {report:?}");
                     }
                 }
             }
