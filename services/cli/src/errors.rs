@@ -85,7 +85,8 @@ fn hint(cause: &(dyn Error + 'static)) -> Option<&'static str> {
     }
     if let Some(status) = cause.downcast_ref::<Status>() {
         return match status.code() {
-            Code::Unavailable => Some(NO_SERVICE),
+            // The service was not reached; one that answers has a reason of its own.
+            Code::Unavailable if status.source().is_some() => Some(NO_SERVICE),
             Code::Unauthenticated => Some(NO_TOKEN),
             _ => None,
         };
@@ -119,6 +120,16 @@ mod tests {
         assert_eq!(report(&error), text);
         let error = Err::<(), _>(Status::unauthenticated("who calls?")).context("x").unwrap_err();
         assert_eq!(report(&error), format!("error: x: who calls?\nhint: {NO_TOKEN}\n"));
+    }
+
+    #[test]
+    fn whether_coffer_runs_is_asked_only_where_nobody_answered() {
+        let mut status = Status::unavailable("check the endpoint http://s3");
+        let error = anyhow::Error::new(status.clone()).context("x");
+        assert_eq!(report(&error), "error: x: check the endpoint http://s3\n");
+        status.set_source(std::sync::Arc::new(std::io::Error::other("refused")));
+        let error = anyhow::Error::new(status).context("x");
+        assert!(report(&error).ends_with(&format!("hint: {NO_SERVICE}\n")), "{}", report(&error));
     }
 
     #[test]
