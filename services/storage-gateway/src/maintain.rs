@@ -10,6 +10,9 @@ use crate::{backend, place};
 use coffer_restic as restic;
 use coffer_runtime::fault::Class;
 
+/// Copies that an error names.
+const MOST_NAMED: usize = 20;
+
 /// Figures of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stats {
@@ -222,7 +225,28 @@ pub async fn copy(
     let snapshots = resolve(&source, names, act).await?;
     let options = restic::CopyOptions { snapshots, observer, ..restic::CopyOptions::default() };
     let copied = source.repository.copy_to(&target.repository, &options).await;
-    copied.map_err(source.place.failed(act))
+    let committed = options.committed.lock();
+    copied.map_err(source.place.failed(act)).map_err(|error| midway(error, &committed))
+}
+
+/// A failure with what was copied before it, and stays.
+fn midway(error: Error, committed: &[(restic::Id, restic::Id)]) -> Error {
+    let shown = |(from, to): &(restic::Id, restic::Id)| {
+        let [from, to] = [from, to].map(|id| id.to_string()[..8].to_owned());
+        format!("{from} as {to}")
+    };
+    match error {
+        Error::Engine { act, subject, cause, kind } if !committed.is_empty() => {
+            let mut pairs: Vec<String> = committed.iter().take(MOST_NAMED).map(shown).collect();
+            if committed.len() > MOST_NAMED {
+                pairs.push(format!("and {} more", committed.len() - MOST_NAMED));
+            }
+            let pairs = pairs.join(", ");
+            let cause = format!("{cause}; copied before, and kept: {pairs}");
+            Error::Engine { act, subject, cause, kind }
+        }
+        error => error,
+    }
 }
 
 /// Makes the index agree with the packs.

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::catalog::{Catalog, Marks};
@@ -41,6 +42,8 @@ pub struct CopyOptions {
     pub compression: Compression,
     /// Is told how far it is.
     pub observer: Observer,
+    /// Takes each snapshot and its copy once that is committed. Stays true if a later one fails.
+    pub committed: Arc<Mutex<Vec<(Id, Id)>>>,
 }
 
 /// What was copied.
@@ -111,6 +114,7 @@ async fn copy(
         }
         let json = document(source, &snapshot).await?;
         let copy = target.vault.save(FileKind::Snapshot, &json).await?;
+        options.committed.lock().push((snapshot.id, copy));
         summary.copied.push((snapshot.id, copy));
     }
     target.refresh_index().await?;

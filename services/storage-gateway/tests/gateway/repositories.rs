@@ -283,6 +283,43 @@ async fn forget_explains_itself_and_prune_takes_limits() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retention_tells_how_far_it_is() {
     let gateway = start().await;
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_fails_midway_names_what_it_has_copied() {
+    let gateway = start().await;
+    let path = gateway.dir.path().join("offsite");
+    let volume = serde_json::json!({"mountPath": "/backup", "hostPath": {"path": path}});
+    let backend = serde_json::json!({"storageSecretName": "store", "local": volume});
+    gateway.cluster.repository("offsite", backend);
+    let mut client = gateway.service("orchestrator");
+    client.init(InitRequest { repository: Some(at("offsite")) }).await.unwrap();
+
+    let first = gateway.backup("repo", &noise(1, 100_000)).await.unwrap().snapshot_id;
+    let data = gateway.repo().join("data");
+    let copy = |ids| CopyRequest { from: Some(at("repo")), to: Some(at("offsite")), ids };
+    let kept = files_of(&data);
+    let second = gateway.backup("repo", &noise(2, 100_000)).await.unwrap().snapshot_id;
+    for pack in files_of(&data).difference(&kept) {
+        std::fs::remove_file(pack).unwrap();
+    }
+    let mut answers = client.copy(copy(vec![first.clone(), second])).await.unwrap().into_inner();
+    let refused = loop {
+        match answers.message().await {
+            Ok(Some(_)) => {}
+            other => break other,
+        }
+    };
+    let copied = format!("; copied before, and kept: {} as ", &first[..8]);
+    assert_refused(refused, Code::DataLoss, &[&copied]);
+    assert_eq!(gateway.snapshot_count("offsite").await, 1);
+}
+
+fn files_of(directory: &std::path::Path) -> std::collections::BTreeSet<std::path::PathBuf> {
+    let folders = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    folders
+        .flat_map(|folder| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()))
+        .collect()
+}
+
     let common = noise(100, 2_000_000);
     for number in 0..4 {
         let content = [noise(number, 3_000_000), common.clone()].concat();
