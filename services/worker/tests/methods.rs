@@ -14,7 +14,7 @@ use coffer_rdb::resp::Reply;
 use coffer_runtime::Runtime;
 use support::gateway::Services;
 use support::job::{BACKUP, RESTORE, backed_up, failed, restored, run_with, session};
-use support::{PASSWORD, TestServer, fill, line};
+use support::{PASSWORD, TestServer, fill, line, proxy};
 
 async fn backup(redis: Redis, endpoint: &str, more: &[&str]) -> Outcome {
     run_with(&session("BackupSession", redis, endpoint), BACKUP, more, &Runtime::new()).await
@@ -419,6 +419,52 @@ async fn parts_of_a_portable_dump_and_stashs_marker_are_restored() {
     assert_eq!(line(&mut target.client().await, "DBSIZE").await, Reply::Integer(2));
     restored(restore(target.redis(), &endpoint, &[]).await);
     assert_eq!(source.digest().await, target.digest().await);
+}
+
+/// A server that says that it is older than streams.
+async fn without_streams(server: &TestServer) -> Redis {
+    proxy::through(&server.redis(), |reply| {
+        if let Reply::Bulk(Some(bytes)) = reply
+            && let Ok(text) = std::str::from_utf8(bytes)
+            && let Some((before, after)) = text.split_once("redis_version:")
+            && let Some((_, after)) = after.split_once("\r\n")
+        {
+            *bytes = format!("{before}redis_version:4.0.14\r\n{after}").into();
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_key_that_is_left_out_is_left_out() {
+    let (source, services) = (TestServer::start(&[]), Services::default());
+    let mut client = source.client().await;
+    for command in ["XADD events 1-1 f v", "SET later v"] {
+        line(&mut client, command).await;
+    }
+    for key in ["events", "later"] {
+        line(&mut client, &format!("PEXPIREAT {key} 4102444800000")).await;
+    }
+    let endpoint = services.serve().await;
+    backed_up(backup(source.redis(), &endpoint, &["--method=portable"]).await);
+    for ours in [true, false] {
+        if !ours {
+            services.set(|stored| stored.manifest = None);
+        }
+        let target = TestServer::start(&[]);
+        let mut there = target.client().await;
+        // It shares no more than the name with what is in the dump.
+        line(&mut there, "SET events own").await;
+        let redis = without_streams(&target).await;
+        let outcome = restore(redis, &endpoint, &["--on-loss=report"]).await;
+        let told = "key events of database 0 lost a stream, which Redis 4.0 does not know";
+        assert!(outcome.warnings.concat().contains(told), "{:?}", outcome.warnings);
+        assert_eq!(restored(outcome).restored.values().sum::<u64>(), 1, "{ours}");
+        assert_eq!(line(&mut there, "GET events").await, Reply::Bulk(Some("own".into())));
+        assert_eq!(line(&mut there, "PEXPIRETIME events").await, Reply::Integer(-1), "{ours}");
+        let later = line(&mut there, "PEXPIRETIME later").await;
+        assert_eq!(later, Reply::Integer(4_102_444_800_000), "{ours}");
+    }
 }
 
 #[tokio::test]

@@ -30,6 +30,8 @@ pub struct Replay {
     seen: Seen,
     /// The key whose commands come, in a dump of ours.
     current: Option<(u64, Bytes)>,
+    /// Keys that were left out, of which there are few: what else the dump says of them is about others of their name.
+    left_out: Seen,
     database: u64,
     announced: Option<u64>,
     /// Function libraries that came at once and are told one by one.
@@ -46,6 +48,7 @@ impl Replay {
             ours: false,
             seen: Seen::default(),
             current: None,
+            left_out: Seen::default(),
             database: 0,
             announced: None,
             libraries: Vec::new(),
@@ -90,9 +93,16 @@ impl Replay {
                     if first {
                         loader.count_read();
                     }
-                    if !loader.takes(key) || !loader.may_send(key, kind, first, needs)? {
+                    if !loader.takes(key) {
                         continue;
                     }
+                    if !loader.may_send(key, kind, first, needs)? {
+                        if first {
+                            self.left_out.insert(self.database, key);
+                        }
+                        continue;
+                    }
+                    self.left_out.remove(self.database, key);
                     if first {
                         loader.delete(key).await?;
                     }
@@ -100,7 +110,7 @@ impl Replay {
                 }
                 Step::Expire { at_ms } => {
                     let key = &command[1];
-                    if !loader.takes(key) {
+                    if !loader.takes(key) || self.left_out.contains(self.database, key) {
                         continue;
                     }
                     if at_ms <= now_ms {

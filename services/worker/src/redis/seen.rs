@@ -21,6 +21,18 @@ impl Seen {
         self.hashes.insert(self.hasher.hash_one((database, key)))
     }
 
+    /// Whether the key was named.
+    pub(crate) fn contains(&self, database: u64, key: &[u8]) -> bool {
+        !self.hashes.is_empty() && self.hashes.contains(&self.hasher.hash_one((database, key)))
+    }
+
+    /// Forgets the key.
+    pub(crate) fn remove(&mut self, database: u64, key: &[u8]) {
+        if !self.hashes.is_empty() {
+            self.hashes.remove(&self.hasher.hash_one((database, key)));
+        }
+    }
+
     pub(crate) fn len(&self) -> u64 {
         self.hashes.len() as u64
     }
