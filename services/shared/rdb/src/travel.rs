@@ -55,6 +55,13 @@ pub enum Loss {
         /// The server.
         target: String,
     },
+    /// The stream has something that no command writes, and the server takes it by commands alone.
+    ByCommands {
+        /// What it is.
+        what: &'static str,
+        /// The server.
+        target: String,
+    },
     /// The server has no such type of key.
     Type {
         /// What it is called.
@@ -94,6 +101,11 @@ impl fmt::Display for Loss {
             Self::StreamParts { what, target } => {
                 write!(f, "{what}, which {target} does not keep")
             }
+            Self::ByCommands { what, target } => write!(
+                f,
+                "{what}, which no command writes, and {target} takes this stream in no other way: it does not allow \
+                 RESTORE, or its proto-max-bulk-len is smaller than the stream"
+            ),
             Self::Type { name, target } => write!(f, "a {name}, which {target} does not know"),
             Self::Module { module, target } => {
                 write!(f, "a value of module type {module}, for which {target} has no module")
@@ -123,58 +135,50 @@ pub fn travel(
     target: &Target,
     largest: u64,
 ) -> Result<Travel, Error> {
-    let (way, loss) = match by_type(value_type, body, target, largest)? {
-        Travel::Whole(way) => (way, None),
-        Travel::Partly(way, loss) => (way, Some(loss)),
-        Travel::Lost(loss) => return Ok(Travel::Lost(loss)),
+    let way = match by_type(value_type, body, target) {
+        Ok(way) => way,
+        Err(loss) => return Ok(Travel::Lost(loss)),
     };
-    Ok(match (size::way(way, value_type, body, target)?, loss) {
-        (None, _) => {
-            let limit = target.largest_argument;
-            Travel::Lost(Loss::TooLarge { limit, target: target.to_string() })
-        }
-        (Some(way), None) => Travel::Whole(way),
-        (Some(way), Some(loss)) => Travel::Partly(way, loss),
-    })
-}
-
-/// What becomes of a value of any size.
-fn by_type(
-    value_type: &'static Type,
-    body: &Bytes,
-    target: &Target,
-    largest: u64,
-) -> Result<Travel, Error> {
-    if value_type.kind == Kind::Module {
-        return Ok(module(value_type, body, target));
-    }
-    let knows_kind = value_type.kind != Kind::Stream || target.can(Feature::Streams);
-    if !knows_kind {
-        let loss = Loss::Type { name: value_type.kind.name(), target: target.to_string() };
-        return Ok(Travel::Lost(loss));
-    }
-    if target.restore && value_type.is_read_by(target.reads) {
-        return Ok(Travel::Whole(Way::AsIs));
-    }
-    let loss = loss(value_type, body, target, largest)?;
-    let way = if target.restore {
-        other_type(value_type, target).map_or(Way::Commands, Way::Reencode)
-    } else {
-        Way::Commands
+    let Some(way) = size::way(way, value_type, body, target)? else {
+        let limit = target.largest_argument;
+        return Ok(Travel::Lost(Loss::TooLarge { limit, target: target.to_string() }));
     };
-    Ok(match loss {
+    Ok(match loss(value_type, body, target, way, largest)? {
         Some(loss) => Travel::Partly(way, loss),
         None => Travel::Whole(way),
     })
 }
 
-/// What the value has that a server of another version has no place for. It must not be lost unseen.
+/// How a value goes whatever its size; the loss is the whole of it.
+fn by_type(value_type: &'static Type, body: &Bytes, target: &Target) -> Result<Way, Loss> {
+    if value_type.kind == Kind::Module {
+        return module(value_type, body, target);
+    }
+    let knows_kind = value_type.kind != Kind::Stream || target.can(Feature::Streams);
+    if !knows_kind {
+        return Err(Loss::Type { name: value_type.kind.name(), target: target.to_string() });
+    }
+    if !target.restore {
+        return Ok(Way::Commands);
+    }
+    if value_type.is_read_by(target.reads) {
+        return Ok(Way::AsIs);
+    }
+    Ok(other_type(value_type, target).map_or(Way::Commands, Way::Reencode))
+}
+
+/// What the value has that a server of another version has no place for, or that does not go this way. It must not be
+/// lost unseen.
 fn loss(
     value_type: &Type,
     body: &Bytes,
     target: &Target,
+    way: Way,
     largest: u64,
 ) -> Result<Option<Loss>, Error> {
+    if matches!(way, Way::AsIs) {
+        return Ok(None);
+    }
     let encoding = value_type.encoding();
     let target_name = || target.to_string();
     if has_field_ttls(encoding) && !target.can(Feature::FieldTtls) {
@@ -187,27 +191,32 @@ fn loss(
     let Value::Stream(stream) = decode::decode(value_type, body.clone(), largest)? else {
         return Ok(None);
     };
+    let part = |what, is_kept: bool| match is_kept {
+        true => Loss::ByCommands { what, target: target_name() },
+        false => Loss::StreamParts { what, target: target_name() },
+    };
     for group in stream.groups()? {
         if !group?.unowned.is_empty() {
-            let what = "pending entries that consumers gave back";
-            return Ok(Some(Loss::StreamParts { what, target: target_name() }));
+            let is_kept = value_type.is_read_by(target.reads);
+            return Ok(Some(part("pending entries that consumers gave back", is_kept)));
         }
     }
     // It outlives neither minutes nor the producers, but who asks for everything is told.
-    let remembers = stream.remembers_producers()? && !target.reads_since(13);
+    let is_kept = target.reads_since(13);
+    let is_lost = stream.remembers_producers()? && (matches!(way, Way::Commands) || !is_kept);
     let what = "the ids by which repeated entries of producers are told";
-    Ok(remembers.then(|| Loss::StreamParts { what, target: target_name() }))
+    Ok(is_lost.then(|| part(what, is_kept)))
 }
 
-fn module(value_type: &'static Type, body: &Bytes, target: &Target) -> Travel {
+fn module(value_type: &'static Type, body: &Bytes, target: &Target) -> Result<Way, Loss> {
     let module = value::module_name(body).unwrap_or_default();
     let server = target.to_string();
     if !value_type.is_read_by(target.reads) || target.has_module_for(&module) == Some(false) {
-        Travel::Lost(Loss::Module { module, target: server })
+        Err(Loss::Module { module, target: server })
     } else if target.restore {
-        Travel::Whole(Way::AsIs)
+        Ok(Way::AsIs)
     } else {
-        Travel::Lost(Loss::NoRestore { module, target: server })
+        Err(Loss::NoRestore { module, target: server })
     }
 }
 

@@ -90,6 +90,14 @@ fn a_stream_of_8_6_loses_its_memory_of_producers_and_nothing_unseen() {
     assert_eq!(way(26, version, &plain, &redis("6.2.5")), "to 15");
     let partly = way(26, version, &remembers, &redis("8.2.3"));
     assert!(partly.starts_with("to 21 without the ids by which"), "{partly}");
+    // Servers that would keep it, but take commands alone, or no value of this size.
+    let managed = Target { restore: false, ..redis("8.6.2") };
+    let small = Target { largest_argument: 32, ..redis("8.6.2") };
+    for target in [managed, small] {
+        let partly = way(26, version, &remembers, &target);
+        let told = "commands without the ids by which repeated entries of producers are told, which no command writes";
+        assert!(partly.starts_with(told), "{partly}");
+    }
 }
 
 #[test]
