@@ -158,11 +158,14 @@ mod tests {
     use object_store::{ClientOptions, RetryConfig};
     use std::collections::VecDeque;
 
+    /// Name and content.
+    type Sent = (String, Vec<u8>);
+
     /// Gives these answers, then success, and keeps the names and the content that it was sent.
     #[derive(Debug, Clone, Default)]
     struct Script {
         answers: Arc<Mutex<VecDeque<u16>>>,
-        sent: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+        sent: Arc<Mutex<Vec<Sent>>>,
         transport: Option<Transport>,
     }
 
