@@ -241,10 +241,15 @@ fn s3(bucket: &Bucket, region: &str, place: &Place) -> AmazonS3Builder {
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(&bucket.bucket)
         .with_region(region)
-        .with_virtual_hosted_style_request(false);
+        .with_virtual_hosted_style_request(bucket.in_host);
     // Amazon's general host answers for one region only; without an endpoint the builder makes the region's.
     if !bucket.amazon || bucket.endpoint != "https://s3.amazonaws.com" {
-        builder = builder.with_endpoint(&bucket.endpoint);
+        builder = builder.with_endpoint(match bucket.endpoint.split_once("://") {
+            Some((scheme, host)) if bucket.in_host => {
+                format!("{scheme}://{}.{host}", bucket.bucket)
+            }
+            _ => bucket.endpoint.clone(),
+        });
     }
     // A bucket with object lock takes no upload without a checksum of its own. Others may not know the header.
     if bucket.amazon || place.append_only {
@@ -328,6 +333,57 @@ async fn region(bucket: &Bucket, options: &ClientOptions) -> String {
         Err(error) => {
             tracing::debug!(bucket = bucket.bucket, %error, "the bucket's region is not known");
             DEFAULT_REGION.to_owned()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::place::LocalVolumes;
+    use coffer_runtime::grant::RepositoryRef;
+    use k8s_openapi::ByteString;
+    use object_store::signer::Signer as _;
+    use std::collections::BTreeMap;
+
+    #[tokio::test]
+    async fn a_bucket_is_in_the_host_where_restic_has_it_there() {
+        coffer_runtime::process::install_crypto_provider();
+        for (endpoint, name, expected) in [
+            ("s3.amazonaws.com", "b", "https://b.s3.eu-west-1.amazonaws.com/p/x?"),
+            ("s3.eu-west-1.amazonaws.com", "b", "https://b.s3.eu-west-1.amazonaws.com/p/x?"),
+            ("s3.amazonaws.com", "b.c", "https://s3.eu-west-1.amazonaws.com/b.c/p/x?"),
+            (
+                "s3.amazonaws.com",
+                "Old_Bucket",
+                "https://s3.eu-west-1.amazonaws.com/Old_Bucket/p/x?",
+            ),
+            (
+                "bucket.vpce-1.s3.eu-west-1.vpce.amazonaws.com",
+                "b",
+                "https://bucket.vpce-1.s3.eu-west-1.vpce.amazonaws.com/b/p/x?",
+            ),
+            ("storage.googleapis.com", "b", "https://b.storage.googleapis.com/p/x?"),
+            ("oss-cn-hangzhou.aliyuncs.com", "b", "https://b.oss-cn-hangzhou.aliyuncs.com/p/x?"),
+            ("http://minio:9000", "b", "http://minio:9000/b/p/x?"),
+            ("https://minio.example", "b", "https://minio.example/b/p/x?"),
+        ] {
+            let repository = RepositoryRef { namespace: "demo".into(), name: "repo".into() };
+            let s3_spec = serde_json::json!({"endpoint": endpoint, "bucket": name, "prefix": "p"});
+            let spec = serde_json::json!({"storageSecretName": "s", "s3": s3_spec});
+            let spec = serde_json::from_value(spec).unwrap();
+            let keys = ["RESTIC_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
+            let data: BTreeMap<_, _> =
+                keys.map(|key| (key.to_owned(), ByteString(b"x".to_vec()))).into();
+            let place = Place::resolve(&repository, &spec, &data, &LocalVolumes::None).unwrap();
+            let Backend::S3(bucket) = &place.backend else { panic!("not s3") };
+            let options = ClientOptions::new().with_allow_http(true);
+            let store =
+                s3(bucket, "eu-west-1", &place).with_client_options(options).build().unwrap();
+            let path = Path::from("p/x");
+            let url = store.signed_url(http::Method::GET, &path, Duration::from_secs(60)).await;
+            let url = url.unwrap().to_string();
+            assert!(url.starts_with(expected), "{endpoint} {name}: {url}");
         }
     }
 }

@@ -15,6 +15,8 @@ pub struct Bucket {
     pub endpoint: String,
     /// Whether the endpoint is Amazon's, whose regions have hosts of their own.
     pub amazon: bool,
+    /// Whether the bucket's name is part of the host, as restic has it at Amazon, Google and Alibaba; elsewhere of the path.
+    pub in_host: bool,
     /// The bucket.
     pub bucket: String,
     /// Path of the repository in it.
@@ -81,6 +83,7 @@ impl Bucket {
         let words = words.split_once('/').map_or("", |(_, words)| words);
         let (bucket, prefix) = (bucket.to_owned(), Prefix::new(path, words).map_err(bad_prefix)?);
 
+        let in_host = is_in_host(url.scheme(), host, &bucket);
         let amazon = host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn");
         let region = Some(spec.region.clone()).filter(|region| !region.is_empty());
         let region = region.or_else(|| amazon.then(|| region_of(host)).flatten());
@@ -96,7 +99,17 @@ impl Bucket {
             (None, Some(_)) => return Err(keys.missing(ACCESS_KEY)),
         };
         let insecure = spec.insecure_tls;
-        Ok(Self { endpoint, amazon, bucket, prefix, is_url, region, credentials, insecure })
+        Ok(Self {
+            endpoint,
+            amazon,
+            in_host,
+            bucket,
+            prefix,
+            is_url,
+            region,
+            credentials,
+            insecure,
+        })
     }
 
     /// A path in the bucket, in restic's words.
@@ -104,6 +117,16 @@ impl Bucket {
         let Self { endpoint, bucket, .. } = self;
         format!("s3:{endpoint}/{bucket}/{}", escape(path)).trim_end_matches('/').to_owned()
     }
+}
+
+/// What restic's library for S3 decides: those who have a host for each bucket are asked there, Alibaba answers nowhere else. A
+/// certificate of theirs covers no name with further dots, and a private endpoint of Amazon's only its own.
+fn is_in_host(scheme: &str, host: &str, bucket: &str) -> bool {
+    let amazon = host.starts_with("s3")
+        && (host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn"));
+    let theirs = amazon || host == "storage.googleapis.com" || host.ends_with(".aliyuncs.com");
+    let label = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'.';
+    theirs && bucket.bytes().all(label) && !(scheme == "https" && bucket.contains('.'))
 }
 
 /// Go's `path.Clean`, as parts.
