@@ -83,6 +83,7 @@ fn usage() {
         "coffer forget backups/orders --keep-last 3 --group-by host,tags --prune --yes",
         "coffer forget orders 1a2b3c4d 5e6f7a8b",
         "coffer prune orders --repack-uncompressed --max-repack-size 2G -y",
+        "coffer prune orders --max-repack-size 0",
         "coffer prune orders --max-unused 5% --max-repack-size 2G --dry-run",
         "coffer check orders --read-data-subset 1/7",
         "coffer key add orders --new-password-file - --user alice",

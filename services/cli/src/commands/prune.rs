@@ -34,7 +34,7 @@ pub struct Args {
     /// What may stay unused: 5%, 200M or unlimited
     #[arg(long, value_name = "LIMIT", default_value = "5%")]
     max_unused: String,
-    /// Rewrite at most so many bytes of packs: 500M, 2G
+    /// Rewrite at most so many bytes of packs: 500M, 2G; 0 for none, on a full disk
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_repack_size: Option<u64>,
     /// Rewrite small packs, too
@@ -69,7 +69,6 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     let number: Option<u64> = digits.parse().ok();
     number
         .and_then(|number| number.checked_mul(1 << shift))
-        .filter(|bytes| *bytes > 0)
         .ok_or_else(|| "write a size like 500M or 2G".to_owned())
 }
 
@@ -112,7 +111,7 @@ pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::
     let request = PruneRequest {
         dry_run,
         max_unused,
-        max_repack_bytes: max_repack_size.unwrap_or_default(),
+        max_repack_bytes: max_repack_size,
         repack_small,
         repack_cacheable_only,
         repack_uncompressed,
@@ -202,7 +201,8 @@ mod tests {
         assert_eq!(size("500M"), Ok(500 << 20));
         assert_eq!(size("2gib"), Ok(2 << 30));
         assert_eq!(size("7"), Ok(7));
-        for junk in ["", "0", "M", "-1", "5x", "1.5G", "99999999999T"] {
+        assert_eq!(size("0"), Ok(0));
+        for junk in ["", "M", "-1", "5x", "1.5G", "99999999999T"] {
             assert!(size(junk).is_err(), "{junk}");
         }
     }

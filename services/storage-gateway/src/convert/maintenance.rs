@@ -161,7 +161,7 @@ pub(crate) fn prune(request: proto::PruneRequest) -> Result<restic::prune::Optio
     };
     Ok(restic::prune::Options {
         max_unused,
-        max_repack_bytes: Some(max_repack_bytes).filter(|bytes| *bytes > 0),
+        max_repack_bytes,
         repack_small,
         repack_cacheable_only,
         repack_uncompressed,
@@ -350,4 +350,17 @@ pub(crate) fn repair_progress(how_far: restic::Progress) -> proto::RepairIndexRe
 pub(crate) fn migrate_progress(how_far: restic::Progress) -> proto::MigrateResponse {
     let message = proto::migrate_response::Message::Progress(progress(how_far));
     proto::MigrateResponse { message: Some(message) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn to_rewrite_nothing_is_a_limit_too() {
+        for max_repack_bytes in [None, Some(0), Some(7)] {
+            let request = proto::PruneRequest { max_repack_bytes, ..Default::default() };
+            assert_eq!(prune(request).unwrap().max_repack_bytes, max_repack_bytes);
+        }
+    }
 }

@@ -269,7 +269,7 @@ async fn forget_explains_itself_and_prune_takes_limits() {
     let prune = |max_unused: &str| PruneRequest {
         repository: Some(at("repo")),
         max_unused: max_unused.to_owned(),
-        max_repack_bytes: 1 << 30,
+        max_repack_bytes: Some(1 << 30),
         repack_small: true,
         dry_run: true,
         ..PruneRequest::default()
@@ -280,9 +280,6 @@ async fn forget_explains_itself_and_prune_takes_limits() {
     assert_refused(refused, Code::InvalidArgument, &["max_unused", "lots"]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_retention_tells_how_far_it_is() {
-    let gateway = start().await;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_fails_midway_names_what_it_has_copied() {
     let gateway = start().await;
@@ -320,6 +317,9 @@ fn files_of(directory: &std::path::Path) -> std::collections::BTreeSet<std::path
         .collect()
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retention_tells_how_far_it_is() {
+    let gateway = start().await;
     let common = noise(100, 2_000_000);
     for number in 0..4 {
         let content = [noise(number, 3_000_000), common.clone()].concat();
