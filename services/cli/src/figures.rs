@@ -31,6 +31,12 @@ pub fn count(count: u64) -> String {
     out
 }
 
+/// `1 snapshot`, `1,234 snapshots`
+pub fn things(number: u64, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {thing}{plural}", count(number))
+}
+
 /// How long something took: `850 ms`, `12.3 s`, `2m05s`, `1h02m`.
 pub fn span(span: Duration) -> String {
     let seconds = span.as_secs();
@@ -99,6 +105,8 @@ mod tests {
         );
         let shown = [0, 999, 1000, 1_234_567].map(count);
         assert_eq!(shown, ["0", "999", "1,000", "1,234,567"]);
+        let shown = [0, 1, 2000].map(|number| things(number, "pack"));
+        assert_eq!(shown, ["0 packs", "1 pack", "2,000 packs"]);
     }
 
     #[test]

@@ -73,11 +73,23 @@ impl ConfirmArgs {
     /// # Errors
     /// When the answer is no, or there is nobody to ask.
     pub fn confirm(self, question: &str) -> anyhow::Result<()> {
+        self.ask(question, "pass --yes to go ahead without being asked")
+    }
+
+    /// The same for a verb that has `--dry-run`.
+    ///
+    /// # Errors
+    /// As [`Self::confirm`].
+    pub fn confirm_or_try(self, question: &str) -> anyhow::Result<()> {
+        let hint = "pass --yes to go ahead without being asked; --dry-run shows what would be done";
+        self.ask(question, hint)
+    }
+
+    fn ask(self, question: &str, hint: &'static str) -> anyhow::Result<()> {
         if self.yes {
             return Ok(());
         }
         if !stdin().is_terminal() || !stderr().is_terminal() {
-            let hint = "pass --yes to go ahead without being asked; --dry-run, where there is one, shows what would be done";
             return Err(Advice::new(format!("{question} Nobody is there to answer"), hint).into());
         }
         eprint!("{question} [y/N] ");
@@ -275,8 +287,14 @@ mod tests {
     fn without_a_terminal_only_yes_will_do() {
         ConfirmArgs { yes: true }.confirm("Delete?").unwrap();
         if !stdin().is_terminal() {
-            let error = ConfirmArgs::default().confirm("Delete?").unwrap_err();
-            assert!(crate::errors::report(&error).contains("--yes"), "{error}");
+            let ask = ConfirmArgs::default();
+            for (answer, can_try) in
+                [(ask.confirm("Delete?"), false), (ask.confirm_or_try("Delete?"), true)]
+            {
+                let report = crate::errors::report(&answer.unwrap_err());
+                assert!(report.contains("--yes"), "{report}");
+                assert_eq!(report.contains("--dry-run"), can_try, "{report}");
+            }
         }
     }
 

@@ -158,7 +158,7 @@ fn detail(transfer: &Transfer) -> String {
             total if total >= keys => {
                 format!("{} of {} keys", figures::count(*keys), figures::count(*total))
             }
-            _ => format!("{} keys", figures::count(*keys)),
+            _ => figures::things(*keys, "key"),
         });
     }
     if *bytes_per_second >= 1.0 {

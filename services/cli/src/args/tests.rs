@@ -81,9 +81,10 @@ fn usage() {
         "coffer completion bash",
         "coffer forget orders --keep-daily 7 --keep-yearly unlimited --keep-within 2y5m --dry-run",
         "coffer forget backups/orders --keep-last 3 --group-by host,tags --prune --yes",
+        "coffer forget orders --keep-last 3 --group-by=",
         "coffer forget orders 1a2b3c4d 5e6f7a8b",
-        "coffer prune orders --repack-uncompressed --max-repack-size 2G -y",
         "coffer prune orders --max-repack-size 0",
+        "coffer prune orders --repack-uncompressed --max-repack-size 2G -y",
         "coffer prune orders --max-unused 5% --max-repack-size 2G --dry-run",
         "coffer check orders --read-data-subset 1/7",
         "coffer key add orders --new-password-file - --user alice",
@@ -120,4 +121,5 @@ fn usage() {
     ] {
         assert_eq!(parse(bad).unwrap_err().exit_code(), 2, "{bad}");
     }
+    Cli::try_parse_from(["coffer", "key", "remove", "orders", ""]).unwrap_err();
 }

@@ -88,10 +88,10 @@ fn text(checked: &Checked) -> String {
         text.push_str(&format!("note: {note}\n"));
     }
     text.push_str(&format!(
-        "{} snapshots, {} packs, {} blobs, {} read: ",
-        figures::count(*snapshots),
-        figures::count(*packs),
-        figures::count(*blobs),
+        "{}, {}, {}, {} read: ",
+        figures::things(*snapshots, "snapshot"),
+        figures::things(*packs, "pack"),
+        figures::things(*blobs, "blob"),
         figures::bytes(*bytes_read),
     ));
     match errors.len() {

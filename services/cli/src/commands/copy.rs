@@ -95,10 +95,11 @@ fn text(done: &Done) -> String {
         text.push_str(&format!("{} copied as {}\n", short(from), short(to)));
     }
     text.push_str(&format!(
-        "{} snapshots copied, {} there before; {} new blobs take {}\n",
-        figures::count(done.copied.len() as u64),
+        "{} copied, {} there before; {} {} {}\n",
+        figures::things(done.copied.len() as u64, "snapshot"),
         figures::count(done.skipped.len() as u64),
-        figures::count(done.blobs),
+        figures::things(done.blobs, "new blob"),
+        if done.blobs == 1 { "takes" } else { "take" },
         figures::bytes(done.bytes),
     ));
     text

@@ -3,6 +3,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
+use clap::builder::PossibleValue;
 use coffer_proto::storage::v1::{
     DeleteSnapshotsRequest, DeleteSnapshotsResponse, ForgetGroup, ForgetRequest, ForgetResponse,
     KeepPolicy, PruneSummary, RepositoryRef, Snapshot,
@@ -49,7 +50,7 @@ pub struct Args {
     #[arg(long = "tag", value_name = "TAG,TAG", conflicts_with = "snapshots")]
     tags: Vec<String>,
     /// What makes a group
-    #[arg(long, value_delimiter = ',', value_parser = ["host", "paths", "tags", "none"], conflicts_with = "snapshots",
+    #[arg(long, value_delimiter = ',', value_parser = group_names(), conflicts_with = "snapshots",
           value_name = "HOST,PATHS,TAGS")]
     group_by: Vec<String>,
     /// Free the space, too
@@ -183,6 +184,12 @@ const COLUMNS: &[Column<Row>] = &[
     Column { header: "FULL-ID", wide: true, cell: |row| row.id.clone() },
 ];
 
+/// Empty is how restic writes `none`.
+fn group_names() -> [PossibleValue; 5] {
+    let names = ["host", "paths", "tags", "none", ""].map(PossibleValue::new);
+    names.map(|name| if name.get_name().is_empty() { name.hide(true) } else { name })
+}
+
 /// Runs the verb.
 ///
 /// # Errors
@@ -195,6 +202,9 @@ pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::
     let Args { keep, hosts, path, tags, group_by, prune, dry_run, confirm, .. } = args;
     let subject = format!("forget snapshots of Repository {}", maintenance::shown(&repository));
     let (host, hosts) = maintenance::hosts(hosts);
+    // As restic has it, "" is one group of all.
+    let named = |name: String| if name.is_empty() { "none".to_owned() } else { name };
+    let group_by = group_by.into_iter().map(named).collect();
     let request = ForgetRequest {
         repository: Some(repository),
         keep: Some(keep.into()),
@@ -211,7 +221,8 @@ pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::
     let done = if dry_run || going == 0 {
         plan
     } else {
-        confirm.confirm(&format!("Forget {going} snapshots and keep {staying}?"))?;
+        let going = figures::things(going as u64, "snapshot");
+        confirm.confirm_or_try(&format!("Forget {going} and keep {staying}?"))?;
         let request = ForgetRequest { dry_run: false, ..request };
         forget(cluster, global, request).await.with_context(|| subject)?
     };
@@ -221,7 +232,8 @@ pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::
     Listing { rows: &rows, columns: COLUMNS, name, empty: "No snapshots." }.print(global.output)?;
     if !global.quiet {
         let word = if dry_run { "Would forget" } else { "Forgot" };
-        eprintln!("{word} {going} of {} snapshots.", going + staying);
+        let all = figures::things((going + staying) as u64, "snapshot");
+        eprintln!("{word} {going} of {all}.");
         if let Some(PruneSummary { bytes_freed, .. }) = pruned {
             eprintln!("Pruning freed {}.", figures::bytes(bytes_freed));
         }

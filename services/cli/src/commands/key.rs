@@ -88,6 +88,7 @@ struct RemoveArgs {
     /// Repository, NAME or NAMESPACE/NAME
     repository: String,
     /// Key, by id or its beginning
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     key: String,
     #[command(flatten)]
     lock: LockArgs,

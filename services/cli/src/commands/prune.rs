@@ -106,7 +106,8 @@ pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::
     let repository = maintenance::repository(cluster, &repository, lock);
     if !dry_run {
         let shown = maintenance::shown(&repository);
-        confirm.confirm(&format!("Delete all that no snapshot of Repository {shown} uses?"))?;
+        confirm
+            .confirm_or_try(&format!("Delete all that no snapshot of Repository {shown} uses?"))?;
     }
     let request = PruneRequest {
         dry_run,
@@ -176,15 +177,15 @@ fn text(pruned: &Pruned) -> String {
         ("deleted", "rewrote", "freed")
     };
     let count = figures::count;
-    let bytes = figures::bytes;
+    let (bytes, things) = (figures::bytes, figures::things);
     let mut text =
-        format!("{delete} {} of {} packs", count(pruned.packs_deleted), count(pruned.packs));
+        format!("{delete} {} of {}", count(pruned.packs_deleted), things(pruned.packs, "pack"));
     if pruned.packs_unlisted > 0 {
         text.push_str(&format!(" ({} that no index listed)", count(pruned.packs_unlisted)));
     }
     format!(
-        "{text}\n{rewrite} {} packs, {} of them in use\n{free} {}; {} in use, {} unused stay\n",
-        count(pruned.packs_repacked),
+        "{text}\n{rewrite} {}, {} of them in use\n{free} {}; {} in use, {} unused stay\n",
+        things(pruned.packs_repacked, "pack"),
         bytes(pruned.bytes_repacked),
         bytes(pruned.bytes_freed),
         bytes(pruned.bytes_used),

@@ -86,11 +86,11 @@ fn text(repaired: &Repaired) -> String {
         text.push_str(&format!("unreadable: {pack}\n"));
     }
     text.push_str(&format!(
-        "the index lists {} packs now: {} added, {} dropped, {} old index files deleted\n",
-        figures::count(repaired.packs),
+        "the index lists {} now: {} added, {} dropped, {} deleted\n",
+        figures::things(repaired.packs, "pack"),
         figures::count(repaired.packs_added),
         figures::count(repaired.packs_dropped),
-        figures::count(repaired.index_files_deleted),
+        figures::things(repaired.index_files_deleted, "old index file"),
     ));
     text
 }

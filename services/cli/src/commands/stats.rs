@@ -111,28 +111,28 @@ fn text(stats: &Stats) -> String {
         (
             "snapshots",
             format!(
-                "{} with {} files",
+                "{} with {}",
                 figures::count(stats.snapshots),
-                figures::count(stats.files)
+                figures::things(stats.files, "file")
             ),
         ),
         ("restore size", figures::bytes(stats.restore_size)),
         (
             "deduplicated",
             format!(
-                "{} in {} blobs{}",
+                "{} in {}{}",
                 figures::bytes(stats.uncompressed_size),
-                figures::count(stats.blobs),
+                figures::things(stats.blobs, "blob"),
                 ratio(stats.restore_size, stats.uncompressed_size)
             ),
         ),
         (
             "raw size",
             format!(
-                "{}{}; {} packs in all",
+                "{}{}; {} in all",
                 figures::bytes(stats.raw_size),
                 ratio(stats.uncompressed_size, stats.raw_size),
-                figures::count(stats.packs)
+                figures::things(stats.packs, "pack")
             ),
         ),
     ];

@@ -55,7 +55,7 @@ pub async fn run(cluster: &Cluster, global: &GlobalArgs, args: Args) -> anyhow::
     let unlocked = unlocked.with_context(|| format!("unlock Repository {shown}"))?;
     let unlocked = Unlocked { removed: unlocked.into_inner().removed };
     maintenance::print(global, &unlocked, &[], || {
-        format!("{} locks removed\n", figures::count(unlocked.removed.into()))
+        format!("{} removed\n", figures::things(unlocked.removed.into(), "lock"))
     })?;
     Ok(ExitCode::SUCCESS)
 }
