@@ -321,14 +321,18 @@ impl Place {
         }
     }
 
-    /// For the place where Coffer has put the repository before: its name, and how it is written as a prefix.
-    pub(crate) fn former(&self) -> Option<(String, String)> {
-        let path = self.backend.prefix()?.former()?.as_ref();
-        let written = match &self.backend {
-            Backend::S3(bucket) if bucket.is_url => prefix::escape(path),
-            _ => path.to_owned(),
-        };
-        Some((self.location_of(path), written))
+    /// For each place where Coffer has put such a repository before: its name, and how it is written as a prefix.
+    pub(crate) fn former(&self) -> Vec<(String, String)> {
+        let former = self.backend.prefix().map_or(&[][..], Prefix::former);
+        let named = former.iter().map(|path| {
+            let path: &str = path.as_ref();
+            let written = match &self.backend {
+                Backend::S3(bucket) if bucket.is_url => prefix::escape(path),
+                _ => path.to_owned(),
+            };
+            (self.location_of(path), written)
+        });
+        named.collect()
     }
 
     /// What to look at when the store refuses: the keys that the Secret has, or who counts without them. Nothing for a

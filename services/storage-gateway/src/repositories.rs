@@ -47,14 +47,12 @@ pub enum Error {
     },
     /// The repository lies where Coffer has put it before.
     #[error(
-        "there is no repository at {location} of Repository {repository}, where restic has it, but one at {former}, where \
-         Coffer has put it before; move its objects from there, or set the prefix in spec.backend to {prefix:?}"
+        "there is no repository at {subject}, where restic has it, but one at {former}, where Coffer has put it before; move its \
+         objects from there, or set the prefix in spec.backend to {prefix:?}"
     )]
     Elsewhere {
-        /// The Repository.
-        repository: String,
-        /// Where it is to be.
-        location: String,
+        /// Where it is to be, and the Repository.
+        subject: String,
         /// Where it is.
         former: String,
         /// The prefix that names that place.
@@ -387,18 +385,18 @@ fn names_no_bucket(error: &(impl fmt::Debug + ?Sized)) -> bool {
 /// Refuses to take for missing, or to make anew, what lies where Coffer has put it before.
 async fn look_elsewhere(place: &Place, connection: &Connection) -> Result<(), Error> {
     use object_store::Error as E;
-    let (Some(objects), Some((former, prefix))) = (&connection.former, place.former()) else {
-        return Ok(());
-    };
-    match objects.head(&Path::from(CONFIG)).await {
-        Ok(_) => {
-            let (repository, location) = (place.repository.to_string(), place.location());
-            Err(Error::Elsewhere { repository, location, former, prefix })
+    for (objects, (former, prefix)) in connection.former.iter().zip(place.former()) {
+        match objects.head(&Path::from(CONFIG)).await {
+            Ok(_) => {
+                let subject = format!("{} of Repository {}", place.location(), place.repository);
+                return Err(Error::Elsewhere { subject, former, prefix });
+            }
+            // Whoever may not read there has not written there.
+            Err(E::NotFound { .. } | E::PermissionDenied { .. } | E::Unauthenticated { .. }) => {}
+            Err(source) => return Err(place.store_failed("look up", CONFIG, source)),
         }
-        // Whoever may not read there has not written there.
-        Err(E::NotFound { .. } | E::PermissionDenied { .. } | E::Unauthenticated { .. }) => Ok(()),
-        Err(source) => Err(place.store_failed("look up", CONFIG, source)),
     }
+    Ok(())
 }
 
 #[cfg(test)]

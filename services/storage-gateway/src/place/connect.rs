@@ -47,8 +47,8 @@ pub struct Connection {
     pub objects: Arc<dyn ObjectStore>,
     /// The same place, but gives up after a few seconds: asks whether it can be reached at all.
     pub probe: Arc<dyn ObjectStore>,
-    /// Where Coffer has put such a repository before, if that is elsewhere ([`Prefix::former`]).
-    pub former: Option<Arc<dyn ObjectStore>>,
+    /// Where Coffer has put such a repository before ([`Prefix::former`]).
+    pub former: Vec<Arc<dyn ObjectStore>>,
 }
 
 impl Place {
@@ -160,8 +160,9 @@ impl Place {
         if let Some(transport) = signed {
             transport.try_with(&probe);
         }
-        let former = prefix.and_then(Prefix::former).map(|path| build(brief(), path));
-        let former = former.transpose().map_err(|e| self.client(e))?;
+        let former = prefix.map_or(&[][..], Prefix::former);
+        let former = former.iter().map(|path| build(brief(), path));
+        let former = former.collect::<Result<_, _>>().map_err(|e| self.client(e))?;
         Ok(Connection { objects, probe, former })
     }
 

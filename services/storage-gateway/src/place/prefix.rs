@@ -9,7 +9,7 @@ use object_store::path::Path;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prefix {
     path: Path,
-    former: Option<Path>,
+    former: Vec<Path>,
 }
 
 impl Prefix {
@@ -18,8 +18,11 @@ impl Prefix {
     /// # Errors
     /// When no object can be named so.
     pub(super) fn new(path: &str, words: &str) -> Result<Self, &'static str> {
+        // The second is where a name lay before it had to be written with escapes.
+        let mut former = vec![Path::from(words), Path::from(path)];
         let path = Path::parse(path).map_err(|_| "it contains a control character")?;
-        let former = Some(Path::from(words)).filter(|former| *former != path);
+        former.retain(|former| *former != path);
+        former.dedup();
         Ok(Self { path, former })
     }
 
@@ -29,10 +32,10 @@ impl Prefix {
         &self.path
     }
 
-    /// Where Coffer would have put the repository before, if that is elsewhere.
+    /// Where Coffer would have put the repository before, as far as that is elsewhere.
     #[must_use]
-    pub fn former(&self) -> Option<&Path> {
-        self.former.as_ref()
+    pub fn former(&self) -> &[Path] {
+        &self.former
     }
 }
 
