@@ -1,4 +1,5 @@
-//! RestoreSession: one restore. It runs once, and keeps waiting for what is missing before that.
+//! RestoreSession: one restore. It runs once, and keeps waiting for what is missing before that; one of a batch as long as
+//! the batch may take.
 
 pub mod decide;
 pub mod follow;

@@ -108,7 +108,15 @@ pub fn age(object: &RestoreSession, now: DateTime<Utc>) -> std::time::Duration {
     (now - created).to_std().unwrap_or_default()
 }
 
-/// When a restore has to be done: counted from its start, since before that it may wait for what is missing.
+/// True for a restore that a batch made, and gave what was left of the batch's time.
+#[must_use]
+pub fn is_of_batch(object: &RestoreSession) -> bool {
+    let owners = object.owner_references();
+    owners.iter().any(|owner| owner.kind == "RestoreBatch" && owner.controller == Some(true))
+}
+
+/// When a restore has to be done: counted from its start, since before that it may wait for what is missing. A batch has to
+/// end, and its others may wait for this one: its time is counted from the beginning.
 #[must_use]
 pub fn deadline(object: &RestoreSession, now: DateTime<Utc>, settings: &Settings) -> DateTime<Utc> {
     if let Some(deadline) = object.status.as_ref().and_then(|s| s.session_deadline.as_ref()) {
@@ -117,7 +125,8 @@ pub fn deadline(object: &RestoreSession, now: DateTime<Utc>, settings: &Settings
     let text = object.spec.time_out.as_deref();
     let span =
         text.and_then(|text| duration::parse(text).ok()).unwrap_or(settings.default_time_out);
-    now + TimeDelta::from_std(span).unwrap_or(TimeDelta::days(1))
+    let created = object.metadata.creation_timestamp.as_ref().filter(|_| is_of_batch(object));
+    created.map_or(now, to_clock) + TimeDelta::from_std(span).unwrap_or(TimeDelta::days(1))
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ pub(super) fn follow(
         return settle(object, &HostEnd::Cancelled(who), now);
     }
     if now >= ends {
-        return settle(object, &HostEnd::TooLate, now);
+        return settle(object, &HostEnd::TooLate("its Job was stopped"), now);
     }
     let wait = |requeue| Plan { requeue, ..Plan::nothing() };
     match &seen {
@@ -62,7 +62,8 @@ enum HostEnd<'a> {
     Outcome(&'a Outcome),
     Dead(&'a str),
     Cancelled(&'a str),
-    TooLate,
+    /// What that meant for it.
+    TooLate(&'static str),
 }
 
 /// A restore that somebody stopped before it had a Job.
@@ -72,6 +73,11 @@ pub(super) fn cancelled_before_start(
     now: DateTime<Utc>,
 ) -> Plan<RestoreSessionStatus> {
     settle(object, &HostEnd::Cancelled(who), now)
+}
+
+/// A batch's restore that had to wait past the batch's deadline.
+pub(super) fn too_late(object: &RestoreSession, now: DateTime<Utc>) -> Plan<RestoreSessionStatus> {
+    settle(object, &HostEnd::TooLate("it had not started"), now)
 }
 
 fn settle(
@@ -110,11 +116,10 @@ fn settle(
         }
         HostEnd::Dead(reason) => stats.error = Some((*reason).to_owned()),
         HostEnd::Cancelled(who) => stats.error = Some(format!("cancelled by {who}")),
-        HostEnd::TooLate => {
+        HostEnd::TooLate(what) => {
             let bound = status.session_deadline.as_ref().map_or(now, to_clock).format("%FT%TZ");
-            let message = format!(
-                "not done by {bound}, the session's deadline (spec.timeOut): its Job was stopped"
-            );
+            let message =
+                format!("not done by {bound}, the session's deadline (spec.timeOut): {what}");
             let exceeded = condition::DEADLINE_EXCEEDED.is_true(message.clone(), from_clock(now));
             condition::set(&mut status.conditions, exceeded);
             stats.error = Some(message);

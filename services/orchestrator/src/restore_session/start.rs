@@ -26,7 +26,7 @@ use crate::{
 };
 
 use super::{
-    decide::{age, conclude, deadline},
+    decide::{age, conclude, deadline, is_of_batch},
     follow,
     gather::Facts,
     hooks,
@@ -47,6 +47,9 @@ pub(super) fn start(
         // It was made, and we were stopped before that was written down.
         let ends = deadline(object, now, settings);
         return Plan::status(started(object, status, ends, now), Requeue::At(ends));
+    }
+    if is_of_batch(object) && now >= deadline(object, now, settings) {
+        return follow::too_late(object, now);
     }
     let missing = conditions(object, facts, now, &mut status.conditions);
     let again = Requeue::At(now + settings.missing_retry);

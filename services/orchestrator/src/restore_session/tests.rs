@@ -91,6 +91,32 @@ impl World {
 }
 
 #[test]
+fn a_batchs_restore_waits_no_longer_than_the_batch() {
+    for (of_batch, end) in [(false, RestorePhase::Pending), (true, RestorePhase::Failed)] {
+        let mut world = world(json!({"timeOut": "10m"}));
+        world.facts.repository = Lookup::Missing;
+        if of_batch {
+            let owner = json!([{"apiVersion": "stash.appscode.com/v1beta1", "kind": "RestoreBatch",
+                "name": "all", "uid": "b", "controller": true}]);
+            world.object.metadata.owner_references = serde_json::from_value(owner).unwrap();
+        }
+        world.pass();
+        assert_eq!(world.status().phase, Some(RestorePhase::Pending));
+        world.now = "2026-11-23T10:09:59Z".parse().unwrap();
+        world.pass();
+        assert_eq!(world.status().phase, Some(RestorePhase::Pending));
+        world.now = "2026-11-23T10:10:00Z".parse().unwrap();
+        world.pass();
+        if of_batch {
+            world.push(Ok(Done::Pushed));
+            let error = world.status().stats[0].error.as_deref().unwrap();
+            assert!(error.ends_with("the session's deadline (spec.timeOut): it had not started"));
+        }
+        assert_eq!(world.status().phase, Some(end));
+    }
+}
+
+#[test]
 fn conditions_come_in_order_and_what_is_missing_is_waited_for() {
     type Change = fn(&mut World);
     let cases: [(Change, usize, RestorePhase); 4] = [
