@@ -66,7 +66,7 @@ pub(super) fn decide(
     for (at, found) in members.iter().enumerate() {
         let entry = &mut status.members[at];
         entry.reference = reference(object, at);
-        match found {
+        match found.as_ref().filter(|session| is_own(object, session)) {
             Some(session) => mirror(session, entry),
             None if !goes || waits => entry.phase = Some(RestorePhase::Pending),
             // It was there, and somebody has deleted it.
@@ -166,7 +166,9 @@ fn deadline(
     let text = object.spec.time_out.as_deref();
     let span =
         text.and_then(|text| duration::parse(text).ok()).unwrap_or(settings.default_time_out);
-    let ends = now + TimeDelta::from_std(span).unwrap_or(TimeDelta::days(1));
+    // As long as no member can be made there is no status that would remember the first pass.
+    let created = object.metadata.creation_timestamp.as_ref().map_or(now, to_clock);
+    let ends = created + TimeDelta::from_std(span).unwrap_or(TimeDelta::days(1));
     to_clock(status.session_deadline.get_or_insert_with(|| from_clock(ends)))
 }
 
@@ -214,6 +216,13 @@ fn session(
         ..ObjectMeta::default()
     };
     Some(session)
+}
+
+/// A session of that name may be somebody else's, or what a batch of the same name has left behind: what became of that one
+/// says nothing about this batch.
+fn is_own(object: &RestoreBatch, session: &RestoreSession) -> bool {
+    let uid = object.metadata.uid.as_ref();
+    session.owner_references().iter().any(|owner| Some(&owner.uid) == uid)
 }
 
 fn mirror(session: &RestoreSession, entry: &mut RestoreMemberStatus) {
@@ -318,3 +327,7 @@ fn refused(condition: Option<&condition::Condition>) -> Summary {
     );
     Summary { status: Status::False, reason, message }
 }
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
