@@ -4,6 +4,7 @@
 //! What can be known beforehand is told before anything is written: types that the target lacks, keys that
 //! are in the way, a memory limit that is too small.
 
+mod databases;
 mod replica;
 mod room;
 mod source;
@@ -117,7 +118,8 @@ impl Restore<'_> {
         let snapshot = first.snapshot_id();
         let load = LoadOptions::from(&self.options);
         let needs_survey = nodes.iter().any(|node| survey::is_needed(&files, &node.server))
-            || survey::may_merge(&files, &self.options);
+            || survey::may_merge(&files, &self.options)
+            || self.options.flush && databases::told(&files).is_none();
         let mut loader =
             Loader::start(nodes, slots.as_ref(), load, self.wait, written.clone()).await?;
         for file in &files {
@@ -130,6 +132,14 @@ impl Restore<'_> {
         if let Some(manifest) = files.iter().find_map(File::manifest) {
             let databases = manifest.databases.iter().map(|db| u64::from(db.index)).collect();
             loader.check_databases(&databases)?;
+        }
+        // What was looked through is known, too, where the manifest does not tell.
+        if let Some(present) = databases::told(&files).or_else(|| loader.seen()) {
+            warnings.extend(databases::check(&present, &self.options)?);
+            loader.refuse_databases(&present).await?;
+        }
+        if !files.iter().all(File::is_typed) {
+            loader.refuse_no_restore().await?;
         }
         if self.options.flush && !self.options.dry_run {
             loader.empty().await?;

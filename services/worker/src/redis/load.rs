@@ -72,8 +72,10 @@ pub struct Loader {
     now_ms: i64,
     tally: Tally,
     losses: Losses,
-    /// Databases of the keys that were looked at.
+    /// Databases of the keys that were looked at and are meant.
     databases: BTreeSet<u64>,
+    /// Databases of all keys that were looked at, if any were.
+    seen: Option<BTreeSet<u64>>,
     evicted_before: u64,
     /// The servers before it, in the order of the connections.
     began: Vec<Began>,
@@ -126,6 +128,7 @@ impl Loader {
             tally: Tally::default(),
             losses: Losses::default(),
             databases: BTreeSet::new(),
+            seen: None,
             evicted_before: limits.evicted,
             began,
         })
@@ -157,6 +160,7 @@ impl Loader {
                 lane.select(*target).await?;
                 lane.pipe.run(&[b"FLUSHDB"]).await?;
             }
+            lane.leave();
         }
         Ok(())
     }
@@ -201,6 +205,38 @@ impl Loader {
     /// Names them.
     pub fn refuse_merges(&self) -> Result<(), Error> {
         self.check_databases(&self.databases)
+    }
+
+    /// The databases of the keys that were looked at, if any were.
+    #[must_use]
+    pub fn seen(&self) -> Option<BTreeSet<u64>> {
+        self.seen.clone()
+    }
+
+    /// Whether all databases are there that keys of these go to.
+    ///
+    /// # Errors
+    /// Names one that is not.
+    pub async fn refuse_databases(&mut self, databases: &BTreeSet<u64>) -> Result<(), Error> {
+        let meant = databases.iter().filter(|one| self.options.filter.takes_database(**one));
+        let targets: BTreeSet<u64> = meant.map(|one| self.options.target_of(*one)).collect();
+        for lane in self.lanes.all() {
+            for target in &targets {
+                lane.select(*target).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the servers have `RESTORE` and let the user run it.
+    ///
+    /// # Errors
+    /// When one has not, or does not.
+    pub async fn refuse_no_restore(&mut self) -> Result<(), Error> {
+        for lane in self.lanes.all() {
+            lane.may_restore().await?;
+        }
+        Ok(())
     }
 
     fn is_meant(&self, entry: &Entry) -> bool {

@@ -189,6 +189,33 @@ impl Lane {
         Ok(may)
     }
 
+    /// Whether the server has `RESTORE` and lets the user run it, asked with a payload that no server takes. A user who must
+    /// not touch that key may do so with others.
+    pub(super) async fn may_restore(&mut self) -> Result<(), Error> {
+        let Reply::Error(reply) = self.pipe.ask(&[b"RESTORE", b"coffer", b"0", b""]).await? else {
+            return Ok(());
+        };
+        let text = printable(&reply, 300);
+        if first_word(&reply) == "NOPERM" && text.contains("to run the") {
+            return Err(Error::from_reply(&self.pipe.address, "RESTORE", &reply));
+        }
+        if !text.to_ascii_lowercase().contains("unknown command") {
+            return Ok(());
+        }
+        Err(Error::Unsupported {
+            address: self.pipe.address.clone(),
+            what: "any key".to_owned(),
+            why: format!(
+                "{text}; take RESTORE back from `rename-command` of the server, or make the backup with `method: portable`"
+            ),
+        })
+    }
+
+    /// What was known of the database is so no more.
+    pub(super) const fn leave(&mut self) {
+        self.database = None;
+    }
+
     /// Goes to a database. Waits for the answer, or what follows would go into the one before.
     pub(super) async fn select(&mut self, database: u64) -> Result<(), Error> {
         if self.database == Some(database) {
@@ -199,13 +226,17 @@ impl Lane {
             if first_word(&reply) == "NOPERM" {
                 return Err(Error::from_reply(&self.pipe.address, "SELECT", &reply));
             }
+            let reply = printable(&reply, 200);
+            let remedy = if reply.contains("cluster") {
+                "a cluster has database 0 alone: name one database with the Task's param databases, and send it there with \
+                 databaseMap"
+            } else {
+                "raise `databases` of the server, or send it elsewhere with the Task's param databaseMap"
+            };
             return Err(Error::Unsupported {
                 address: self.pipe.address.clone(),
                 what: format!("database {database}"),
-                why: format!(
-                    "{}; raise `databases` of the server, or send it elsewhere with the Task's param databaseMap",
-                    printable(&reply, 200)
-                ),
+                why: format!("{reply}; {remedy}"),
             });
         }
         self.database = Some(database);

@@ -56,6 +56,7 @@ impl Loader {
     /// # Errors
     /// When its value cannot be read.
     pub fn look_at(&mut self, entry: &Entry) -> Result<(), Error> {
+        self.seen.get_or_insert_default().insert(entry.database);
         if !self.is_meant(entry) {
             return Ok(());
         }
@@ -82,6 +83,7 @@ impl Loader {
         first: bool,
         needs: Option<Feature>,
     ) {
+        self.seen.get_or_insert_default().insert(self.database);
         if !self.takes(key) {
             return;
         }
@@ -98,6 +100,7 @@ impl Loader {
     /// # Errors
     /// When something was found that the target cannot hold, and it must not be lost.
     pub fn refuse_losses(&mut self) -> Result<(), Error> {
+        self.seen.get_or_insert_default();
         let found = std::mem::take(&mut self.losses);
         if found.count == 0 || self.options.on_loss == OnLoss::Report {
             return Ok(());
