@@ -66,6 +66,16 @@ async fn a_target_attaches_loads_and_is_promoted() {
         restored(restore(target.redis(), &endpoint, more).await);
         assert_eq!(source.digest().await, target.digest().await);
         assert!(target.dir().join("dump.rdb").exists(), "it kept what it had until the end");
+        // Also where no manifest tells what made the file.
+        let manifest = services.get(|stored| stored.manifest.clone());
+        services.set(|stored| stored.manifest = None);
+        restored(restore(target.redis(), &endpoint, more).await);
+        assert_eq!(source.digest().await, target.digest().await);
+        services.set(|stored| stored.data[5..9].copy_from_slice(b"0011"));
+        let failure = failed(restore(target.redis(), &endpoint, more).await);
+        assert!(failure.error.contains("a newer kind of server"), "{}", failure.error);
+        services.set(|stored| stored.data[5..9].copy_from_slice(b"0010"));
+        services.set(|stored| stored.manifest = manifest);
     }
     for (more, problem) in [
         ("--types=hash", "need `load: keys`"),

@@ -30,7 +30,7 @@ impl Restore<'_> {
             Some(file) if files.is_empty() && file.path().ends_with(".rdb") => file,
             _ => return Err(refuse("the snapshot is not one RDB file")),
         };
-        if survey::is_needed(std::slice::from_ref(&file), &node.server) {
+        if !survey::is_read_by(&self.source, &file, &node.server).await? {
             return Err(refuse(
                 "the dump was written by another or a newer kind of server than the target, which would not \
                  load the file",

@@ -55,14 +55,40 @@ fn is_of_another(manifest: &proto::Manifest, server: &Server) -> bool {
         let features = [Feature::Streams, Feature::Functions, Feature::FieldTtls];
         return features.into_iter().any(|one| dumped.can(one) && !target.can(one));
     }
+    is_newer(manifest.rdb_version, server)
+}
+
+fn is_newer(dumped: u32, server: &Server) -> bool {
     let read_by_server = u32::from(server.reads().number);
-    match manifest.rdb_version {
+    match dumped {
         // Something in it could not be walked when it was made.
         0 => true,
         // From 12 on, the types of the two vendors differ.
         dumped @ 12.. => dumped != read_by_server,
         dumped => dumped > read_by_server,
     }
+}
+
+/// Whether a server would load an RDB file as it is. Without a manifest the file says of which version it is; whether the
+/// server has the modules of its values, only the server finds out.
+pub(super) async fn is_read_by(
+    source: &Source,
+    file: &File,
+    server: &Server,
+) -> Result<bool, Error> {
+    if file.manifest().is_some() {
+        return Ok(!is_needed(std::slice::from_ref(file), server));
+    }
+    let unreadable = |source| redis::Error::Rdb { path: file.path().to_owned(), source };
+    let mut reading = source.look_through(file).await?;
+    let mut entries = Entries::new(redis::LARGEST_VALUE_BYTES);
+    while let Some(chunk) = reading.next().await? {
+        entries.feed(chunk);
+        if let Some(Event::Version(version)) = entries.next().map_err(unreadable)? {
+            return Ok(!is_newer(u32::from(version.number), server));
+        }
+    }
+    Ok(false)
 }
 
 /// Looks through all files.
