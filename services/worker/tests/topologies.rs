@@ -84,8 +84,11 @@ async fn while_a_slot_is_on_its_way(make: Make) {
     backed_up(run(&session("BackupSession", alone.redis(), &endpoint), BACKUP).await);
     let (_, mut to) = move_slot(&cluster).await;
     let restore = session("RestoreSession", cluster.redis(), &endpoint);
-    let done = restored(run(&restore, RESTORE).await);
+    let verify = &["--verify=true"];
+    let done = restored(run_with(&restore, RESTORE, verify, &Runtime::new()).await);
     assert_eq!(done.restored.values().sum::<u64>(), 100);
+    let verified = done.verified.unwrap();
+    assert_eq!((verified.keys, verified.lost, verified.added), (100, 0, 0));
     // ASK led them all to the new master.
     assert_eq!(line(&mut to, "DBSIZE").await, coffer_rdb::resp::Reply::Integer(100));
     let backup = session("BackupSession", cluster.servers[2].redis(), &endpoint);

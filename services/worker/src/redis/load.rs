@@ -46,11 +46,12 @@ use super::{Error, Node, Server};
 use crate::options::OnConflict;
 
 pub use answers::Tally;
+pub(super) use answers::elsewhere;
 pub use holders::{Holder, are_kept};
 pub use options::LoadOptions;
 
 /// A key that is sent from server to server this often has no home.
-const MOST_HOPS: u8 = 16;
+pub(super) const MOST_HOPS: u8 = 16;
 
 const LOADING: &str = "restore into";
 

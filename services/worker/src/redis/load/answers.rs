@@ -162,19 +162,24 @@ impl To {
         if is_held_up(reply) {
             return Some(Self::Later);
         }
-        let text = std::str::from_utf8(reply).ok()?;
-        let mut words = text.split_ascii_whitespace();
-        let ask = match words.next()? {
-            "MOVED" => false,
-            "ASK" => true,
-            _ => return None,
-        };
-        let (host, port) = words.nth(1)?.rsplit_once(':')?;
-        // A server that does not know its own address means the one that was asked.
-        let host = if host.is_empty() { from.rsplit_once(':')?.0 } else { host };
-        let address = (host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?);
+        let (address, ask) = elsewhere(reply, from)?;
         Some(Self::Elsewhere { address, ask })
     }
+}
+
+/// Where an error reply of a server at `from` sends the question, and whether for this once.
+pub(in crate::redis) fn elsewhere(reply: &[u8], from: &str) -> Option<((String, u16), bool)> {
+    let text = std::str::from_utf8(reply).ok()?;
+    let mut words = text.split_ascii_whitespace();
+    let ask = match words.next()? {
+        "MOVED" => false,
+        "ASK" => true,
+        _ => return None,
+    };
+    let (host, port) = words.nth(1)?.rsplit_once(':')?;
+    // A server that does not know its own address means the one that was asked.
+    let host = if host.is_empty() { from.rsplit_once(':')?.0 } else { host };
+    Some(((host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?), ask))
 }
 
 /// A command on its way.
