@@ -69,8 +69,8 @@ fn a_prefix_is_taken_as_restic_takes_it_and_where_it_was_encoded_before_is_known
     assert_eq!(place.former()[0].1, "%25C3%25BC%257Ep");
     // What is written so since a bare # is refused lies where the bare one was.
     let place = s3(json!({"endpoint": "http://m", "bucket": "b", "prefix": "a%23b"})).unwrap();
-    let former: Vec<_> = place.former().into_iter().map(|(_, written)| written).collect();
-    assert_eq!(former, ["a%252523b", "a%2523b"]);
+    let escaped: Vec<_> = place.former().into_iter().map(|(_, written)| written).collect();
+    assert_eq!(escaped, ["a%252523b", "a%2523b"]);
     let plain = s3(json!({"endpoint": "m", "bucket": "b", "prefix": "p @=+&/q"})).unwrap();
     assert!(plain.former().is_empty());
     let gcs = json!({"gcs": {"bucket": "b", "prefix": words}});
