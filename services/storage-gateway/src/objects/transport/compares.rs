@@ -13,11 +13,14 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutOptions};
 use parking_lot::Mutex;
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
 
 /// Whose documentation promises it.
 const PROMISED: [&str; 3] = [".amazonaws.com", ".amazonaws.com.cn", ".backblazeb2.com"];
 /// The object that it is tried with, beside the repository's config. restic has none of this name.
 const TRIAL: &str = "coffer-trial";
+/// How long a server that could not be asked is left alone: one may fail at whatever differs.
+const PAUSE: Duration = Duration::from_secs(600);
 const CONTENT: &str = "tells whether the server compares checksums";
 
 /// What is known of one server. Clones share it.
@@ -26,8 +29,8 @@ pub(super) struct Compares {
     known: Arc<OnceLock<bool>>,
     /// The store to try it with, which sends through this very transport.
     store: Arc<OnceLock<Weak<dyn ObjectStore>>>,
-    /// One asks at a time.
-    asking: Arc<tokio::sync::Mutex<()>>,
+    /// One asks at a time; and when it last could not be told.
+    asking: Arc<tokio::sync::Mutex<Option<Instant>>>,
 }
 
 /// Marks a request of the trial; keeps what it was answered.
@@ -47,18 +50,24 @@ impl Compares {
         if !is_pack(request) || !is_signed(request) || self.known(request).is_some() {
             return;
         }
-        let _one = self.asking.lock().await;
+        let mut untold = self.asking.lock().await;
+        if untold.is_some_and(|at| at.elapsed() < PAUSE) {
+            return;
+        }
         let store = self.store.get().and_then(Weak::upgrade);
         let Some(store) = store.filter(|_| self.known(request).is_none()) else { return };
-        let Some(compares) = compares(&*store).await else { return };
-        if !compares {
+        let compares = compares(&*store).await;
+        if compares != Some(true) {
             let host = request.uri().host().unwrap_or_default();
             tracing::warn!(
                 host,
                 "this S3 server takes what differs from its hash, or cannot be asked: packs are read back"
             );
         }
-        self.known.get_or_init(|| compares);
+        match compares {
+            Some(compares) => drop(self.known.set(compares)),
+            None => *untold = Some(Instant::now()),
+        }
     }
 
     /// Sends a request, and tells whether the server has compared its content if it has accepted it.
@@ -233,11 +242,13 @@ mod tests {
         assert_eq!(sent, [forged.clone(), genuine.clone(), whole.clone(), whole.clone()]);
         let (attested, sent) = run("moto", &pack, &[]).await;
         assert_eq!(attested, [false, false]);
-        assert_eq!(sent, [forged, whole.clone(), whole.clone()]);
-        // Where the true one is refused too, it cannot be told; where nobody is at home, not yet.
+        assert_eq!(sent, [forged.clone(), whole.clone(), whole.clone()]);
+        // Where the true one is refused too, it cannot be told; where nobody is at home, not yet, nor for the next pack.
         assert_eq!(run("minio", &pack, &[403, 403]).await.0, [false, false]);
-        assert_eq!(run("minio", &pack, &[503, 200, 400]).await.0, [false, true]);
-        assert_eq!(run("minio", &pack, &[400, 503, 200, 400]).await.0, [false, true]);
+        let (attested, sent) = run("minio", &pack, &[503, 200, 400]).await;
+        assert_eq!(attested, [false, false]);
+        assert_eq!(sent, [forged, whole.clone(), whole.clone()]);
+        assert_eq!(run("minio", &pack, &[400, 503, 200, 400]).await.0, [false, false]);
         // Amazon is not asked, and of other objects nothing is said.
         let amazon = "s3.eu-west-1.amazonaws.com";
         assert_eq!(run(amazon, &pack, &[]).await, (vec![true; 2], vec![whole.clone(); 2]));
