@@ -88,7 +88,7 @@ async fn a_repository_is_looked_after_from_the_shell() -> Result<()> {
     let theirs: Value =
         serde_json::from_slice(&restic.run(&["stats", "--mode", "raw-data", "--json"])?)?;
     assert_eq!(stats["rawSize"], theirs["total_size"]);
-    assert!(coffer(&world, &["stats", "repo", "--host", "host-1"])?.contains("1 with 1 files"));
+    assert!(coffer(&world, &["stats", "repo", "--host", "host-1"])?.contains("1 with 1 file\n"));
     let elsewhere = ["snapshots", &format!("{NAMESPACE}/repo"), "-n", "default", "-o", "name"];
     let listed = world.coffer.run(&elsewhere, Output::Captured)?;
     assert_eq!(listed.lines().count(), 5, "{listed}");
