@@ -115,16 +115,9 @@ pub enum Message {
         data: Bytes,
     },
     /// The end. Rare beside chunks, and larger.
-    Finish(Box<Finish>),
-}
-
-/// What was sent, as the worker has it.
-#[derive(Debug)]
-pub struct Finish {
-    /// Length and SHA-256 of every file among others.
-    pub manifest: Manifest,
-    /// CRC-64/NVME of every file, in the order of [`Header::paths`].
-    pub crc64: Vec<u64>,
+    ///
+    /// What was sent, as the worker has it: length and sums of every file among others.
+    Finish(Box<Manifest>),
 }
 
 /// A committed backup.
@@ -231,11 +224,11 @@ async fn store(
     }
     let mut messages = std::pin::pin!(messages);
     let mut total: u64 = 0;
-    let Finish { manifest, crc64 } = loop {
+    let manifest = loop {
         let message = messages.next().await.ok_or(Error::NoFinish { bytes: total })?;
         let (file, data) = match message.map_err(|error| error.after(total))? {
             Message::Chunk { file, data } => (file, data),
-            Message::Finish(finish) => break *finish,
+            Message::Finish(manifest) => break *manifest,
         };
         let known = files.len();
         let Some(file) = files.get_mut(file) else {
@@ -252,7 +245,7 @@ async fn store(
         file.crc64.update(&data);
         file.writer.write(data).await.map_err(failed())?;
     };
-    compare(&files, &manifest, &crc64)?;
+    compare(&files, &manifest)?;
     match messages.next().await {
         None => {}
         Some(Err(error)) => return Err(error.after(total)),
@@ -303,19 +296,15 @@ fn check(header: &Header) -> Result<(), Error> {
     Ok(())
 }
 
-/// Every file must be in the manifest exactly once, with its length and a sum, and what arrived must have its CRC.
-fn compare(files: &[File], manifest: &Manifest, crc64: &[u64]) -> Result<(), Error> {
-    if crc64.len() != files.len() {
-        let problem = format!("finish has {} CRCs for {} files", crc64.len(), files.len());
-        return Err(Error::BadStream { problem });
-    }
+/// Every file must be in the manifest exactly once, with its length and sums, and what arrived must have its CRC.
+fn compare(files: &[File], manifest: &Manifest) -> Result<(), Error> {
     let differs = |path: &str, problem| Error::Differs { path: path.to_owned(), problem };
     for promised in &manifest.files {
         if !files.iter().any(|file| file.path == promised.path) {
             return Err(differs(&promised.path, "the header does not name it".to_owned()));
         }
     }
-    for (file, &sent) in files.iter().zip(crc64) {
+    for file in files {
         let mut promised = manifest.files.iter().filter(|promised| promised.path == file.path);
         let (Some(sum), None) = (promised.next(), promised.next()) else {
             return Err(differs(&file.path, "finish must name it exactly once".to_owned()));
@@ -324,9 +313,10 @@ fn compare(files: &[File], manifest: &Manifest, crc64: &[u64]) -> Result<(), Err
             let problem = format!("{} bytes arrived, finish says {}", file.bytes, sum.bytes);
             return Err(differs(&file.path, problem));
         }
-        let arrived = file.crc64.clone().finalize();
+        let arrived = format!("{:016x}", file.crc64.clone().finalize());
+        let sent = sum.crc64.as_deref().unwrap_or("nothing of it");
         if sent != arrived {
-            let problem = format!("CRC-64 {arrived:016x} arrived, finish says {sent:016x}");
+            let problem = format!("CRC-64 {arrived} arrived, finish says {sent}");
             return Err(differs(&file.path, problem));
         }
         if sum.sha256.len() != SHA256_DIGITS {

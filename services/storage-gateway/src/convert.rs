@@ -84,9 +84,9 @@ pub(crate) fn backup_message(
             let file = usize::try_from(file).map_err(|_| bad("a file's index is too large"))?;
             Ok(backup::Message::Chunk { file, data })
         }
-        Some(Message::Finish(proto::BackupFinish { manifest, crc64 })) => {
+        Some(Message::Finish(proto::BackupFinish { manifest })) => {
             let manifest = manifest_in(manifest.ok_or_else(|| bad("finish has no manifest"))?)?;
-            Ok(backup::Message::Finish(Box::new(backup::Finish { manifest, crc64 })))
+            Ok(backup::Message::Finish(Box::new(manifest)))
         }
         Some(Message::Header(_)) => Err(bad("a second header")),
         None => Err(bad("an empty message")),
@@ -116,8 +116,9 @@ fn manifest_in(manifest: proto::Manifest) -> Result<Manifest, backup::Error> {
             .ok_or_else(|| bad(&format!("the manifest's {name} is missing or out of range")))
     };
     let files = files.into_iter().map(|file| {
-        let proto::FileSum { path, bytes, sha256 } = file;
-        FileSum { path, bytes, sha256: hex::encode(sha256) }
+        let proto::FileSum { path, bytes, sha256, crc64 } = file;
+        let crc64 = crc64.map(|crc64| format!("{crc64:016x}"));
+        FileSum { path, bytes, sha256: hex::encode(sha256), crc64 }
     });
     let databases = databases.into_iter().map(|database| {
         let proto::Database { index, keys, expiring } = database;
@@ -175,9 +176,12 @@ fn manifest_out(manifest: Manifest) -> proto::Manifest {
         largest_value_bytes,
     } = manifest;
     let files = files.into_iter().map(|file| {
-        let FileSum { path, bytes, sha256 } = file;
+        let FileSum { path, bytes, sha256, crc64 } = file;
         // Text that is no hex makes an empty sum, which no reader takes for a match.
-        proto::FileSum { path, bytes, sha256: hex::decode(sha256).unwrap_or_default().into() }
+        let sha256 = hex::decode(sha256).unwrap_or_default().into();
+        // Then it is the other that is compared.
+        let crc64 = crc64.and_then(|crc64| u64::from_str_radix(&crc64, 16).ok());
+        proto::FileSum { path, bytes, sha256, crc64 }
     });
     let databases = databases.into_iter().map(|database| {
         let Database { index, keys, expiring } = database;

@@ -210,8 +210,7 @@ impl Backup<'_> {
         done.keys = convert::totals(&manifest).into_iter().collect();
         done.counted = manifest.counted;
         done.digest.clone_from(&manifest.digest);
-        let crc64 = parts.iter().map(|part| part.crc64).collect();
-        let finish = proto::BackupFinish { manifest: Some(manifest), crc64 };
+        let finish = proto::BackupFinish { manifest: Some(manifest) };
         let stored = upload.finish(finish).await?;
         done.snapshot_id = stored.snapshot_id;
         done.data_added = stored.data_added;

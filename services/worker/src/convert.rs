@@ -14,6 +14,7 @@ pub(crate) fn file_sum(part: &Part) -> proto::FileSum {
         path: part.origin.path.clone(),
         bytes: part.bytes,
         sha256: part.sha256.clone().into(),
+        crc64: Some(part.crc64),
     }
 }
 

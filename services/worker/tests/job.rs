@@ -144,6 +144,25 @@ async fn what_comes_back_changed_or_cut_fails_the_restore() {
 }
 
 #[tokio::test]
+async fn a_byte_that_no_format_protects_is_told_by_the_sum_of_the_backup() {
+    let (source, services) = (TestServer::start(&[]), Services::default());
+    source.client().await.run(&[b"SET", b"k", &noise(1 << 20)]).await.unwrap();
+    let endpoint = services.serve().await;
+    let backup = session("BackupSession", source.redis(), &endpoint);
+    backed_up(run_with(&backup, BACKUP, &["--method=portable"], &Runtime::new()).await);
+    services.set(|stored| stored.fault = Fault::OtherBytes);
+    for said in ["its CRC-64 is ", "its SHA-256 is "] {
+        let target = TestServer::start(&[]);
+        let restore = session("RestoreSession", target.redis(), &endpoint);
+        let failure = failed(run(&restore, RESTORE).await);
+        assert_eq!(failure.class, "Corrupt");
+        assert!(failure.error.contains(said), "{}", failure.error);
+        // As earlier versions wrote it.
+        services.set(|stored| stored.manifest.as_mut().unwrap().files[0].crc64 = None);
+    }
+}
+
+#[tokio::test]
 async fn types_that_the_target_lacks_are_named_before_anything_is_written() {
     let (target, services) = (TestServer::start(&[]), Services::default());
     let endpoint = services.serve().await;

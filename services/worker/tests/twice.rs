@@ -68,6 +68,7 @@ fn append(services: &Services, commands: &[&[&[u8]]]) {
         stored.data.extend_from_slice(&more);
         let manifest = stored.manifest.as_mut().unwrap();
         manifest.files[0].sha256 = Sha256::digest(&stored.data).to_vec().into();
+        manifest.files[0].crc64 = None;
         manifest.files[0].bytes = stored.data.len() as u64;
         *manifest.databases[0].keys.get_mut("list").unwrap() += 1;
     });

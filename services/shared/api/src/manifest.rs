@@ -86,6 +86,9 @@ pub struct FileSum {
     pub bytes: u64,
     /// Lower-case hex.
     pub sha256: String,
+    /// CRC-64/NVME, 16 digits of lower-case hex; none in manifests of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crc64: Option<String>,
 }
 
 /// Keys of one database.

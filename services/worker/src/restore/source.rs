@@ -7,6 +7,7 @@ use bytes::Bytes;
 use coffer_api::manifest;
 use coffer_proto::storage::v1 as proto;
 use coffer_runtime::fault::{Class, Fault as _, chain};
+use crc_fast::CrcAlgorithm;
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep};
 
@@ -36,9 +37,18 @@ pub(super) struct File {
 pub(super) struct Pouring {
     download: Download,
     header: proto::RestoreHeader,
-    sum: Sha256,
+    sum: Sum,
     bytes: u64,
     ended: bool,
+}
+
+/// What is made of the bytes to compare them.
+enum Sum {
+    /// Against the manifest.
+    Crc64 { counted: crc_fast::Digest, stored: u64 },
+    /// Against what the gateway says, which is the manifest's where there is one: of an earlier version, or of a file that
+    /// Coffer did not make.
+    Sha256(Sha256),
 }
 
 impl Source {
@@ -167,7 +177,8 @@ impl File {
 impl Pouring {
     fn new(download: Download) -> Self {
         let header = download.header.clone();
-        Self { download, header, sum: Sha256::new(), bytes: 0, ended: false }
+        let sum = Sum::of(&header);
+        Self { download, header, sum, bytes: 0, ended: false }
     }
 
     /// The next piece; `None` once all have come and are what was stored.
@@ -183,34 +194,64 @@ impl Pouring {
             }
             Part::Finish(finish) => {
                 self.ended = true;
-                let sum = std::mem::take(&mut self.sum).finalize();
-                verify(&self.header, &finish, self.bytes, &sum).map(|()| None)
+                let problem = self.problem(&finish);
+                problem.map_or(Ok(None), |problem| Err(differs(&self.header, problem)))
+            }
+        }
+    }
+
+    /// How what came differs from what the gateway sent, or the backup stored.
+    fn problem(&self, finish: &proto::RestoreFinish) -> Option<String> {
+        let size = self.header.size;
+        if self.bytes != size || self.bytes != finish.bytes {
+            return Some(format!("{} bytes came of the {size} that are in it", self.bytes));
+        }
+        match &self.sum {
+            Sum::Crc64 { counted, stored } => {
+                let (is, was) = (counted.finalize(), *stored);
+                (is != was).then(|| {
+                    format!("its CRC-64 is {is:016x}, and was {was:016x} when it was made")
+                })
+            }
+            Sum::Sha256(counted) => {
+                let is = counted.clone().finalize();
+                let is = &is[..];
+                match stored(&self.header).map(|file| &file.sha256[..]).filter(|was| *was != is) {
+                    Some(was) => {
+                        let (is, was) = (hex::encode(is), hex::encode(was));
+                        Some(format!("its SHA-256 is {is}, and was {was} when it was made"))
+                    }
+                    None => {
+                        (finish.sha256 != is).then(|| "its SHA-256 changed on the way".to_owned())
+                    }
+                }
             }
         }
     }
 }
 
-/// Whether what came is what the gateway sent, and what the backup stored.
-fn verify(
-    header: &proto::RestoreHeader,
-    finish: &proto::RestoreFinish,
-    bytes: u64,
-    sha256: &[u8],
-) -> Result<(), Error> {
-    let path = &header.path;
-    let mut stored = header.manifest.iter().flat_map(|manifest| &manifest.files);
-    let stored = stored.find(|file| file.path == *path).map(|file| &file.sha256[..]);
-    let problem = if bytes != header.size || bytes != finish.bytes {
-        format!("{bytes} bytes came of the {} that are in it", header.size)
-    } else if let Some(stored) = stored.filter(|stored| *stored != sha256) {
-        let (is, was) = (hex::encode(sha256), hex::encode(stored));
-        format!("its SHA-256 is {is}, and was {was} when it was made")
-    } else if finish.sha256 != sha256 {
-        "its SHA-256 changed on the way".to_owned()
-    } else {
-        return Ok(());
-    };
-    Err(differs(header, problem))
+impl Sum {
+    fn of(header: &proto::RestoreHeader) -> Self {
+        match stored(header).and_then(|file| file.crc64) {
+            Some(stored) => {
+                let counted = crc_fast::Digest::new(CrcAlgorithm::Crc64Nvme);
+                Self::Crc64 { counted, stored }
+            }
+            None => Self::Sha256(Sha256::new()),
+        }
+    }
+
+    fn update(&mut self, data: &[u8]) {
+        match self {
+            Self::Crc64 { counted, .. } => counted.update(data),
+            Self::Sha256(counted) => counted.update(data),
+        }
+    }
+}
+
+/// What the manifest says of the file that comes.
+fn stored(header: &proto::RestoreHeader) -> Option<&proto::FileSum> {
+    header.manifest.as_ref()?.files.iter().find(|file| file.path == header.path)
 }
 
 fn differs(header: &proto::RestoreHeader, problem: String) -> Error {

@@ -137,10 +137,10 @@ impl Services {
                 }
                 Some(backup_request::Message::Finish(finish)) => {
                     let manifest = finish.manifest.unwrap();
-                    assert_eq!(finish.crc64.len(), files.len());
-                    for ((file, data), crc64) in manifest.files.iter().zip(&files).zip(finish.crc64)
-                    {
-                        assert_eq!(crc64, crc_fast::checksum(CrcAlgorithm::Crc64Nvme, data));
+                    assert_eq!(manifest.files.len(), files.len());
+                    for (file, data) in manifest.files.iter().zip(&files) {
+                        let crc64 = crc_fast::checksum(CrcAlgorithm::Crc64Nvme, data);
+                        assert_eq!(file.crc64, Some(crc64));
                         assert_eq!(file.sha256, Sha256::digest(data).to_vec());
                         assert_eq!(file.bytes, data.len() as u64);
                     }

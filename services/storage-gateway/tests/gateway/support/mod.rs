@@ -228,16 +228,16 @@ pub fn chunk(data: &[u8]) -> BackupRequest {
 
 pub fn finish(data: &[u8]) -> BackupRequest {
     let crc64 = crc_fast::checksum(CrcAlgorithm::Crc64Nvme, data);
-    finish_with(data.len() as u64, vec![crc64], &Sha256::digest(data))
+    finish_with(data.len() as u64, Some(crc64), &Sha256::digest(data))
 }
 
-pub fn finish_with(bytes: u64, crc64: Vec<u64>, sha256: &[u8]) -> BackupRequest {
+pub fn finish_with(bytes: u64, crc64: Option<u64>, sha256: &[u8]) -> BackupRequest {
     let path = "/dump.rdb".to_owned();
     let now = prost_types::Timestamp { seconds: 1_800_000_000, nanos: 5 };
     let keys = HashMap::from([("string".to_owned(), 7)]);
     let manifest = Manifest {
         method: "replication".to_owned(),
-        files: vec![FileSum { path, bytes, sha256: sha256.to_vec().into() }],
+        files: vec![FileSum { path, bytes, sha256: sha256.to_vec().into(), crc64 }],
         databases: vec![Database { index: 0, keys, expiring: 1 }],
         server: Some(Server { software: "redis".to_owned(), ..Default::default() }),
         started: Some(now),
@@ -246,7 +246,7 @@ pub fn finish_with(bytes: u64, crc64: Vec<u64>, sha256: &[u8]) -> BackupRequest 
         rdb_version: 10,
         ..Manifest::default()
     };
-    request(backup_request::Message::Finish(BackupFinish { manifest: Some(manifest), crc64 }))
+    request(backup_request::Message::Finish(BackupFinish { manifest: Some(manifest) }))
 }
 
 fn request(message: backup_request::Message) -> BackupRequest {
