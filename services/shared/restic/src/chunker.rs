@@ -3,11 +3,13 @@
 //!
 //! A chunk ends where the fingerprint of its last 64 bytes has twenty zero bits, but not before
 //! 512 KiB and at the latest after 8 MiB. The first 512 KiB of a chunk need no look at all. What follows
-//! is looked at in rounds, each right after it was copied, while the processor still has it at hand.
+//! is looked at in rounds, where it lies: a round that lies in two pieces is the only one that is copied.
 
 use std::sync::Arc;
 
-use crate::buffers::{Buffer, Buffers};
+use bytes::Bytes;
+
+use crate::pieces::Pieces;
 
 mod fingerprint;
 #[cfg(target_arch = "x86_64")]
@@ -26,13 +28,9 @@ pub(crate) const MAX: usize = 8 * 1024 * 1024;
 const WINDOW: usize = 64;
 /// The fingerprint bits that are zero at a cut: a mean of 1 MiB beyond the minimum.
 const MASK: u64 = (1 << 20) - 1;
-/// The bytes that are looked at together: they stay in the processor's caches, and little is copied
-/// again after a cut. What lies between the shortest and the longest chunk is a whole number of rounds.
+/// The bytes that are looked at together. What lies between the shortest and the longest chunk is a whole number of
+/// rounds.
 const ROUND: usize = 30 * 1024;
-/// What is shorter may be all of a small file, and gets no large buffer.
-const SMALL: usize = 256 * 1024;
-/// Room for most chunks; the buffer grows for the others.
-const TYPICAL: usize = 2 * 1024 * 1024;
 
 const _: () = assert!((MAX - MIN).is_multiple_of(ROUND));
 
@@ -40,62 +38,55 @@ const _: () = assert!((MAX - MIN).is_multiple_of(ROUND));
 #[derive(Debug)]
 pub(crate) struct Chunker {
     tables: Arc<Tables>,
-    buffers: Buffers,
-    /// The chunk in the making.
-    buffer: Buffer,
-    /// The length at which the buffer is looked at next; what is before the last look holds no cut.
+    /// The chunk in the making, and what may follow it.
+    chunk: Pieces,
+    /// The length at which the chunk is looked at next; what is before the last look holds no cut.
     next_look: usize,
+    /// For a round that lies in two pieces.
+    room: Vec<u8>,
 }
 
 impl Chunker {
-    pub(crate) fn new(tables: Arc<Tables>, buffers: Buffers) -> Self {
-        Self { tables, buffers, buffer: Buffer::default(), next_look: MIN }
+    pub(crate) fn new(tables: Arc<Tables>) -> Self {
+        Self { tables, chunk: Pieces::default(), next_look: MIN, room: Vec::new() }
     }
 
     /// Takes over `input`, appending each chunk that it completes to `chunks`.
-    pub(crate) fn push(&mut self, mut input: &[u8], chunks: &mut Vec<Buffer>) {
-        while !input.is_empty() {
-            let wanted = self.next_look - self.buffer.len();
-            let (head, rest) = input.split_at(wanted.min(input.len()));
-            self.make_room(self.buffer.len() + head.len());
-            self.buffer.extend_from_slice(head);
-            input = rest;
-            if self.buffer.len() == self.next_look {
-                match self.tables.look(&self.buffer) {
-                    Some(end) => chunks.push(self.split(end)),
-                    None => self.next_look += ROUND,
-                }
+    pub(crate) fn push(&mut self, input: Bytes, chunks: &mut Vec<Pieces>) {
+        self.chunk.push(input);
+        while self.chunk.len() >= self.next_look {
+            let last = looked_at(self.next_look)..self.next_look;
+            let last = self.chunk.part(last, &mut self.room);
+            match self.tables.look(self.next_look, last) {
+                Some(end) => chunks.push(self.split(end)),
+                None => self.next_look += ROUND,
             }
         }
     }
 
     /// Appends the rest of the stream, if any: up to two chunks.
-    pub(crate) fn finish(mut self, chunks: &mut Vec<Buffer>) {
-        if self.buffer.len() > MIN {
-            let looked_at = self.next_look - ROUND;
-            if let Some(end) = self.tables.scan_plainly(&self.buffer, looked_at) {
-                chunks.push(self.split(end));
+    pub(crate) fn finish(mut self, chunks: &mut Vec<Pieces>) {
+        if self.chunk.len() > MIN {
+            let start = self.next_look - ROUND - WINDOW;
+            let last = self.chunk.part(start..self.chunk.len(), &mut self.room);
+            if let Some(end) = self.tables.scan_plainly(last, WINDOW) {
+                chunks.push(self.split(start + end));
             }
         }
-        chunks.extend(Some(self.buffer).filter(|rest| !rest.is_empty()));
+        chunks.extend(Some(self.chunk).filter(|rest| rest.len() > 0));
     }
 
-    /// Ends the chunk there. What follows, less than a round, begins the next.
-    fn split(&mut self, end: usize) -> Buffer {
-        let mut next = self.buffers.take(TYPICAL);
-        next.extend_from_slice(&self.buffer[end..]);
-        self.buffer.truncate(end);
+    /// Ends the chunk there. What follows begins the next.
+    fn split(&mut self, end: usize) -> Pieces {
+        let next = self.chunk.split_off(end);
         self.next_look = MIN;
-        std::mem::replace(&mut self.buffer, next)
+        std::mem::replace(&mut self.chunk, next)
     }
+}
 
-    /// Small files stay in small buffers; the others grow in few steps.
-    fn make_room(&mut self, needed: usize) {
-        if needed > SMALL && needed > self.buffer.capacity() {
-            let roomy = (self.buffer.capacity() / 2 * 3).clamp(TYPICAL, MAX);
-            self.buffer.grow(needed.max(roomy), &self.buffers);
-        }
-    }
+/// From where on a chunk that has this length so far is looked at.
+const fn looked_at(length: usize) -> usize {
+    if length == MIN { MIN - WINDOW } else { length - ROUND - WINDOW }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 
 use crate::crypto::TAG_LEN;
 use crate::error::{Error, Result};
+use crate::pieces::{self, Expected};
 
 /// Whether compression is worth while is tried on this many pieces of a blob, evenly spread …
 const SAMPLES: usize = 4;
@@ -16,6 +17,8 @@ const SAMPLE_LEN: usize = 32 * 1024;
 const PIECE: usize = 128 * 1024;
 /// Less than this part saved (a 64th) is not worth the time to decompress.
 const WORTH: usize = 64;
+/// The largest chunk that there is always room for, to be compressed in one piece: three in a hundred are larger.
+const KEPT: usize = 4 * 1024 * 1024;
 
 /// What a computation compresses and decompresses with. Making these costs as much as compressing a
 /// small blob, so they are used again.
@@ -27,14 +30,15 @@ pub(crate) struct Codec {
     decoder: Option<Decoder<'static>>,
     /// Room for pieces of content.
     room: Vec<u8>,
+    /// Room for all of it.
+    whole: Vec<u8>,
 }
 
 /// Compressed content on its way through a decoder, beside what it should become.
 pub(crate) struct Comparison<'a> {
     decoder: &'a mut Decoder<'static>,
     room: &'a mut Vec<u8>,
-    /// What is still to come.
-    rest: &'a [u8],
+    expected: Expected<'a>,
     /// What is wrong, once something is.
     problem: Option<String>,
 }
@@ -59,8 +63,30 @@ impl Codec {
         Ok(&mut self.compressor.insert(compressor).1)
     }
 
-    /// Appends the compressed content to `out`.
-    pub(crate) fn compress(&mut self, level: i32, content: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    /// Appends what these pieces are together, compressed, to `out`.
+    pub(crate) fn compress(
+        &mut self,
+        level: i32,
+        content: &[&[u8]],
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        if let [whole] = content {
+            return self.compress_whole(level, whole, out);
+        }
+        // It compresses less well in pieces, and no faster.
+        let length = pieces::length(content);
+        let mut whole = if length <= KEPT { std::mem::take(&mut self.whole) } else { Vec::new() };
+        whole.clear();
+        whole.reserve_exact(length.max(KEPT));
+        content.iter().for_each(|piece| whole.extend_from_slice(piece));
+        let done = self.compress_whole(level, &whole, out);
+        if length <= KEPT {
+            self.whole = whole;
+        }
+        done
+    }
+
+    fn compress_whole(&mut self, level: i32, content: &[u8], out: &mut Vec<u8>) -> Result<()> {
         // Exactly: a pack's buffer must not double for its last blob.
         out.reserve_exact(zstd::zstd_safe::compress_bound(content.len()) + TAG_LEN);
         let mut end = Cursor::new(std::mem::take(out));
@@ -91,8 +117,11 @@ impl Codec {
         }
     }
 
-    /// Prepares to compare compressed content, which comes piece by piece, with `content`.
-    pub(crate) fn compare<'a>(&'a mut self, content: &'a [u8]) -> Result<Comparison<'a>, String> {
+    /// Prepares to compare compressed content, which comes piece by piece, with `content`, in pieces of its own.
+    pub(crate) fn compare<'a>(
+        &'a mut self,
+        content: &'a [&'a [u8]],
+    ) -> Result<Comparison<'a>, String> {
         let decoder = match &mut self.decoder {
             Some(decoder) => decoder,
             none => none.insert(Decoder::new().map_err(undecodable)?),
@@ -100,21 +129,24 @@ impl Codec {
         decoder.reinit().map_err(undecodable)?;
         self.room.clear();
         self.room.reserve(PIECE);
-        Ok(Comparison { decoder, room: &mut self.room, rest: content, problem: None })
+        let expected = Expected::new(content);
+        Ok(Comparison { decoder, room: &mut self.room, expected, problem: None })
     }
 
     /// A cheap look at whether content is noise: samples of it do not compress.
-    pub(crate) fn is_noise(&mut self, level: i32, content: &[u8]) -> Result<bool> {
-        if content.len() < 4 * SAMPLES * SAMPLE_LEN {
+    pub(crate) fn is_noise(&mut self, level: i32, content: &[&[u8]]) -> Result<bool> {
+        let length = pieces::length(content);
+        if length < 4 * SAMPLES * SAMPLE_LEN {
             // Trying it all is as cheap.
             return Ok(false);
         }
         let (mut samples, mut packed) = (std::mem::take(&mut self.room), Vec::new());
         samples.clear();
-        for piece in content.chunks(content.len() / SAMPLES).take(SAMPLES) {
-            samples.extend_from_slice(&piece[..SAMPLE_LEN]);
+        for start in (0..SAMPLES).map(|at| at * (length / SAMPLES)) {
+            let sample = pieces::within(content.iter().copied(), start..start + SAMPLE_LEN);
+            sample.for_each(|part| samples.extend_from_slice(part));
         }
-        let tried = self.compress(level, &samples, &mut packed);
+        let tried = self.compress_whole(level, &samples, &mut packed);
         let saved = samples.len().saturating_sub(packed.len());
         let noise = saved < samples.len() / WORTH;
         self.room = samples;
@@ -137,7 +169,9 @@ impl Comparison<'_> {
             let mut output = OutBuffer::around(self.room);
             self.decoder.run(&mut input, &mut output).map_err(undecodable)?;
             let full = output.pos() == output.capacity();
-            self.rest = self.rest.strip_prefix(output.as_slice()).ok_or(DIFFERS)?;
+            if !self.expected.take(output.as_slice()) {
+                return Err(DIFFERS.into());
+            }
             if input.pos == packed.len() && !full {
                 return Ok(());
             }
@@ -148,7 +182,7 @@ impl Comparison<'_> {
     pub(crate) fn finish(self) -> Result<(), String> {
         match self.problem {
             Some(problem) => Err(problem),
-            None if self.rest.is_empty() => Ok(()),
+            None if self.expected.came() => Ok(()),
             None => Err(DIFFERS.into()),
         }
     }
@@ -172,9 +206,11 @@ mod tests {
         for length in [0, 1, 1000, PIECE, content.len()] {
             let content = &content[..length];
             let mut packed = Vec::new();
-            codec.compress(1, content, &mut packed).unwrap();
+            let (one, other) = content.split_at(length / 3);
+            codec.compress(1, &[one, other], &mut packed).unwrap();
             let mut compare = |expected: &[u8], packed: &[u8]| {
-                let mut comparison = codec.compare(expected).unwrap();
+                let expected = [expected];
+                let mut comparison = codec.compare(&expected).unwrap();
                 packed.chunks(1000).for_each(|piece| comparison.take(piece));
                 comparison.finish()
             };
@@ -200,13 +236,13 @@ mod tests {
     fn noise_is_told_from_data_that_is_noisy_in_part() {
         let mut codec = Codec::default();
         let mut content = noise(1_500_000);
-        assert!(codec.is_noise(1, &content).unwrap());
+        assert!(codec.is_noise(1, &[&content]).unwrap());
         // One sample in four with a tenth of it compressible is enough to try it all.
         content[10_000..14_000].fill(7);
-        assert!(!codec.is_noise(1, &content).unwrap());
+        assert!(!codec.is_noise(1, &[&content]).unwrap());
         // Noise that repeats within a sample is none.
         let value = noise(10_000);
-        assert!(!codec.is_noise(1, &value.repeat(150)).unwrap());
-        assert!(!codec.is_noise(1, &noise(1000)).unwrap(), "too small to be looked at twice");
+        assert!(!codec.is_noise(1, &[&value.repeat(150)]).unwrap());
+        assert!(!codec.is_noise(1, &[&noise(1000)]).unwrap(), "too small to be looked at twice");
     }
 }

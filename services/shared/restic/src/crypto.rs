@@ -11,6 +11,7 @@ use rand::TryRngCore;
 use rand::rngs::OsRng;
 
 use crate::error::{Error, Result};
+use crate::pieces::{self, Expected};
 
 /// The bytes before the ciphertext.
 pub(crate) const NONCE_LEN: usize = 16;
@@ -66,27 +67,26 @@ impl SealingKey {
         key
     }
 
-    /// Appends `plain`, sealed. Each piece is encrypted right after it was copied.
-    pub(crate) fn seal_onto(&self, plain: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    /// Appends what these pieces are together, sealed. Each stride is encrypted right after it was copied.
+    pub(crate) fn seal_onto(&self, plain: &[&[u8]], out: &mut Vec<u8>) -> Result<()> {
         let mut nonce = [0; NONCE_LEN];
         random(&mut nonce)?;
-        out.reserve_exact(plain.len() + OVERHEAD);
+        out.reserve_exact(pieces::length(plain) + OVERHEAD);
         out.extend_from_slice(&nonce);
         let mut cipher = self.keystream(&nonce);
         let mut mac = self.authenticator(&nonce);
-        let (head, last) = plain.split_at(whole_strides(plain.len()));
-        let mut encrypted = |out: &mut Vec<u8>, stride: &[u8]| {
+        let mut authenticated = out.len();
+        for stride in plain.iter().flat_map(|piece| piece.chunks(STRIDE)) {
             let start = out.len();
             out.extend_from_slice(stride);
             cipher.apply_keystream(&mut out[start..]);
-            start
-        };
-        for stride in head.chunks(STRIDE) {
-            let start = encrypted(out, stride);
-            mac.update_padded(&out[start..]);
+            // The last is kept back: it may be short.
+            while out.len() - authenticated > STRIDE {
+                mac.update_padded(&out[authenticated..authenticated + STRIDE]);
+                authenticated += STRIDE;
+            }
         }
-        let start = encrypted(out, last);
-        let tag = mac.compute_unpadded(&out[start..]);
+        let tag = mac.compute_unpadded(&out[authenticated..]);
         out.extend_from_slice(&tag);
         Ok(())
     }
@@ -116,7 +116,7 @@ impl SealingKey {
     /// Seals a copy of `plain`.
     pub(crate) fn seal(&self, plain: &[u8]) -> Result<Vec<u8>> {
         let mut message = Vec::new();
-        self.seal_onto(plain, &mut message)?;
+        self.seal_onto(&[plain], &mut message)?;
         Ok(message)
     }
 
@@ -144,15 +144,11 @@ impl SealingKey {
         Ok(content)
     }
 
-    /// Whether a sealed message opens to `plain`; keeps nothing of it.
-    pub(crate) fn holds(&self, message: &[u8], plain: &[u8]) -> Result<bool, Forged> {
-        let mut rest = plain;
-        let mut same = true;
-        self.open_by_pieces(message, |piece| match rest.strip_prefix(piece) {
-            Some(left) if same => rest = left,
-            _ => same = false,
-        })?;
-        Ok(same && rest.is_empty())
+    /// Whether a sealed message opens to what these pieces are together; keeps nothing of it.
+    pub(crate) fn holds(&self, message: &[u8], plain: &[&[u8]]) -> Result<bool, Forged> {
+        let mut expected = Expected::new(plain);
+        self.open_by_pieces(message, |piece| _ = expected.take(piece))?;
+        Ok(expected.came())
     }
 
     /// Opens a sealed message and shows its content piece by piece. Only the end tells whether it is
@@ -275,19 +271,21 @@ mod tests {
             let length = if length % 2 == 0 { length } else { (length / STRIDE * STRIDE).saturating_sub(cut) };
             let plain: Vec<u8> = (0..=250).cycle().take(length).collect();
             let key = SealingKey::generate().unwrap();
-            let mut sealed = key.seal(&plain).unwrap();
+            let (one, other) = plain.split_at(cut.min(length));
+            let mut sealed = Vec::new();
+            key.seal_onto(&[one, other], &mut sealed).unwrap();
             let (nonce, ciphertext, tag) = parts(&sealed).unwrap();
             let mut textbook = plain.clone();
             key.keystream(nonce).apply_keystream(&mut textbook);
             prop_assert!(ciphertext == textbook);
             prop_assert_eq!(&key.authenticator(nonce).compute_unpadded(ciphertext)[..], &tag[..]);
 
-            prop_assert_eq!(key.holds(&sealed, &plain), Ok(true));
+            prop_assert_eq!(key.holds(&sealed, &[&plain]), Ok(true));
             if length > 0 {
                 let mut other = plain.clone();
                 other[length - 1] ^= 1;
-                prop_assert_eq!(key.holds(&sealed, &other), Ok(false));
-                prop_assert_eq!(key.holds(&sealed, &other[1..]), Ok(false));
+                prop_assert_eq!(key.holds(&sealed, &[&other]), Ok(false));
+                prop_assert_eq!(key.holds(&sealed, &[&other[1..]]), Ok(false));
             }
             prop_assert!(key.open_in_place(&mut sealed).unwrap() == plain);
             let mut frame = [&[0; NONCE_LEN][..], &plain, &[0; TAG_LEN]].concat();
@@ -306,7 +304,7 @@ mod tests {
             let at = at.index(sealed.len());
             sealed[at] ^= 1 << bit;
             prop_assert_eq!(key.open(&sealed), Err(Forged));
-            prop_assert_eq!(key.holds(&sealed, &plain), Err(Forged));
+            prop_assert_eq!(key.holds(&sealed, &[&plain]), Err(Forged));
             prop_assert!(key.open_in_place(&mut sealed).is_err());
         }
 

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::options::Compression;
 use crate::pack::BlobKind;
+use crate::pieces;
 use crate::sha256;
 
 /// A blob that is sealed already.
@@ -68,25 +69,26 @@ impl Encoder {
         }
     }
 
-    /// Compresses, seals and, if asked to, decodes again: milliseconds of work per megabyte. The
-    /// sealed blob is appended to `out`; its length before compression is returned, if it is.
+    /// Compresses, seals and, if asked to, decodes again what these pieces are together: milliseconds of work per
+    /// megabyte. The sealed blob is appended to `out`; its length before compression is returned, if it is.
     pub(crate) fn encode(
         &self,
         codec: &mut Codec,
         kind: BlobKind,
         id: &Id,
-        content: &[u8],
+        content: &[&[u8]],
         out: &mut Vec<u8>,
     ) -> Result<Option<u32>> {
         let start = out.len();
+        let length = pieces::length(content);
         let mut raw_length = None;
         if let Some(level) = self.level(kind)
             && !codec.is_noise(level, content)?
         {
             out.extend_from_slice(&[0; NONCE_LEN]);
             codec.compress(level, content, out)?;
-            if out.len() - start - NONCE_LEN < content.len() {
-                let length = u32::try_from(content.len());
+            if out.len() - start - NONCE_LEN < length {
+                let length = u32::try_from(length);
                 raw_length = Some(length.map_err(|e| Error::internal("compress a blob", e))?);
                 out.extend_from_slice(&[0; TAG_LEN]);
                 self.key.seal_frame(&mut out[start..])?;
@@ -113,7 +115,7 @@ impl Encoder {
         content: &[u8],
     ) -> Result<SealedBlob> {
         let mut sealed = Vec::new();
-        let raw_length = self.encode(&mut Codec::default(), kind, id, content, &mut sealed)?;
+        let raw_length = self.encode(&mut Codec::default(), kind, id, &[content], &mut sealed)?;
         Ok(SealedBlob { sealed, raw_length })
     }
 
@@ -122,7 +124,7 @@ impl Encoder {
         codec: &mut Codec,
         sealed: &[u8],
         raw_length: Option<u32>,
-        content: &[u8],
+        content: &[&[u8]],
     ) -> Result<(), String> {
         let forged = |forged: Forged| forged.to_string();
         if raw_length.is_none() {
@@ -261,7 +263,8 @@ mod tests {
         let mut out = b"before".to_vec();
         let mut codec = Codec::default();
         let id = Id::of(content);
-        let raw_length = encoder.encode(&mut codec, kind, &id, content, &mut out).unwrap();
+        let (one, other) = content.split_at(content.len() / 3);
+        let raw_length = encoder.encode(&mut codec, kind, &id, &[one, other], &mut out).unwrap();
         assert!(out.starts_with(b"before"));
         SealedBlob { sealed: out.split_off(6), raw_length }
     }
@@ -291,7 +294,7 @@ mod tests {
             let blob = encode(&encoder, BlobKind::Data, &content);
             let mut codec = Codec::default();
             let check = |codec: &mut Codec, sealed: &[u8], content: &[u8]| {
-                encoder.verify(codec, sealed, blob.raw_length, content)
+                encoder.verify(codec, sealed, blob.raw_length, &[content])
             };
             check(&mut codec, &blob.sealed, &content).unwrap();
             let mut flipped = content.clone();

@@ -49,6 +49,7 @@ mod migrate;
 mod options;
 mod pack;
 mod packer;
+mod pieces;
 mod polynomial;
 mod progress;
 pub mod prune;

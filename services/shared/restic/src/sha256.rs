@@ -80,16 +80,16 @@ impl Hasher {
     }
 }
 
-/// Appends to several messages at once, two at a time.
-pub(crate) fn update_all(work: Vec<(&mut Hasher, &[u8])>) {
+/// Appends to several messages at once, two at a time. To each, some pieces.
+pub(crate) fn update_all(work: Vec<(&mut Hasher, Vec<&[u8]>)>) {
     let mut lanes = Vec::with_capacity(work.len());
     let mut instructions = None;
-    for (hasher, bytes) in work {
+    for (hasher, pieces) in work {
         match &mut hasher.0 {
-            Way::Plain(sha) => sha.update(bytes),
+            Way::Plain(sha) => pieces.into_iter().for_each(|piece| sha.update(piece)),
             Way::Fast(message) => {
                 instructions = Some(message.instructions);
-                lanes.push(message.begin(bytes));
+                lanes.push(Lane { message, blocks: &[], pieces: pieces.into_iter() });
             }
         }
     }
@@ -101,14 +101,15 @@ pub(crate) fn update_all(work: Vec<(&mut Hasher, &[u8])>) {
 /// The ids of several messages.
 pub(crate) fn ids(messages: &[&[u8]]) -> Vec<Id> {
     let mut hashers = vec![Hasher::default(); messages.len()];
-    update_all(hashers.iter_mut().zip(messages.iter().copied()).collect());
+    update_all(hashers.iter_mut().zip(messages.iter().map(|message| vec![*message])).collect());
     hashers.into_iter().map(Hasher::finish).collect()
 }
 
-/// A state, and whole blocks that are still to go through it.
+/// A message, whole blocks that are still to go through it, and the pieces that follow.
 struct Lane<'a> {
-    state: &'a mut State,
+    message: &'a mut Message,
     blocks: &'a [u8],
+    pieces: std::vec::IntoIter<&'a [u8]>,
 }
 
 impl<'a> Lane<'a> {
@@ -117,22 +118,31 @@ impl<'a> Lane<'a> {
         self.blocks = rest;
         head
     }
+
+    /// Goes on with the next pieces until there are whole blocks again; `None` when all are through.
+    fn with_blocks(mut self) -> Option<Self> {
+        while self.blocks.is_empty() {
+            self.blocks = self.message.begin(self.pieces.next()?);
+        }
+        Some(self)
+    }
 }
 
 /// Drives two lanes side by side for as long as there are two; the next one takes the place of one
 /// that is done.
 fn run(instructions: Instructions, lanes: Vec<Lane<'_>>) {
-    let mut waiting = lanes.into_iter().filter(|lane| !lane.blocks.is_empty());
+    let mut waiting = lanes.into_iter().filter_map(Lane::with_blocks);
     let (mut first, mut second) = (waiting.next(), waiting.next());
     while let Some(mut a) = first.take() {
         let Some(mut b) = second.take() else {
-            instructions.one(a.state, a.blocks);
-            return;
+            instructions.one(&mut a.message.state, std::mem::take(&mut a.blocks));
+            first = a.with_blocks();
+            continue;
         };
         let length = a.blocks.len().min(b.blocks.len());
         let blocks = [a.split_off(length), b.split_off(length)];
-        instructions.two([a.state, b.state], blocks);
-        let mut left = [a, b].into_iter().filter(|lane| !lane.blocks.is_empty());
+        instructions.two([&mut a.message.state, &mut b.message.state], blocks);
+        let mut left = [a, b].into_iter().filter_map(Lane::with_blocks);
         first = left.next().or_else(|| waiting.next());
         second = left.next().or_else(|| waiting.next());
     }
@@ -140,7 +150,7 @@ fn run(instructions: Instructions, lanes: Vec<Lane<'_>>) {
 
 impl Message {
     /// Completes the block at hand, and leaves the whole blocks that follow to the caller.
-    fn begin<'a>(&'a mut self, mut bytes: &'a [u8]) -> Lane<'a> {
+    fn begin<'a>(&mut self, mut bytes: &'a [u8]) -> &'a [u8] {
         self.length += bytes.len() as u64;
         if self.filled > 0 {
             let taken = bytes.len().min(BLOCK - self.filled);
@@ -157,7 +167,7 @@ impl Message {
             self.rest[..rest.len()].copy_from_slice(rest);
             self.filled = rest.len();
         }
-        Lane { state: &mut self.state, blocks }
+        blocks
     }
 
     fn finish(mut self) -> [u8; 32] {
@@ -203,8 +213,11 @@ mod tests {
                 proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..400), 0..6), 0..6),
         ) {
             let mut hashers = vec![Hasher::default(); messages.len()];
-            for round in 0..6 {
-                let pieces = messages.iter().map(|message| message.get(round).map_or(&[][..], |p| p));
+            for round in [0..2, 2..3, 3..6] {
+                let pieces = messages.iter().map(|message| {
+                    let pieces = message.iter().skip(round.start).take(round.len());
+                    pieces.map(Vec::as_slice).collect()
+                });
                 update_all(hashers.iter_mut().zip(pieces).collect());
             }
             for (hasher, message) in hashers.into_iter().zip(&messages) {

@@ -94,7 +94,7 @@ impl Steps {
             seal: best(data, || {
                 for piece in &pieces {
                     buffer.clear();
-                    key.seal_onto(piece, &mut buffer).expect("random bytes can be had");
+                    key.seal_onto(&[piece], &mut buffer).expect("random bytes can be had");
                 }
             }),
             compress,

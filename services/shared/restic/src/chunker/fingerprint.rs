@@ -5,7 +5,7 @@
 //! most of a processor idle.
 
 use super::instructions::Instructions;
-use super::{MASK, MAX, MIN, ROUND, WINDOW};
+use super::{MASK, MAX, MIN, ROUND, WINDOW, looked_at};
 use crate::polynomial::Polynomial;
 
 /// Strips of a round that are scanned side by side; more do not fit into the registers.
@@ -70,22 +70,21 @@ impl Tables {
         window.iter().fold(0, |fingerprint, byte| self.push(fingerprint, *byte))
     }
 
-    /// Whether a chunk of the shortest length, or some rounds longer, ends in its last round, and where.
-    pub(super) fn look(&self, chunk: &[u8]) -> Option<usize> {
-        if chunk.len() == MIN {
-            let last = self.fingerprint(&chunk[MIN - WINDOW..]);
-            return (last & MASK == 0).then_some(MIN);
+    /// Whether a chunk of the shortest length, or some rounds longer, ends in its last round, and where. `last` is what
+    /// it has from [`looked_at`] on.
+    pub(super) fn look(&self, length: usize, last: &[u8]) -> Option<usize> {
+        if length == MIN {
+            return (self.fingerprint(last) & MASK == 0).then_some(MIN);
         }
-        let start = chunk.len() - ROUND;
-        let found = self.scan_round(&chunk[start - WINDOW..]);
-        found.map(|at| start + at).or_else(|| (chunk.len() == MAX).then_some(MAX))
+        let found = self.scan_round(last);
+        found.map(|at| length - ROUND + at).or_else(|| (length == MAX).then_some(MAX))
     }
 
     /// The end of the chunk that `data` begins with, if it lies in there.
     pub(crate) fn cut(&self, data: &[u8]) -> Option<usize> {
         let whole = data.len().min(MAX);
         let mut looks = (MIN..=whole).step_by(ROUND);
-        looks.find_map(|length| self.look(&data[..length])).or_else(|| {
+        looks.find_map(|length| self.look(length, &data[looked_at(length)..length])).or_else(|| {
             let rest = whole.checked_sub(MIN)? % ROUND;
             self.scan_plainly(&data[..whole], whole - rest)
         })

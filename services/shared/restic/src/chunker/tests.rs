@@ -52,19 +52,19 @@ fn reduce_wide(mut x: u128, modulus: u64) -> u64 {
 }
 
 fn cuts(data: &[u8], pieces: impl Iterator<Item = usize>) -> Vec<usize> {
-    let mut chunker = Chunker::new(Arc::new(Tables::new(polynomial())), Buffers::default());
+    let mut chunker = Chunker::new(Arc::new(Tables::new(polynomial())));
     let (mut chunks, mut rest) = (Vec::new(), data);
     for piece in pieces {
         let (head, tail) = rest.split_at(piece.min(rest.len()));
-        chunker.push(head, &mut chunks);
+        chunker.push(Bytes::copy_from_slice(head), &mut chunks);
         rest = tail;
     }
-    chunker.push(rest, &mut chunks);
+    chunker.push(Bytes::copy_from_slice(rest), &mut chunks);
     chunker.finish(&mut chunks);
     let mut whole = Vec::new();
     let mut cuts = Vec::new();
     for chunk in &chunks {
-        whole.extend_from_slice(chunk);
+        chunk.slices().iter().for_each(|piece| whole.extend_from_slice(piece));
         cuts.push(whole.len());
         assert!(chunk.len() <= MAX && (chunk.len() >= MIN || whole.len() == data.len()));
     }

@@ -72,7 +72,7 @@ impl PackBuilder {
 
     /// Writes out what is in memory. Its hash catches up, if it has not: better along with others.
     pub(crate) fn write_out(&mut self, store: &Store) -> Result<()> {
-        self.hash_along(&[]);
+        self.hash_along(Vec::new());
         store.append(&mut self.file, &self.content)?;
         self.written += self.content.len();
         self.content.clear();
@@ -112,12 +112,12 @@ impl PackBuilder {
         Ok(())
     }
 
-    /// The ids of `messages`. The pack's own hash catches up meanwhile, which costs little beside
+    /// The ids of messages, each in its pieces. The pack's own hash catches up meanwhile, which costs little beside
     /// another message.
-    pub(crate) fn hash_along(&mut self, messages: &[&[u8]]) -> Vec<Id> {
+    pub(crate) fn hash_along(&mut self, messages: Vec<Vec<&[u8]>>) -> Vec<Id> {
         let mut hashers = vec![Hasher::default(); messages.len()];
-        let mut work: Vec<_> = hashers.iter_mut().zip(messages.iter().copied()).collect();
-        work.push((&mut self.hasher, &self.content[self.hashed..]));
+        let mut work: Vec<_> = hashers.iter_mut().zip(messages).collect();
+        work.push((&mut self.hasher, vec![&self.content[self.hashed..]]));
         sha256::update_all(work);
         self.hashed = self.content.len();
         hashers.into_iter().map(Hasher::finish).collect()
@@ -129,7 +129,7 @@ impl PackBuilder {
         let length = u32::try_from(header.len()).map_err(|e| Error::internal("seal a pack", e))?;
         self.content.extend_from_slice(&header);
         self.content.extend_from_slice(&length.to_le_bytes());
-        self.hash_along(&[]);
+        self.hash_along(Vec::new());
         if self.file.is_some() {
             self.write_out(store)?;
         }
@@ -188,7 +188,7 @@ pub(super) mod tests {
             assert_eq!(length as usize, content.len());
             if *tree {
                 // Whenever the hash catches up, it ends the same.
-                assert_eq!(builder.hash_along(&[content]), [Id::of(content)]);
+                assert_eq!(builder.hash_along(vec![vec![&content[..]]]), [Id::of(content)]);
             }
             if writes(number) {
                 builder.write_out(store).unwrap();

@@ -10,9 +10,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crc_fast::{CrcAlgorithm, Digest};
 use parking_lot::Mutex;
 use tempfile::NamedTempFile;
-use xxhash_rust::xxh3::Xxh3;
 
 use super::Store;
 use crate::error::{Error, Result};
@@ -36,13 +36,11 @@ pub(crate) struct PackFile {
     folders: Arc<Folders>,
     file: NamedTempFile,
     length: u64,
-    /// Of what was written, to tell whether it can be read back.
-    sum: Sum,
+    /// Of what was written, to tell whether it can be read back. Apart from the futures that a pack is in, for its size.
+    sum: Box<Digest>,
 }
 
-/// Some 600 bytes, apart from the futures that a pack is in.
-#[derive(Default)]
-struct Sum(Box<Xxh3>);
+const SUM: CrcAlgorithm = CrcAlgorithm::Crc64Nvme;
 
 impl PackFile {
     fn create(root: Arc<Path>, folders: Arc<Folders>) -> io::Result<Self> {
@@ -52,12 +50,12 @@ impl PackFile {
         // As those of all other files of the repository, less what the process masks.
         builder.prefix(PREFIX).permissions(Permissions::from_mode(0o666));
         let file = builder.tempfile_in(folder)?;
-        Ok(Self { root, folders, file, length: 0, sum: Sum::default() })
+        Ok(Self { root, folders, file, length: 0, sum: Box::new(Digest::new(SUM)) })
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.as_file_mut().write_all(bytes)?;
-        self.sum.0.update(bytes);
+        self.sum.update(bytes);
         self.length += bytes.len() as u64;
         Ok(())
     }
@@ -66,7 +64,7 @@ impl PackFile {
     fn content(&self) -> io::Result<Option<Vec<u8>>> {
         let content = fs::read(self.file.path())?;
         let same = content.len() as u64 == self.length
-            && xxhash_rust::xxh3::xxh3_128(&content) == self.sum.0.digest128();
+            && crc_fast::checksum(SUM, &content) == self.sum.finalize();
         Ok(same.then_some(content))
     }
 
@@ -87,14 +85,14 @@ impl PackFile {
 
     fn is_as_written(&self) -> io::Result<bool> {
         let mut file = File::open(self.file.path())?;
-        let (mut read, mut sum) = (0, Sum::default());
+        let (mut read, mut sum) = (0, Digest::new(SUM));
         // It stays in the processor's caches between reading and summing.
         let mut buffer = vec![0; 64 * 1024];
         loop {
             match file.read(&mut buffer)? {
-                0 => return Ok(read == self.length && sum.0.digest128() == self.sum.0.digest128()),
+                0 => return Ok(read == self.length && sum.finalize() == self.sum.finalize()),
                 n => {
-                    sum.0.update(&buffer[..n]);
+                    sum.update(&buffer[..n]);
                     read += n as u64;
                 }
             }
@@ -208,12 +206,6 @@ fn sweep(root: &Path) -> io::Result<usize> {
         }
     }
     Ok(swept)
-}
-
-impl std::fmt::Debug for Sum {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:032x}", self.0.digest128())
-    }
 }
 
 #[cfg(test)]

@@ -8,12 +8,12 @@ use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::Session;
-use crate::buffers::Buffer;
 use crate::codec::Codec;
 use crate::error::Result;
 use crate::id::Id;
 use crate::pack::BlobKind;
 use crate::packer::{FullPack, OpenPack};
+use crate::pieces::Pieces;
 
 /// Jobs that a lane does in a row, at most: then it is another file's turn.
 const MOST_TURNS: u32 = 16;
@@ -22,12 +22,12 @@ const MOST_TURNS: u32 = 16;
 /// none: whoever waits for it may be what the next processor waits for.
 #[derive(Debug)]
 pub(super) struct Chunk {
-    content: Buffer,
+    content: Pieces,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Chunk {
-    pub(super) const fn new(content: Buffer, permit: Option<OwnedSemaphorePermit>) -> Self {
+    pub(super) const fn new(content: Pieces, permit: Option<OwnedSemaphorePermit>) -> Self {
         Self { content, _permit: permit }
     }
 }
@@ -168,8 +168,8 @@ impl Job {
             return Ok(());
         }
         let chunks = std::mem::take(&mut self.chunks);
-        let messages: Vec<&[u8]> = chunks.iter().map(|chunk| chunk.content.as_ref()).collect();
-        let ids = pack.builder.hash_along(&messages);
+        let messages = chunks.iter().map(|chunk| chunk.content.slices()).collect();
+        let ids = pack.builder.hash_along(messages);
         pack.write_out(&session.repository.vault.store)?;
         for (id, chunk) in ids.iter().zip(chunks) {
             if session.claim(kind, *id) {
@@ -196,9 +196,9 @@ impl Job {
                 self.new.push_front((id, chunk));
                 return Ok(true);
             }
-            let packed = pack
-                .builder
-                .add(kind, id, |out| session.encoder.encode(codec, kind, &id, content, out))?;
+            let packed = pack.builder.add(kind, id, |out| {
+                session.encoder.encode(codec, kind, &id, &content.slices(), out)
+            })?;
             session.added(kind, content.len(), packed);
             if pack.is_full(&share) {
                 return Ok(true);

@@ -9,16 +9,20 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::blobs::{Chunk, Queue};
 use super::{CONTENT_UNITS, Session};
-use crate::buffers::Buffer;
 use crate::chunker::Chunker;
 use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::pack::BlobKind;
+use crate::pieces::Pieces;
 use crate::tree::FileNode;
 
 /// Input is handed to the chunker in batches of about this size: large enough that the hand-over
 /// costs nothing, small enough for memory.
 const BATCH: usize = 1024 * 1024;
+/// A batch of more pieces is made one: each costs something, and may keep more memory than it is long.
+const MOST_PIECES: usize = 32;
+/// A chunk's memory is counted in wholes of this: its first piece and its last may be others', too.
+const COUNTED: usize = 1024 * 1024;
 /// Chunks that are stored by one task.
 const TOGETHER: usize = 2;
 
@@ -55,14 +59,12 @@ pub struct FileWriter {
 #[derive(Debug)]
 enum Cutting {
     Idle(Chunker),
-    Running(AbortOnDropHandle<Result<(Chunker, Vec<Buffer>)>>),
+    Running(AbortOnDropHandle<Result<(Chunker, Vec<Pieces>)>>),
 }
 
 impl FileWriter {
     pub(super) fn new(session: Arc<Session>, path: String) -> Self {
-        let repository = &session.repository;
-        let chunker =
-            Chunker::new(Arc::clone(&repository.tables), repository.resources.buffers().clone());
+        let chunker = Chunker::new(Arc::clone(&session.repository.tables));
         Self {
             session,
             path,
@@ -137,8 +139,10 @@ impl FileWriter {
         let cutting = tokio::spawn(async move {
             let cut = move || {
                 let mut chunks = Vec::new();
-                for bytes in batch {
-                    chunker.push(&bytes, &mut chunks);
+                if batch.len() > MOST_PIECES {
+                    chunker.push(batch.concat().into(), &mut chunks);
+                } else {
+                    batch.into_iter().for_each(|bytes| chunker.push(bytes, &mut chunks));
                 }
                 (chunker, chunks)
             };
@@ -182,14 +186,15 @@ impl FileWriter {
     }
 
     /// Has chunks stored by a task of its own, as soon as there are two and the budget allows.
-    async fn dispatch(&mut self, content: Buffer) -> Result<()> {
+    async fn dispatch(&mut self, content: Pieces) -> Result<()> {
         while self.pending.front().is_some_and(AbortOnDropHandle::is_finished) {
             if let Some(done) = self.pending.pop_front() {
                 self.content.extend(joined(done).await?);
             }
         }
         let budget = Arc::clone(&self.session.budget);
-        let cost = cost(content.capacity(), self.session.packer.share().content);
+        let cost =
+            cost(content.len().next_multiple_of(COUNTED), self.session.packer.share().content);
         let permit = match Arc::clone(&budget).try_acquire_many_owned(cost) {
             Ok(permit) => permit,
             Err(_) => {
@@ -223,9 +228,9 @@ impl FileWriter {
     }
 }
 
-/// What a chunk's buffer takes of the budget, which stands for this many bytes now.
-fn cost(capacity: usize, all: usize) -> u32 {
-    let units = capacity as u64 * u64::from(CONTENT_UNITS) / all.max(1) as u64;
+/// What a chunk takes of the budget, which stands for this many bytes now.
+fn cost(bytes: usize, all: usize) -> u32 {
+    let units = bytes as u64 * u64::from(CONTENT_UNITS) / all.max(1) as u64;
     u32::try_from(units).unwrap_or(CONTENT_UNITS).min(CONTENT_UNITS)
 }
 
