@@ -155,7 +155,14 @@ impl Restore<'_> {
         });
         let mut bytes = 0;
         for file in &mut files {
-            bytes += self.pour(file, &mut loader, warnings, written).await?;
+            match self.pour(file, &mut loader, warnings, written).await {
+                Ok(poured) => bytes += poured,
+                Err(error) => {
+                    // What is on its way is written all the same, and is to be counted.
+                    let _ = loader.settle().await;
+                    return Err(error);
+                }
+            }
         }
         warnings.extend(loader.losses().iter().cloned());
         let target = loader.target().clone();

@@ -158,3 +158,17 @@ async fn databases_that_are_not_there_are_remarked_on() {
         assert_eq!(restored.values().sum::<u64>(), restores, "{more:?}");
     }
 }
+
+#[tokio::test]
+async fn a_failure_behind_the_first_key_says_that_it_was_written() {
+    let (target, services) = (TestServer::start(&[]), Services::default());
+    let endpoint = services.serve().await;
+    services.set(|stored| {
+        stored.path = "/dumpfile.resp".to_owned();
+        stored.data = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\ngarbage\r\n".to_vec();
+    });
+    let failure = failed(restore(target.redis(), &endpoint, &[]).await);
+    assert!(failure.error.contains("dumpfile.resp"), "{}", failure.error);
+    assert_eq!(failure.keys_written, 1);
+    assert_eq!(line(&mut target.client().await, "DBSIZE").await, Reply::Integer(1));
+}

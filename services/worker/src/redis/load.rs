@@ -398,6 +398,14 @@ impl Loader {
         self.lanes.address()
     }
 
+    /// Waits until everything that was sent is answered.
+    ///
+    /// # Errors
+    /// When a connection is lost, or the load has failed.
+    pub async fn settle(&mut self) -> Result<(), Error> {
+        self.lanes.settle().await
+    }
+
     /// Writes out what waits in the buffers; to be called before waiting for more input.
     ///
     /// # Errors
