@@ -5,22 +5,13 @@
 mod support;
 
 use bytes::BytesMut;
-use coffer_api::outcome::{Outcome, Verified};
+use coffer_api::outcome::Verified;
 use coffer_api::session::Redis;
 use coffer_rdb::resp::{Reply, write_command};
-use coffer_runtime::Runtime;
 use sha2::{Digest, Sha256};
 use support::gateway::Services;
-use support::job::{BACKUP, RESTORE, backed_up, restored, run_with, session};
+use support::job::{backed_up, backup, restore, restored};
 use support::{TestServer, line, proxy};
-
-async fn backup(redis: Redis, endpoint: &str, more: &[&str]) -> Outcome {
-    run_with(&session("BackupSession", redis, endpoint), BACKUP, more, &Runtime::new()).await
-}
-
-async fn restore(redis: Redis, endpoint: &str, more: &[&str]) -> Outcome {
-    run_with(&session("RestoreSession", redis, endpoint), RESTORE, more, &Runtime::new()).await
-}
 
 /// The server at which each walk names the list again at its end.
 async fn naming_twice(server: &TestServer) -> Redis {

@@ -73,6 +73,14 @@ pub(crate) async fn run(session: &Session, job: &str) -> Outcome {
     run_with(session, job, &[], &Runtime::new()).await
 }
 
+pub(crate) async fn backup(redis: Redis, endpoint: &str, more: &[&str]) -> Outcome {
+    run_with(&session("BackupSession", redis, endpoint), BACKUP, more, &Runtime::new()).await
+}
+
+pub(crate) async fn restore(redis: Redis, endpoint: &str, more: &[&str]) -> Outcome {
+    run_with(&session("RestoreSession", redis, endpoint), RESTORE, more, &Runtime::new()).await
+}
+
 pub(crate) fn backed_up(outcome: Outcome) -> BackedUp {
     match outcome.result {
         Ended::BackedUp(done) => done,

@@ -152,6 +152,14 @@ pub(crate) async fn line(client: &mut Client, line: &str) -> Reply {
     client.run(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>()).await.unwrap()
 }
 
+/// Keys in database 0.
+pub(crate) async fn size(server: &TestServer) -> i64 {
+    match line(&mut server.client().await, "DBSIZE").await {
+        Reply::Integer(size) => size,
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Every type, all sixteen databases, times to the millisecond, binary names, large values, a function.
 pub(crate) async fn fill(client: &mut Client) {
     for command in [
