@@ -7,8 +7,10 @@ mod support;
 use coffer_api::outcome::Verified;
 use coffer_api::session::Redis;
 use coffer_rdb::resp::Reply;
+use coffer_worker::redis::Client;
 use support::gateway::Services;
 use support::job::{backed_up, backup, failed, restore, restored};
+use support::makes::Make;
 use support::{TestServer, fill, line, proxy, size};
 
 #[tokio::test]
@@ -237,5 +239,49 @@ async fn what_is_said_of_a_key_that_is_left_out_is_left_out() {
         assert_eq!(line(&mut there, "PEXPIRETIME events").await, Reply::Integer(-1), "{ours}");
         let later = line(&mut there, "PEXPIRETIME later").await;
         assert_eq!(later, Reply::Integer(4_102_444_800_000), "{ours}");
+    }
+}
+
+#[tokio::test]
+async fn a_time_of_a_field_that_the_target_takes_none_of_is_a_loss() {
+    if !Make::AVAILABLE {
+        return;
+    }
+    let (source, target) = (Make::VALKEY_9.start(&[]), Make::REDIS_8.start(&[]));
+    let (mut client, mut there) = (source.client().await, target.client().await);
+    for command in [
+        "SET a 1",
+        "HSET hash near 1 last 2 far 3 none 4",
+        "HPEXPIREAT hash 4102444800123 FIELDS 1 near",
+        "HPEXPIREAT hash 70368744177663 FIELDS 1 last",
+        "HPEXPIREAT hash 70368744177664 FIELDS 1 far",
+    ] {
+        line(&mut client, command).await;
+    }
+    let services = Services::default();
+    let endpoint = services.serve().await;
+    let times = async |there: &mut Client| {
+        line(there, "HPEXPIRETIME hash FIELDS 4 near last far none").await
+    };
+    for method in ["--method=replication", "--method=scan", "--method=portable"] {
+        backed_up(backup(source.redis(), &endpoint, &[method]).await);
+        line(&mut there, "FLUSHALL").await;
+        let failure = failed(restore(target.redis(), &endpoint, &[]).await);
+        let told = "key hash of database 0 would lose the times to live of those of its fields that expire later";
+        assert!(failure.error.contains(told), "{method}: {}", failure.error);
+        assert_eq!((failure.keys_written, size(&target).await), (0, 0), "{method}");
+        let mut more = vec!["--on-loss=report"];
+        more.extend((method != "--method=portable").then_some("--verify=true"));
+        let outcome = restore(target.redis(), &endpoint, &more).await;
+        let warnings = outcome.warnings.concat();
+        assert!(warnings.contains("hash of database 0 lost the times"), "{method}: {warnings}");
+        assert_eq!(restored(outcome).restored.values().sum::<u64>(), 2, "{method}");
+        let kept = [4_102_444_800_123, 70_368_744_177_663, -1, -1].map(Reply::Integer);
+        assert_eq!(times(&mut there).await, Reply::Array(Some(kept.into())), "{method}");
+        // Where it came from it is kept.
+        restored(restore(source.redis(), &endpoint, &["--flush=true"]).await);
+        let kept = [4_102_444_800_123, 70_368_744_177_663, 70_368_744_177_664, -1];
+        let kept = Reply::Array(Some(kept.map(Reply::Integer).into()));
+        assert_eq!(times(&mut client).await, kept, "{method}");
     }
 }

@@ -11,7 +11,7 @@ mod stream;
 use crate::decode::{self, Elements, Field, Fields, Members, Value};
 use crate::entries::Entry;
 use crate::error::{Error, malformed};
-use crate::target::{Feature, Target};
+use crate::target::Target;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use stream::StreamCommands;
@@ -57,7 +57,7 @@ enum Body {
     Text { rest: Bytes, first: bool },
     Elements { name: &'static [u8], elements: Elements },
     Members(Members),
-    Fields { fields: Fields, times: bool },
+    Fields { fields: Fields, latest: Option<i64> },
     Stream(Box<StreamCommands>),
 }
 
@@ -84,7 +84,7 @@ pub fn commands(
         Value::List(elements) => Body::Elements { name: b"RPUSH", elements },
         Value::Set(elements) => Body::Elements { name: b"SADD", elements },
         Value::SortedSet(members) => Body::Members(members),
-        Value::Hash(fields) => Body::Fields { fields, times: target.can(Feature::FieldTtls) },
+        Value::Hash(fields) => Body::Fields { fields, latest: target.latest_field_time() },
         Value::Stream(stream) => {
             Body::Stream(Box::new(StreamCommands::new(key.clone(), &stream, target, pages)?))
         }
@@ -153,12 +153,12 @@ impl Commands {
                 }
                 Ok(page.end())
             }
-            Body::Fields { fields, times } => {
+            Body::Fields { fields, latest } => {
                 let mut page = Page::begin(b"HSET", &self.key, pages);
                 let mut timed = Vec::new();
                 for field in fields {
                     let Field { name, value, expires_at_ms } = field?;
-                    if let Some(at_ms) = expires_at_ms.filter(|_| *times) {
+                    if let Some(at_ms) = expires_at_ms.filter(|at| Some(*at) <= *latest) {
                         timed.push((at_ms, name.clone()));
                     }
                     if page.add([name, value]) {

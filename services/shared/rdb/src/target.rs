@@ -7,6 +7,9 @@ use std::fmt;
 /// What servers take in one argument unless they are told otherwise.
 pub const DEFAULT_LARGEST_ARGUMENT: u64 = 512 * 1024 * 1024;
 
+/// The latest time at which Redis lets a field expire, in milliseconds since 1970: 46 bits, in the year 4199.
+pub(crate) const LATEST_FIELD_TIME_OF_REDIS: i64 = (1 << 46) - 1;
+
 /// Whose server it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Software {
@@ -94,6 +97,15 @@ impl Target {
                 Software::Redis => redis,
                 Software::Valkey => valkey,
             }
+    }
+
+    /// The latest time at which a field of a hash may expire, in milliseconds since 1970; `None` if no field may.
+    #[must_use]
+    pub fn latest_field_time(&self) -> Option<i64> {
+        self.can(Feature::FieldTtls).then_some(match self.software {
+            Software::Redis => LATEST_FIELD_TIME_OF_REDIS,
+            Software::Valkey => i64::MAX,
+        })
     }
 
     /// Whether it reads what came with that number of the Redis line.

@@ -48,6 +48,11 @@ pub enum Loss {
         /// The server.
         target: String,
     },
+    /// The hash has fields with times to live that are later than any that the server takes: they would stay for ever.
+    FarFieldTtls {
+        /// The server.
+        target: String,
+    },
     /// The stream has something that servers keep only since a later version.
     StreamParts {
         /// What it is.
@@ -98,6 +103,10 @@ impl fmt::Display for Loss {
             Self::FieldTtls { target } => {
                 write!(f, "the times to live of its fields, which {target} does not know")
             }
+            Self::FarFieldTtls { target } => write!(
+                f,
+                "the times to live of those of its fields that expire later than {target} lets any field (in 4199)"
+            ),
             Self::StreamParts { what, target } => {
                 write!(f, "{what}, which {target} does not keep")
             }
@@ -181,9 +190,9 @@ fn loss(
     }
     let encoding = value_type.encoding();
     let target_name = || target.to_string();
-    if has_field_ttls(encoding) && !target.can(Feature::FieldTtls) {
-        let expires = any_field_expires(value_type, body, largest)?;
-        return Ok(expires.then(|| Loss::FieldTtls { target: target_name() }));
+    if has_field_ttls(encoding) && target.latest_field_time() != Some(i64::MAX) {
+        let latest = latest_field_time(value_type, body, largest)?;
+        return Ok(latest.and_then(|at_ms| loss_of_field_time(at_ms, target)));
     }
     if !matches!(encoding, Encoding::Stream4 | Encoding::Stream5) {
         return Ok(None);
@@ -206,6 +215,17 @@ fn loss(
     let is_lost = stream.remembers_producers()? && (matches!(way, Way::Commands) || !is_kept);
     let what = "the ids by which repeated entries of producers are told";
     Ok(is_lost.then(|| part(what, is_kept)))
+}
+
+/// What is lost of a field that expires at that time.
+#[must_use]
+pub fn loss_of_field_time(at_ms: i64, target: &Target) -> Option<Loss> {
+    let server = target.to_string();
+    match target.latest_field_time() {
+        None => Some(Loss::FieldTtls { target: server }),
+        Some(latest) if at_ms > latest => Some(Loss::FarFieldTtls { target: server }),
+        Some(_) => None,
+    }
 }
 
 fn module(value_type: &'static Type, body: &Bytes, target: &Target) -> Result<Way, Loss> {
@@ -269,17 +289,16 @@ const fn has_field_ttls(encoding: Encoding) -> bool {
     )
 }
 
-/// A server keeps the layout with times after the last of them is gone.
-fn any_field_expires(value_type: &Type, body: &Bytes, largest: u64) -> Result<bool, Error> {
+/// When the last of the fields expires. A server keeps the layout with times after the last of them is gone.
+fn latest_field_time(value_type: &Type, body: &Bytes, largest: u64) -> Result<Option<i64>, Error> {
     let Value::Hash(fields) = decode::decode(value_type, body.clone(), largest)? else {
-        return Ok(false);
+        return Ok(None);
     };
+    let mut latest = None;
     for field in fields {
-        if field?.expires_at_ms.is_some() {
-            return Ok(true);
-        }
+        latest = latest.max(field?.expires_at_ms);
     }
-    Ok(false)
+    Ok(latest)
 }
 
 #[cfg(test)]

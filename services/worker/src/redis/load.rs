@@ -48,6 +48,7 @@ use crate::options::OnConflict;
 pub use answers::Tally;
 pub(super) use answers::elsewhere;
 pub use holders::{Holder, are_kept};
+pub(super) use losses::Need;
 pub use options::LoadOptions;
 
 /// A key that is sent from server to server this often has no home.

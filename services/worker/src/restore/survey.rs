@@ -52,8 +52,9 @@ fn is_of_another(manifest: &proto::Manifest, server: &Server) -> bool {
             "valkey" => Target::from_info("", Some(&dumped.version)),
             _ => Target::from_info(&dumped.version, None),
         };
-        let features = [Feature::Streams, Feature::Functions, Feature::FieldTtls];
-        return features.into_iter().any(|one| dumped.can(one) && !target.can(one));
+        let features = [Feature::Streams, Feature::Functions];
+        return features.into_iter().any(|one| dumped.can(one) && !target.can(one))
+            || dumped.latest_field_time() > target.latest_field_time();
     }
     is_newer(manifest.rdb_version, server)
 }

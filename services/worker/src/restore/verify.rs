@@ -34,6 +34,8 @@ const NAMED: usize = 10;
 const MOST_CHANGED: usize = 1000;
 /// The type of hashes that every server knows: pairs of strings.
 const PAIRS: u8 = 4;
+/// The type of hashes whose fields expire in Redis.
+const FIELDS_OF_REDIS: u8 = 24;
 
 /// Whether the files can be compared with anything.
 ///
@@ -184,7 +186,8 @@ impl<'a> Verification<'a> {
                 .map_err(|source| unreadable(&want, source))?;
         let want = match travels {
             Travel::Whole(_) => want,
-            Travel::Partly(_, Loss::FieldTtls { .. }) => without_field_ttls(want)?,
+            Travel::Partly(_, Loss::FieldTtls { .. }) => as_type(want, PAIRS)?,
+            Travel::Partly(_, Loss::FarFieldTtls { .. }) => as_type(want, FIELDS_OF_REDIS)?,
             // Reported as lost, and nothing that the target could show.
             Travel::Partly(..) | Travel::Lost(_) => return Ok(()),
         };
@@ -215,11 +218,12 @@ impl<'a> Verification<'a> {
     }
 }
 
-fn without_field_ttls(entry: Entry) -> Result<Entry, Error> {
-    let Some(pairs) = value::lookup(PAIRS, Version::redis(6)) else { return Ok(entry) };
-    let body = travel::reencode(entry.value_type, &entry.body, pairs, LARGEST_VALUE_BYTES)
+/// A hash as that type of Redis holds it, without the times of fields that it has no place for.
+fn as_type(entry: Entry, code: u8) -> Result<Entry, Error> {
+    let Some(other) = value::lookup(code, Version::redis(12)) else { return Ok(entry) };
+    let body = travel::reencode(entry.value_type, &entry.body, other, LARGEST_VALUE_BYTES)
         .map_err(|source| unreadable(&entry, source))?;
-    Ok(Entry { value_type: pairs, body, ..entry })
+    Ok(Entry { value_type: other, body, ..entry })
 }
 
 /// What became of a key.

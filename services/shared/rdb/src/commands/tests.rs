@@ -91,6 +91,13 @@ fn fields_get_their_times_page_by_page_where_the_server_knows_such_times() {
             "HPEXPIREAT k 5000 FIELDS 1 c"
         ]
     );
+    // Later than Redis takes any.
+    let mut far = b"\x01\x01f\x01v".to_vec();
+    far.extend((1_i64 << 46).to_le_bytes());
+    let far = entry(22, Version::valkey(80), far, None);
+    let valkey = Target::from_info("7.2.4", Some("9.1.2"));
+    assert_eq!(lines(&far, &redis, Pages::default()), ["UNLINK k", "HSET k f v"]);
+    assert_eq!(lines(&far, &valkey, Pages::default()).len(), 3);
     let old = Target::from_info("7.0.15", None);
     assert_eq!(with(&old, 1000), ["UNLINK k", "HSET k a 1 b 2 c 3"]);
 }

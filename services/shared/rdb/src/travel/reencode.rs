@@ -3,13 +3,14 @@
 use crate::decode::{self, Field, Fields, Layout, Stream, StreamId, Value};
 use crate::encode;
 use crate::error::{Error, malformed};
+use crate::target::LATEST_FIELD_TIME_OF_REDIS;
 use crate::value::{Encoding, Type};
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// The body of the same value as a value of type `to`, which [`super::travel`] named.
 ///
-/// Times to live of fields are left out where the new type has no place for them, and the figures of a
-/// stream that older servers do not keep.
+/// Times to live of fields are left out where the new type has no place for them or its servers take none that late, and
+/// the figures of a stream that older servers do not keep.
 ///
 /// # Errors
 /// When the value cannot be decoded, its strings are larger than `largest` bytes when unpacked, or the
@@ -92,8 +93,9 @@ fn old_score(out: &mut BytesMut, score: f64) {
 /// Redis' layout counts times from the smallest one, which stands in front.
 fn redis_field_ttls(out: &mut BytesMut, fields: Fields) -> Result<(), Error> {
     let mut smallest = None::<i64>;
+    let kept = |at: &i64| *at <= LATEST_FIELD_TIME_OF_REDIS;
     for field in fields.clone() {
-        if let Some(at) = field?.expires_at_ms {
+        if let Some(at) = field?.expires_at_ms.filter(kept) {
             smallest = Some(smallest.map_or(at, |least| least.min(at)));
         }
     }
@@ -102,7 +104,7 @@ fn redis_field_ttls(out: &mut BytesMut, fields: Fields) -> Result<(), Error> {
     out.put_i64_le(smallest);
     counted(out, fields, |out, Field { name, value, expires_at_ms }| {
         // No time is before 1970 or below the smallest.
-        let time = expires_at_ms.map_or(0, |at| (at - smallest).cast_unsigned() + 1);
+        let time = expires_at_ms.filter(kept).map_or(0, |at| (at - smallest).cast_unsigned() + 1);
         encode::number(out, time);
         encode::string(out, &name);
         encode::string(out, &value);

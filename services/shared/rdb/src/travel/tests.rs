@@ -37,6 +37,16 @@ fn hash_24(time: u8) -> Vec<u8> {
     body.to_vec()
 }
 
+/// A hash of fields in Valkey's layout, each with that time.
+fn hash_22(times: &[i64]) -> Vec<u8> {
+    let mut body = vec![u8::try_from(times.len()).unwrap()];
+    for (name, time) in (b'a'..).zip(times) {
+        body.extend([1, name, 1, b'v']);
+        body.extend(time.to_le_bytes());
+    }
+    body
+}
+
 #[test]
 fn a_type_that_the_target_knows_goes_as_it_is() {
     for (code, target) in [
@@ -145,11 +155,18 @@ fn times_of_fields_go_where_there_are_such_times_and_are_never_lost_unseen() {
     assert_eq!(way(24, version, &untimed, &redis("7.0.15")), "to 4");
     let stripped = "to 4 without the times to live of its fields, which Valkey 8.1 does not know";
     assert_eq!(way(24, version, &timed, &valkey("8.1.8")), stripped);
-    let mut body = b"\x01\x01f\x01v".to_vec();
-    body.extend(5_i64.to_le_bytes());
+    let body = hash_22(&[5]);
     assert_eq!(way(22, Version::valkey(80), &body, &redis("8.2.3")), "to 24");
     assert_eq!(way(22, Version::valkey(80), &body, &valkey("9.0.0")), "as is");
     assert!(way(22, Version::valkey(80), &body, &redis("7.2.0")).starts_with("to 4 without"));
+    let far = hash_22(&[5, 1 << 46]);
+    let told = "to 24 without the times to live of those of its fields that expire later than Redis 8.2 lets any field";
+    let told_of = way(22, Version::valkey(80), &far, &redis("8.2.3"));
+    assert!(told_of.starts_with(told), "{told_of}");
+    assert_eq!(way(22, Version::valkey(80), &far, &valkey("9.1.2")), "as is");
+    assert!(way(22, Version::valkey(80), &far, &redis("7.2.0")).starts_with("to 4 without"));
+    let last = hash_22(&[(1 << 46) - 1, -1]);
+    assert_eq!(way(22, Version::valkey(80), &last, &redis("8.2.3")), "to 24");
 }
 
 #[test]
@@ -171,12 +188,6 @@ fn what_cannot_go_is_named() {
 #[test]
 fn re_encoding_keeps_every_time_of_a_field() {
     let source = value::lookup(22, Version::valkey(80)).unwrap();
-    let mut body = b"\x03\x01a\x011".to_vec();
-    body.extend(5_000_i64.to_le_bytes());
-    body.extend(b"\x01b\x012");
-    body.extend((-1_i64).to_le_bytes());
-    body.extend(b"\x01c\x013");
-    body.extend(4_000_i64.to_le_bytes());
     let fields = |value_type: &Type, body: &Bytes| match decode::decode(
         value_type,
         body.clone(),
@@ -185,7 +196,7 @@ fn re_encoding_keeps_every_time_of_a_field() {
         Ok(Value::Hash(fields)) => fields.collect::<Result<Vec<_>, _>>().unwrap(),
         other => panic!("{other:?}"),
     };
-    let body = Bytes::from(body);
+    let body = Bytes::from(hash_22(&[5_000, -1, 4_000]));
     let want = fields(source, &body);
     assert_eq!(
         want.iter().map(|one| one.expires_at_ms).collect::<Vec<_>>(),
@@ -196,6 +207,11 @@ fn re_encoding_keeps_every_time_of_a_field() {
     assert_eq!(fields(redis, &there), want);
     let back = reencode(redis, &there, source, NO_LIMIT).unwrap();
     assert_eq!(fields(source, &back), want);
+    // But one that no server of that type would take.
+    let far = Bytes::from(hash_22(&[i64::MAX, (1 << 46) - 1]));
+    let there = reencode(source, &far, redis, NO_LIMIT).unwrap();
+    let times: Vec<_> = fields(redis, &there).into_iter().map(|one| one.expires_at_ms).collect();
+    assert_eq!(times, [None, Some((1 << 46) - 1)]);
 }
 
 #[test]

@@ -14,6 +14,15 @@ const NAMED: usize = 10;
 
 const WOULD: &str = "would lose";
 
+/// What a server must be able to do for a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// That.
+    Feature(Feature),
+    /// To have a field expire at that time, in milliseconds since 1970.
+    FieldTime(i64),
+}
+
 /// What is lost: how much, and the first of it by name.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Losses {
@@ -81,7 +90,7 @@ impl Loader {
         key: &[u8],
         kind: Kind,
         first: bool,
-        needs: Option<Feature>,
+        needs: Option<Need>,
     ) {
         self.seen.get_or_insert_default().insert(self.database);
         if !self.takes(key) {
@@ -147,7 +156,7 @@ impl Loader {
         key: &[u8],
         kind: Kind,
         first: bool,
-        needs: Option<Feature>,
+        needs: Option<Need>,
     ) -> Result<bool, Error> {
         if let Some(loss) = self.loss_of_command(kind, needs) {
             if first || kind != Kind::Stream {
@@ -156,20 +165,24 @@ impl Loader {
             self.tally.lost += u64::from(first);
             return Ok(false);
         }
-        Ok(needs.is_none_or(|feature| self.target.can(feature)))
+        Ok(match needs {
+            Some(Need::Feature(feature)) => self.target.can(feature),
+            Some(Need::FieldTime(_)) | None => true,
+        })
     }
 
     fn verb(&self) -> &'static str {
         if self.options.on_loss == OnLoss::Fail { WOULD } else { "lost" }
     }
 
-    fn loss_of_command(&self, kind: Kind, needs: Option<Feature>) -> Option<Loss> {
-        let target = || self.target.to_string();
+    fn loss_of_command(&self, kind: Kind, needs: Option<Need>) -> Option<Loss> {
         if kind == Kind::Stream && !self.target.can(Feature::Streams) {
-            return Some(Loss::Type { name: kind.name(), target: target() });
+            return Some(Loss::Type { name: kind.name(), target: self.target.to_string() });
         }
-        let times = needs == Some(Feature::FieldTtls) && !self.target.can(Feature::FieldTtls);
-        times.then(|| Loss::FieldTtls { target: target() })
+        match needs? {
+            Need::FieldTime(at_ms) => travel::loss_of_field_time(at_ms, &self.target),
+            Need::Feature(_) => None,
+        }
     }
 
     pub(super) fn travel(&self, entry: &Entry) -> Result<Travel, Error> {

@@ -5,6 +5,8 @@ use coffer_rdb::entries::Usage;
 use coffer_rdb::target::Feature;
 use coffer_rdb::value::Kind;
 
+use crate::redis::load::Need;
+
 /// The last command of Stash's newer dumps sets this key to the number of keys, itself included. Its restores leave the
 /// key behind, and in a dump of Coffer's it is a key like any other.
 const MARKER_KEY: &[u8] = b"__redisdump_total_keys";
@@ -25,8 +27,7 @@ pub(super) enum Step {
         what: &'static str,
         /// Which argument is the key.
         key: usize,
-        /// What servers must know for it.
-        needs: Option<Feature>,
+        needs: Option<Need>,
     },
     Expire {
         at_ms: i64,
@@ -91,7 +92,7 @@ impl Step {
             b"SADD" => write(Kind::Set, values? >= 1),
             b"HSET" | b"HMSET" => write(Kind::Hash, values? >= 2 && values?.is_multiple_of(2)),
             b"HPEXPIREAT" if values? >= 4 => {
-                Some(Self::write(Kind::Hash, 1, Some(Feature::FieldTtls)))
+                Some(Self::write(Kind::Hash, 1, Some(Need::FieldTime(number(&command[2])?))))
             }
             b"ZADD" => write(Kind::SortedSet, values? >= 2 && values?.is_multiple_of(2)),
             b"XADD" => write(Kind::Stream, values? >= 3),
@@ -101,9 +102,11 @@ impl Step {
             b"XGROUP" if command.len() >= 5 => {
                 match command.get(1)?.to_ascii_uppercase().as_slice() {
                     b"CREATE" => Some(Self::write(Kind::Stream, 2, None)),
-                    b"CREATECONSUMER" => {
-                        Some(Self::write(Kind::Stream, 2, Some(Feature::CreateConsumer)))
-                    }
+                    b"CREATECONSUMER" => Some(Self::write(
+                        Kind::Stream,
+                        2,
+                        Some(Need::Feature(Feature::CreateConsumer)),
+                    )),
                     // With the entries that were read, which is all that it is used for.
                     b"SETID" if command.len() == 7 => Some(Self::figures(2)),
                     _ => None,
@@ -124,7 +127,7 @@ impl Step {
         }
     }
 
-    const fn write(kind: Kind, key: usize, needs: Option<Feature>) -> Self {
+    const fn write(kind: Kind, key: usize, needs: Option<Need>) -> Self {
         let what = match kind {
             Kind::SortedSet => "sorted set",
             kind => kind.name(),
@@ -133,7 +136,7 @@ impl Step {
     }
 
     const fn figures(key: usize) -> Self {
-        Self::write(Kind::Stream, key, Some(Feature::StreamFigures))
+        Self::write(Kind::Stream, key, Some(Need::Feature(Feature::StreamFigures)))
     }
 
     fn function(command: &[Bytes]) -> Option<Self> {
