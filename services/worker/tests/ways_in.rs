@@ -10,7 +10,8 @@ use coffer_rdb::resp::Reply;
 use coffer_worker::redis::Client;
 use support::gateway::Services;
 use support::job::{backed_up, backup, failed, restore, restored};
-use support::makes::Make;
+use support::makes::{Make, digests, entries};
+use support::sets::until;
 use support::{TestServer, fill, line, proxy, size};
 
 #[tokio::test]
@@ -283,5 +284,50 @@ async fn a_time_of_a_field_that_the_target_takes_none_of_is_a_loss() {
         let kept = [4_102_444_800_123, 70_368_744_177_663, 70_368_744_177_664, -1];
         let kept = Reply::Array(Some(kept.map(Reply::Integer).into()));
         assert_eq!(times(&mut client).await, kept, "{method}");
+    }
+}
+
+/// What a server's append-only file holds after it was rewritten.
+async fn rewritten(server: &TestServer) -> Vec<u8> {
+    let mut client = server.client().await;
+    line(&mut client, "BGREWRITEAOF").await;
+    until(&server.redis(), &["INFO", "persistence"], "aof_rewrite_in_progress:0").await;
+    let folder = server.dir().join("appendonlydir");
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let file = files.into_iter().find(|path| path.to_string_lossy().ends_with("2.base.aof"));
+    std::fs::read(file.unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_rewritten_append_only_file_is_replayed() {
+    let options = &["--appendonly", "yes", "--aof-use-rdb-preamble", "no"];
+    for make in [Make::REDIS_8, Make::VALKEY_9].into_iter().filter(|_| Make::AVAILABLE) {
+        let (source, services) = (make.start(options), Services::default());
+        let mut client = source.client().await;
+        for command in [
+            "SET text 1",
+            "HSET hash a 1 b 2 c 3",
+            "HPEXPIREAT hash 4102444800123 FIELDS 1 a",
+            "HSETEX hash EXAT 4102444800 FIELDS 2 b 2 d 4",
+            "PEXPIREAT hash 4102444900123",
+        ] {
+            line(&mut client, command).await;
+        }
+        let data = rewritten(&source).await;
+        let held_so = data.windows(6).any(|word| word == b"HSETEX");
+        assert_eq!(held_so, make == Make::VALKEY_9, "{}", make.name);
+        services.set(|stored| (stored.path, stored.data) = ("/appendonly.resp".to_owned(), data));
+        let endpoint = services.serve().await;
+        let held = entries(&source).await;
+        for to in [Make::REDIS_8, Make::VALKEY_9, Make::MACHINE] {
+            let target = to.start(&[]);
+            let outcome = restore(target.redis(), &endpoint, &["--on-loss=report"]).await;
+            let told = outcome.warnings.concat();
+            let loses = told.contains("hash of database 0 lost the times to live of its fields");
+            assert_eq!(loses, to == Make::MACHINE, "{told}");
+            assert_eq!(restored(outcome).restored.values().sum::<u64>(), 2);
+            let (want, got) = (digests(&held, to), digests(&entries(&target).await, to));
+            assert_eq!(want, got, "{} to {}", make.name, to.name);
+        }
     }
 }

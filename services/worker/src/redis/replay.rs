@@ -6,6 +6,7 @@
 //! its first command. Coffer's own dumps hold all commands of a key in a row, so one that is named again later begins
 //! anew, and nothing has to be remembered. What no such dump holds is refused by name.
 
+mod fields;
 mod step;
 
 use bytes::Bytes;
@@ -34,6 +35,8 @@ pub struct Replay {
     left_out: Seen,
     database: u64,
     announced: Option<u64>,
+    /// The second half of a command that stands for two.
+    half: Option<Vec<Bytes>>,
     /// Function libraries that came at once and are told one by one.
     libraries: Vec<Bytes>,
 }
@@ -51,6 +54,7 @@ impl Replay {
             left_out: Seen::default(),
             database: 0,
             announced: None,
+            half: None,
             libraries: Vec::new(),
         }
     }
@@ -216,7 +220,19 @@ impl Replay {
     fn next(&mut self) -> Result<Option<(Vec<Bytes>, Step)>, Error> {
         let path = &self.path;
         let unreadable = |source| Error::Resp { path: path.clone(), source };
-        let Some(command) = self.reader.next().map_err(unreadable)? else { return Ok(None) };
+        let command = match self.half.take() {
+            Some(half) => half,
+            None => match self.reader.next().map_err(unreadable)? {
+                None => return Ok(None),
+                Some(command) => match fields::apart(&command) {
+                    None => command,
+                    Some((set, expire)) => {
+                        self.half = expire;
+                        set
+                    }
+                },
+            },
+        };
         let step = Step::parse(&command, self.ours).ok_or_else(|| Error::Command {
             path: self.path.clone(),
             command: command.first().map(|name| printable(name, 40)).unwrap_or_default(),
