@@ -61,6 +61,7 @@ struct ShownResult {
     uploaded_bytes: u64,
     keys: u64,
     keys_skipped: u64,
+    keys_expired: u64,
     keys_replaced: u64,
     duration_ms: u64,
 }
@@ -193,8 +194,11 @@ fn summary(session: &Session) -> String {
     }
     if let Some(result) = session.result {
         parts.push(format!("{} keys", figures::count(result.keys)));
-        for (count, what) in [(result.keys_skipped, "skipped"), (result.keys_replaced, "replaced")]
-        {
+        for (count, what) in [
+            (result.keys_skipped, "left out"),
+            (result.keys_expired, "expired meanwhile"),
+            (result.keys_replaced, "replaced"),
+        ] {
             if count > 0 {
                 parts.push(format!("{} {what}", figures::count(count)));
             }
@@ -262,6 +266,7 @@ fn shown(session: &Session) -> Shown {
             uploaded_bytes: result.uploaded_bytes,
             keys: result.keys,
             keys_skipped: result.keys_skipped,
+            keys_expired: result.keys_expired,
             keys_replaced: result.keys_replaced,
             duration_ms: result.duration_ms,
         }),

@@ -180,7 +180,8 @@ fn result(outcome: &Outcome) -> Option<proto::Result> {
         Ended::Restored(done) => Some(proto::Result {
             bytes: done.bytes,
             keys: done.restored.values().sum(),
-            keys_skipped: done.expired,
+            keys_skipped: done.skipped,
+            keys_expired: done.expired,
             keys_replaced: done.replaced,
             duration_ms,
             ..proto::Result::default()
@@ -246,4 +247,19 @@ fn finished(conditions: &[Condition], is_final: bool) -> Option<prost_types::Tim
 
 fn timestamp(at: DateTime<Utc>) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: at.timestamp(), nanos: 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use coffer_api::outcome::Restored;
+
+    use super::*;
+
+    #[test]
+    fn keys_that_were_skipped_are_told_from_those_that_expired() {
+        let done = Restored { skipped: 2, expired: 3, replaced: 4, ..Restored::default() };
+        let outcome = Outcome { result: Ended::Restored(done), ..Outcome::default() };
+        let result = result(&outcome).unwrap();
+        assert_eq!((result.keys_skipped, result.keys_expired, result.keys_replaced), (2, 3, 4));
+    }
 }

@@ -306,12 +306,16 @@ async fn a_stash_dump_is_replayed_and_a_repeat_does_no_harm() {
         &[b"SELECT", b"3"],
         &[b"ZADD", b"zset", b"1.5", b"a", b"inf", b"b"],
         &[b"SADD", b"set", b"x"],
-        &[b"SET", b"__redisdump_total_keys", b"6"],
+        &[b"SET", b"__redisdump_total_keys", b"8"],
     ];
     for command in commands {
         coffer_rdb::resp::write_command(&mut stream, command);
     }
-    for replaced in [2, 5] {
+    // Of two keys at a time, whose expiries come later: one was over when it was written.
+    coffer_rdb::resp::write_command(&mut stream, &[b"SADD", b"gone", b"x"]);
+    coffer_rdb::resp::write_command(&mut stream, &[b"SET", b"between", b"x"]);
+    coffer_rdb::resp::write_command(&mut stream, &[b"PEXPIREAT", b"gone", b"1000"]);
+    for replaced in [2, 6] {
         let mut loader = loader(&target.redis()).await.unwrap();
         let mut replay = Replay::new("/dumpfile.resp", 1 << 20);
         for piece in stream.chunks(7) {
@@ -319,13 +323,14 @@ async fn a_stash_dump_is_replayed_and_a_repeat_does_no_harm() {
         }
         assert_eq!(replay.finish().unwrap(), None);
         let tally = loader.finish(LONG_AGO).await.unwrap();
-        assert_eq!((tally.total(), tally.replaced), (5, replaced));
-        assert_eq!(tally.restored[&Kind::List], 1);
+        assert_eq!((tally.total(), tally.replaced), (6, replaced));
+        assert_eq!((tally.restored[&Kind::List], tally.restored[&Kind::Set]), (1, 1));
+        assert_eq!((tally.expired, tally.read), (1, 7));
         assert_eq!(line(&mut client, "LLEN list").await, Reply::Integer(3));
         assert_eq!(line(&mut client, "PEXPIRETIME hash").await, Reply::Integer(4_102_444_800_000));
     }
     line(&mut client, "SELECT 3").await;
-    assert_eq!(line(&mut client, "DBSIZE").await, Reply::Integer(2));
+    assert_eq!(line(&mut client, "DBSIZE").await, Reply::Integer(3));
 
     // One key fewer than announced is said; a command that no dump holds is refused.
     let mut loader = loader(&target.redis()).await.unwrap();

@@ -33,10 +33,12 @@ fn the_last_line() {
          uploaded), 12.3 s, 249.8 MiB/s"
     );
     let mut restore = session(SessionKind::Restore, "Succeeded");
-    restore.result = Some(proto::Result { keys_replaced: 12, ..result() });
+    restore.result =
+        Some(proto::Result { keys_skipped: 3, keys_expired: 4, keys_replaced: 12, ..result() });
     assert_eq!(
         summary(&restore),
-        "restoresession.stash.appscode.com/orders-1 succeeded:\n  200,000 keys, 12 replaced, 3.0 GiB, 12.3 s, 249.8 MiB/s"
+        "restoresession.stash.appscode.com/orders-1 succeeded:\n  200,000 keys, 3 left out, 4 expired meanwhile, \
+         12 replaced, 3.0 GiB, 12.3 s, 249.8 MiB/s"
     );
     let mut failed = session(SessionKind::Backup, "Failed");
     assert!(failure(&failed).ends_with("see `kubectl -n demo describe backupsession orders-1`"));

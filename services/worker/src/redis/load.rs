@@ -20,7 +20,7 @@ mod throttle;
 mod typed;
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -73,6 +73,8 @@ pub struct Loader {
     /// When a key was last restored, in milliseconds since 1970.
     now_ms: i64,
     tally: Tally,
+    /// Keys that were written and counted, and expired at once.
+    gone: BTreeMap<Kind, u64>,
     losses: Losses,
     /// Databases of the keys that were looked at and are meant.
     databases: BTreeSet<u64>,
@@ -128,6 +130,7 @@ impl Loader {
             database: 0,
             now_ms: 0,
             tally: Tally::default(),
+            gone: BTreeMap::new(),
             losses: Losses::default(),
             databases: BTreeSet::new(),
             seen: None,
@@ -447,11 +450,12 @@ impl Loader {
         if !self.options.dry_run {
             self.settle_down(ended).await?;
         }
-        let Self { lanes, mut tally, may_ask_existing, .. } = self;
+        let Self { lanes, mut tally, gone, may_ask_existing, .. } = self;
         for lane in lanes.into_all() {
             let more = lane.pipe.finish().await?;
             tally.add(more);
         }
+        tally.take_out(&gone);
         tally.replaced_known = may_ask_existing;
         Ok(tally)
     }

@@ -7,6 +7,7 @@
 //! anew, and nothing has to be remembered. What no such dump holds is refused by name.
 
 mod fields;
+mod kinds;
 mod step;
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use coffer_rdb::strings::printable;
 use coffer_rdb::value;
 use coffer_rdb::version::Version;
 
+use self::kinds::Kinds;
 use self::step::{Restored, Step};
 use super::Error;
 use super::load::Loader;
@@ -31,6 +33,7 @@ pub struct Replay {
     seen: Seen,
     /// The key whose commands come, in a dump of ours.
     current: Option<(u64, Bytes)>,
+    kinds: Kinds,
     /// Keys that were left out, of which there are few: what else the dump says of them is about others of their name.
     left_out: Seen,
     database: u64,
@@ -51,6 +54,7 @@ impl Replay {
             ours: false,
             seen: Seen::default(),
             current: None,
+            kinds: Kinds::default(),
             left_out: Seen::default(),
             database: 0,
             announced: None,
@@ -108,6 +112,7 @@ impl Replay {
                     }
                     self.left_out.remove(self.database, key);
                     if first {
+                        self.kinds.insert(self.database, key, kind);
                         loader.delete(key).await?;
                     }
                     loader.write(&command, key, first.then_some(kind), what).await?;
@@ -117,8 +122,10 @@ impl Replay {
                     if !loader.takes(key) || self.left_out.contains(self.database, key) {
                         continue;
                     }
-                    if at_ms <= now_ms {
-                        loader.count_expired();
+                    if at_ms <= now_ms
+                        && let Some(kind) = self.kinds.of(self.database, key)
+                    {
+                        loader.count_expired(kind);
                     }
                     loader.write(&command, key, None, "its expiry").await?;
                 }

@@ -62,6 +62,16 @@ impl Tally {
         self.restored.values().sum()
     }
 
+    /// Takes keys out that were counted as written.
+    pub(super) fn take_out(&mut self, gone: &BTreeMap<Kind, u64>) {
+        for (kind, count) in gone {
+            if let Some(written) = self.restored.get_mut(kind) {
+                *written = written.saturating_sub(*count);
+            }
+        }
+        self.restored.retain(|_, written| *written > 0);
+    }
+
     /// Adds what another connection did.
     pub(super) fn add(&mut self, more: Self) {
         let Self {

@@ -180,8 +180,9 @@ impl Loader {
         self.tally.read += 1;
     }
 
-    /// Counts a key that is left out because its time had passed.
-    pub(crate) const fn count_expired(&mut self) {
+    /// Counts a key as expired, and not as restored, that was written and whose time had passed.
+    pub(crate) fn count_expired(&mut self, kind: Kind) {
         self.tally.expired += 1;
+        *self.gone.entry(kind).or_default() += 1;
     }
 }
