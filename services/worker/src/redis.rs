@@ -27,6 +27,7 @@ pub(crate) const LARGEST_VALUE_BYTES: u64 = 16 * 1024 * 1024 * 1024;
 pub use client::Client;
 pub use connect::connect;
 pub use error::Error;
+pub(crate) use load::By;
 pub use load::{Holder, LoadOptions, Loader, Tally, are_kept};
 pub use read_back::ReadBack;
 pub(crate) use recent::Recent;

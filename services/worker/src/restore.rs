@@ -31,7 +31,7 @@ use crate::error::Error;
 use crate::gateway::Gateway;
 use crate::options::{self, Load, OnConflict, Prefer};
 use crate::progress::{Progress, Stage};
-use crate::redis::{self, Holder, LoadOptions, Loader, ReadBack, Replay, Serving, Topology};
+use crate::redis::{self, By, Holder, LoadOptions, Loader, ReadBack, Replay, Serving, Topology};
 
 /// The largest command of a RESP dump: a batch of a thousand elements, each of any size.
 const LARGEST_COMMAND_BYTES: u64 = 2 * 1024 * 1024 * 1024;
@@ -125,7 +125,10 @@ impl Restore<'_> {
         for file in &files {
             tracing::info!(snapshot, path = file.path(), bytes = file.size(), "restoring");
         }
-        let needs_survey = needs_survey || survey::may_be_too_large(&files, &loader);
+        let typed = files.iter().all(File::is_typed);
+        let by = if typed { By::Commands } else { By::Restore };
+        let is_limited = loader.find_limits_of_user(by).await?;
+        let needs_survey = needs_survey || is_limited || survey::may_be_too_large(&files, &loader);
         if needs_survey || self.options.on_conflict == OnConflict::Fail {
             survey::run(&self.source, &files, &mut loader, &self.options).await?;
         }
@@ -138,7 +141,7 @@ impl Restore<'_> {
             warnings.extend(databases::check(&present, &self.options)?);
             loader.refuse_databases(&present).await?;
         }
-        if !files.iter().all(File::is_typed) {
+        if !typed {
             loader.refuse_no_restore().await?;
         }
         if self.options.flush && !self.options.dry_run {

@@ -134,6 +134,42 @@ async fn a_cluster_is_left_as_it_is_where_it_cannot_take_the_databases() {
 }
 
 #[tokio::test]
+async fn keys_that_the_user_may_not_write_are_told_beforehand() {
+    let (source, services) = (source().await, Services::default());
+    let endpoint = services.serve().await;
+    let makes = Make::ALL
+        .into_iter()
+        .filter(|make| make.name != "redis-5.0" && (Make::AVAILABLE || *make == Make::MACHINE));
+    for make in makes {
+        let target = make.start(&[]);
+        let mut client = target.client().await;
+        line(&mut client, "SET production 1").await;
+        line(&mut client, "ACL SETUSER some on >pw ~a* +@all").await;
+        let user = Redis {
+            username: Some("some".to_owned()),
+            password: Some(Sensitive::new("pw")),
+            ..target.redis()
+        };
+        for method in METHODS {
+            backup(source.redis(), &endpoint, method).await;
+            for more in [&["--flush=true"][..], &[]] {
+                let before = keys(&target).await;
+                let failure = failed(restore(user.clone(), &endpoint, more).await);
+                let case = format!("{} {method} {more:?}: {}", make.name, failure.error);
+                assert!(failure.error.contains("restore key b of database 3 into"), "{case}");
+                assert!(failure.error.contains("NOPERM"), "{case}");
+                assert_eq!((failure.class.as_str(), failure.keys_written), ("Denied", 0), "{case}");
+                assert_eq!(keys(&target).await, before, "{case}");
+            }
+            for more in ["--databases=0", "--include=a"] {
+                let done = restored(restore(user.clone(), &endpoint, &[more]).await);
+                assert_eq!(done.restored.values().sum::<u64>(), 1, "{method} {more}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn databases_that_are_not_there_are_remarked_on() {
     let (source, target, services) = (source().await, TestServer::start(&[]), Services::default());
     let endpoint = services.serve().await;

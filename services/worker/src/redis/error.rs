@@ -294,6 +294,20 @@ pub enum Error {
         /// Its database in the snapshot.
         database: u64,
     },
+    /// The user may not write a key.
+    #[error(
+        "restore key {key} of database {database} into Redis at {address}: {reply}; nothing was written; grant the AppBinding's user the key (`~*` is all of them, ACL SETUSER), or leave it out with databases, include or exclude"
+    )]
+    NoAccess {
+        /// Host and port.
+        address: String,
+        /// The key, made printable and cut.
+        key: String,
+        /// Its database in the snapshot.
+        database: u64,
+        /// What the server said.
+        reply: String,
+    },
     /// A function library of that name is there, and must not be.
     #[error(
         "function library {library} is in the target already, and onConflict is fail; nothing was written"
@@ -400,7 +414,7 @@ impl Fault for Error {
             | Self::Scratch { .. }
             | Self::Listen { .. } => Class::Exhausted,
             Self::Password { .. } => Class::Unauthenticated,
-            Self::Permission { .. } => Class::Denied,
+            Self::Permission { .. } | Self::NoAccess { .. } => Class::Denied,
             Self::Tls { .. }
             | Self::TlsMaterial { .. }
             | Self::SpeaksPlain { .. }

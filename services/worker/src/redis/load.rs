@@ -6,6 +6,7 @@
 //!
 //! The first error reply ends the load: nothing after it is sent, and the error names the key.
 
+mod access;
 mod answers;
 mod command;
 mod functions;
@@ -45,6 +46,7 @@ use super::topology::Slots;
 use super::{Error, Node, Server};
 use crate::options::OnConflict;
 
+pub(crate) use access::By;
 pub use answers::Tally;
 pub(super) use answers::elsewhere;
 pub use holders::{Holder, are_kept};
@@ -65,6 +67,8 @@ pub struct Loader {
     target: Target,
     largest_argument: u64,
     may_ask_existing: bool,
+    /// How a user is asked for who may touch some keys only.
+    asks_for_keys: Option<By>,
     /// Whether a key may come more than once.
     repeats: bool,
     recent: Recent,
@@ -125,6 +129,7 @@ impl Loader {
             target: Target { largest_argument, ..target },
             largest_argument,
             may_ask_existing: limits.may_ask_existing,
+            asks_for_keys: None,
             repeats: false,
             recent: Recent::default(),
             database: 0,

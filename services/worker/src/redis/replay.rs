@@ -155,6 +155,7 @@ impl Replay {
                 Step::Restore(restored) => {
                     let entry = self.entry(restored)?;
                     loader.look_at(&entry)?;
+                    loader.refuse_no_access(&entry).await?;
                     if in_the_way {
                         loader.refuse_in_the_way(&entry).await?;
                     }
@@ -174,6 +175,9 @@ impl Replay {
                 Step::Write { kind, key, needs, .. } => {
                     let first = self.is_new(&command[key], loader)?;
                     loader.look_at_command(&command[key], kind, first, needs);
+                    if first {
+                        loader.refuse_no_access_to(&command[key]).await?;
+                    }
                 }
                 Step::Total(_) | Step::Expire { .. } => {}
             }

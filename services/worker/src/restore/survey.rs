@@ -127,6 +127,7 @@ pub(super) async fn run(
                     }
                     Event::Entry(entry) => {
                         loader.look_at(&entry)?;
+                        loader.refuse_no_access(&entry).await?;
                         if fail {
                             loader.refuse_in_the_way(&entry).await?;
                         }
@@ -137,6 +138,7 @@ pub(super) async fn run(
         }
         entries.finish().map_err(unreadable)?;
     }
+    loader.settle().await?;
     loader.refuse_merges()?;
     Ok(loader.refuse_losses()?)
 }

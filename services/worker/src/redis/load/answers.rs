@@ -16,6 +16,7 @@ use tokio::io::{AsyncReadExt, ReadHalf};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use super::access::is_about_key;
 use super::{Holder, LOADING};
 use crate::redis::Error;
 use crate::redis::client::Socket;
@@ -216,6 +217,8 @@ pub(super) enum Expect {
     Command(Box<Command>),
     /// Whether a key was there: 1.
     Existed,
+    /// Any refusal but one that is about the key.
+    Access { key: Bytes, database: u64 },
     /// Nothing but OK.
     Nothing,
     /// Somebody waits for it.
@@ -308,6 +311,15 @@ impl Answers {
                     self.held.clear();
                     let _ = waiting.send(());
                 }
+                (Expect::Access { key, database }, Reply::Error(reply)) if is_about_key(&reply) => {
+                    return Err(Error::NoAccess {
+                        address: self.address,
+                        key: printable(&key, SHOWN),
+                        database,
+                        reply: printable(&reply, 300),
+                    });
+                }
+                (Expect::Access { .. }, _) => {}
                 (Expect::Command(command), reply) => self.command(*command, reply, &mut tally)?,
                 // What it is about comes back, too, and may be answered otherwise then.
                 (Expect::Existed | Expect::Nothing, Reply::Error(reply))
