@@ -96,15 +96,6 @@ fn meet(some: &[(u16, u16)], others: &[(u16, u16)]) -> bool {
     some.is_empty() || others.is_empty() || some.iter().any(meets)
 }
 
-/// Why a server that is a master cannot be trusted to hold what it took: it was a replica meanwhile, and got another's data.
-fn was_replica(before: &Server, after: &Server) -> bool {
-    // Another id alone comes with a first replica, too.
-    let former = &after.former_replication_id;
-    before.replication_id != after.replication_id
-        && before.former_replication_id != *former
-        && former.bytes().any(|byte| byte != b'0')
-}
-
 /// How far a replica has come that was there before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Come {
@@ -135,8 +126,8 @@ impl Loader {
             let Some(Began { redis, server: before, slots }) = self.began.get(index) else {
                 continue;
             };
-            if was_replica(before, &server) {
-                return Err(replaced("it was a replica meanwhile".to_owned()));
+            if let Some(why) = server.replaced_since(before) {
+                return Err(replaced(why));
             }
             let (redis, slots) = (redis.clone(), slots.clone());
             let replicas = before.replicas.iter().filter(|one| one.online && one.port != 0);
@@ -263,14 +254,6 @@ mod tests {
             let replaced = replaced(holders, &found).map(|(holder, _)| holder.address.as_str());
             assert_eq!(replaced, expected, "{found:?}");
         }
-    }
-
-    #[test]
-    fn a_master_that_was_a_replica_shows_it() {
-        let before = server("a", "one", ("0000", 0));
-        assert!(!was_replica(&before, &before));
-        assert!(!was_replica(&before, &server("a", "two", ("0000", 0))), "a first replica");
-        assert!(was_replica(&before, &server("a", "two", ("other", 7))));
     }
 
     #[test]
