@@ -103,6 +103,32 @@ async fn another_master_by_the_end_fails_the_restore() {
 }
 
 #[tokio::test]
+async fn another_master_by_the_end_fails_a_load_by_replication_too() {
+    let (snapshot, watched) = (with_snapshot().await, Watched::start(Make::MACHINE).await);
+    // A target must not have replicas.
+    let (target, other) = (TestServer::start(&[]), TestServer::start(&[]));
+    let names = async |server: &TestServer| {
+        let mut sentinel = support::client(&watched.redis()).await;
+        line(&mut sentinel, "SENTINEL REMOVE mymaster").await;
+        let monitor = format!("SENTINEL MONITOR mymaster 127.0.0.1 {} 2", server.port);
+        line(&mut sentinel, &monitor).await;
+    };
+    names(&target).await;
+    let options = ["--load=replica"];
+    let stands_still = || (watched.redis(), Fault::StandsStill);
+    let outcome = restore_while(&snapshot, stands_still(), &options, async {}).await;
+    assert_eq!(restored(outcome).restored["string"], KEYS.unsigned_abs());
+    line(&mut target.client().await, "FLUSHALL").await;
+    let outcome = restore_while(&snapshot, stands_still(), &options, names(&other)).await;
+    let failure = failed(outcome);
+    let expected = format!(
+        "restore into Redis at 127.0.0.1:{}: 127.0.0.1:{} took its place in a failover",
+        target.port, other.port
+    );
+    assert!(failure.error.contains(&expected), "{}", failure.error);
+}
+
+#[tokio::test]
 async fn a_master_that_was_a_replica_meanwhile_fails_the_restore() {
     let (snapshot, target) = (with_snapshot().await, TestServer::start(&[]));
     let other = TestServer::start(&[]);

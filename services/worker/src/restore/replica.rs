@@ -8,7 +8,7 @@ use super::source::File;
 use super::{Restore, convert, survey};
 use crate::error::Error;
 use crate::progress::Stage;
-use crate::redis::{self, Loaded, Serving, Topology};
+use crate::redis::{self, Holder, Loaded, Serving, Topology};
 
 impl Restore<'_> {
     /// Serves the snapshot's only file to the target, which is in `serving` meanwhile.
@@ -49,6 +49,7 @@ impl Restore<'_> {
         }
         let expired = keeps(&loaded, &address, evicted_before)?;
         let server = loaded.promoted;
+        self.are_kept(&[Holder::alone(address, server.clone())]).await?;
         let mut totals = std::collections::BTreeMap::new();
         for database in summary.databases.values() {
             let counts = database.keys.iter().map(|(kind, count)| (*kind, *count));

@@ -37,6 +37,11 @@ pub struct Holder {
 }
 
 impl Holder {
+    /// A server that is no part of a cluster.
+    pub(crate) const fn alone(address: String, server: Server) -> Self {
+        Self { address, server, slots: Vec::new() }
+    }
+
     /// Whether that server is this one, or has all that this one had: its history is this one's up to a later point. A
     /// server that tells no id cannot be told from another.
     fn is_kept_by(&self, other: &Server) -> bool {
@@ -52,8 +57,15 @@ impl Holder {
 /// slot's keys, if it was a master of it before; one that was none took its master's place.
 ///
 /// # Errors
-/// When it is another server.
+/// When it is another server, or has got another's data.
 pub fn are_kept(holders: &[Holder], found: &[Node]) -> Result<(), Error> {
+    for Holder { address, server: then, .. } in holders {
+        let same = |node: &&Node| !then.run_id.is_empty() && node.server.run_id == then.run_id;
+        let why = found.iter().find(same).and_then(|node| node.server.replaced_since(then));
+        if let Some(why) = why {
+            return Err(Error::Replaced { address: address.clone(), why });
+        }
+    }
     let found = found.iter().map(|Node { client, server, slots, .. }| Found {
         address: client.address(),
         server,
