@@ -153,6 +153,17 @@ async fn a_cluster_that_is_not_in_order_is_refused() {
 }
 
 #[tokio::test]
+async fn a_master_that_no_sentinel_was_asked_for_is_refused() {
+    let server = TestServer::start(&[]);
+    for prefer in [Prefer::Any, Prefer::ToWrite] {
+        let error = find(&server.redis(), WAIT, "mymaster", prefer).await.map(drop).unwrap_err();
+        assert_eq!(error.class(), Class::Invalid);
+        let said = "is no Sentinel, and the Task's param sentinelMaster names mymaster";
+        assert!(error.to_string().contains(said), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn tls_and_its_mistakes() {
     let certificates = Certificates::new();
     let server = TestServer::start_tls(&certificates, &[]);

@@ -183,6 +183,16 @@ pub enum Error {
         /// What it watches.
         names: Vec<String>,
     },
+    /// A Sentinel's master is named, and nothing that could know it is there.
+    #[error(
+        "Redis at {address} is no Sentinel, and the Task's param sentinelMaster names {name}: point the AppBinding at a Sentinel, or remove sentinelMaster"
+    )]
+    NoSentinel {
+        /// Host and port.
+        address: String,
+        /// The name of the master.
+        name: String,
+    },
     /// A cluster that is not in order, or did not stay so.
     #[error(
         "read the cluster of Redis at {address}: {why}; try again when `redis-cli --cluster check` is satisfied"
@@ -422,6 +432,7 @@ impl Fault for Error {
             | Self::NotRedis { .. }
             | Self::Command { .. }
             | Self::WhichMaster { .. }
+            | Self::NoSentinel { .. }
             | Self::WrongNode { .. }
             | Self::NoKeyspace { .. }
             | Self::Replication { .. }

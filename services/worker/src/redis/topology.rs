@@ -69,6 +69,10 @@ pub async fn find(
         ));
         (redis, client, server) = (master.redis, master.client, master.server);
     }
+    if !by_sentinel && !sentinel_master.is_empty() {
+        let (address, name) = (client.address().to_owned(), sentinel_master.to_owned());
+        return Err(Error::NoSentinel { address, name });
+    }
     if server.cluster {
         return cluster::find(&redis, client, wait, prefer).await;
     }
