@@ -4,15 +4,20 @@
 
 mod support;
 
+use std::time::Duration;
+
 use coffer_api::outcome::Outcome;
 use coffer_api::session::Redis;
 use coffer_rdb::resp::Reply;
 use coffer_runtime::Runtime;
+use coffer_runtime::fault::{Class, Fault as _};
+use coffer_worker::options::Prefer;
+use coffer_worker::redis::find;
 use support::gateway::{Fault, Services};
 use support::job::{BACKUP, RESTORE, backed_up, failed, restored, run, run_with, session};
 use support::makes::Make;
 use support::sets::{Cluster, Watched, until};
-use support::{PASSWORD, TestServer, line};
+use support::{PASSWORD, TestServer, WAIT, line};
 
 const KEYS: i64 = 1000;
 
@@ -66,6 +71,29 @@ async fn a_failover_before_the_first_key_fails_the_restore() {
         assert!(failure.error.contains(&expected), "{}", failure.error);
         assert_eq!(failure.class, "Unavailable");
     }
+}
+
+#[tokio::test]
+async fn a_master_that_may_be_about_to_be_replaced_is_waited_for() {
+    let watched = Watched::start(Make::MACHINE).await;
+    let (sentinel, short) = (watched.redis(), Duration::from_millis(10));
+    let find = async |wait, prefer| find(&sentinel, wait, "", prefer).await.map(drop);
+    find(short, Prefer::ToWrite).await.unwrap();
+    let mut client = support::client(&sentinel).await;
+    line(&mut client, "SENTINEL SET mymaster auth-pass wrong").await;
+    until(&sentinel, &["SENTINEL", "MASTER", "mymaster"], "s_down").await;
+    let error = find(short, Prefer::ToWrite).await.unwrap_err();
+    assert_eq!(error.class(), Class::Unavailable);
+    assert!(error.to_string().contains("may be about to replace it (s_down"), "{error}");
+    // What is read of it is what it has.
+    find(short, Prefer::Master).await.unwrap();
+    let mended = async {
+        let right: [&[u8]; 5] =
+            [b"SENTINEL", b"SET", b"mymaster", b"auth-pass", PASSWORD.as_bytes()];
+        client.run(&right).await.unwrap();
+    };
+    let (found, ()) = tokio::join!(find(WAIT, Prefer::ToWrite), mended);
+    found.unwrap();
 }
 
 #[tokio::test]

@@ -61,7 +61,7 @@ pub async fn find(
     let (mut redis, mut found) = (redis.clone(), None);
     let by_sentinel = server.is_sentinel;
     if by_sentinel {
-        let master = sentinel::master(&mut client, &redis, sentinel_master, wait).await?;
+        let master = sentinel::master(&mut client, &redis, sentinel_master, wait, prefer).await?;
         found = Some(format!(
             "named by the Sentinel at {} as master of {}",
             client.address(),

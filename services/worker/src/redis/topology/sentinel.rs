@@ -8,12 +8,16 @@ use coffer_rdb::resp::Reply;
 use tokio::time::{Instant, sleep_until};
 
 use super::at;
+use crate::options::Prefer;
 use crate::redis::{Client, Error, Server, connect};
 
 /// Between two questions during a failover.
 const PAUSE: Duration = Duration::from_millis(500);
 /// One attempt to reach the master that a Sentinel names: it may just have died.
 const ATTEMPT: Duration = Duration::from_secs(2);
+
+/// What a Sentinel says of a master whose place another may be taking.
+const UNSETTLED: [&str; 3] = ["s_down", "o_down", "failover_in_progress"];
 
 /// A master found.
 pub(super) struct Master {
@@ -23,34 +27,21 @@ pub(super) struct Master {
     pub(super) server: Server,
 }
 
-/// Finds the master of that name, or of the only one that the Sentinel watches.
+/// Finds the master of that name, or of the only one that the Sentinel watches. One that is to be written to must be no
+/// master whose place another may be taking.
 pub(super) async fn master(
     sentinel: &mut Client,
     redis: &Redis,
     name: &str,
     wait: Duration,
+    prefer: Prefer,
 ) -> Result<Master, Error> {
     let name = choose(sentinel, name).await?;
     let deadline = Instant::now() + wait;
     loop {
-        let address = address_of(sentinel, &name).await?;
-        let why = match address {
-            None => "the Sentinel knows no address for it".to_owned(),
-            Some((host, port)) => {
-                let there = at(redis, &host, port);
-                match reach(&there).await {
-                    Ok((client, server)) if server.master.is_none() => {
-                        return Ok(Master { name, redis: there, client, server });
-                    }
-                    Ok(_) => format!("{host}:{port} is a replica: a failover is under way"),
-                    Err(
-                        error @ (Error::Unreachable { .. }
-                        | Error::NotReady { .. }
-                        | Error::Lost { .. }),
-                    ) => error.to_string(),
-                    Err(error) => return Err(error),
-                }
-            }
+        let why = match attempt(sentinel, redis, &name, prefer).await? {
+            Ok(master) => return Ok(master),
+            Err(why) => why,
         };
         let next = Instant::now() + PAUSE;
         if next >= deadline {
@@ -59,6 +50,39 @@ pub(super) async fn master(
         }
         tracing::info!(master = name, why, "the Sentinel's master is not there yet");
         sleep_until(next).await;
+    }
+}
+
+/// One attempt; what is in its way may pass.
+async fn attempt(
+    sentinel: &mut Client,
+    redis: &Redis,
+    name: &str,
+    prefer: Prefer,
+) -> Result<Result<Master, String>, Error> {
+    if prefer == Prefer::ToWrite {
+        // The old master goes on saying OK until it is told, and drops then what it took.
+        let masters = sentinel.run(&[b"SENTINEL", b"MASTERS"]).await?;
+        if let Some(flags) = unsettled(&masters, name) {
+            return Ok(Err(format!(
+                "the Sentinel may be about to replace it ({flags} in SENTINEL MASTERS); if that does not pass, look \
+                 whether the Sentinel reaches its masters and may log in there (sentinel auth-pass)"
+            )));
+        }
+    }
+    let Some((host, port)) = address_of(sentinel, name).await? else {
+        return Ok(Err("the Sentinel knows no address for it".to_owned()));
+    };
+    let redis = at(redis, &host, port);
+    match reach(&redis).await {
+        Ok((client, server)) if server.master.is_none() => {
+            Ok(Ok(Master { name: name.to_owned(), redis, client, server }))
+        }
+        Ok(_) => Ok(Err(format!("{host}:{port} is a replica: a failover is under way"))),
+        Err(error @ (Error::Unreachable { .. } | Error::NotReady { .. } | Error::Lost { .. })) => {
+            Ok(Err(error.to_string()))
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -89,7 +113,7 @@ async fn reach(redis: &Redis) -> Result<(Client, Server), Error> {
 
 async fn choose(sentinel: &mut Client, name: &str) -> Result<String, Error> {
     let reply = sentinel.run(&[b"SENTINEL", b"MASTERS"]).await?;
-    let names: Vec<String> = masters(&reply);
+    let names: Vec<String> = masters(&reply).filter_map(|master| field(master, "name")).collect();
     if !name.is_empty() {
         return match names.iter().any(|known| known == name) {
             true => Ok(name.to_owned()),
@@ -102,15 +126,30 @@ async fn choose(sentinel: &mut Client, name: &str) -> Result<String, Error> {
     }
 }
 
-/// The names in the answer to `SENTINEL MASTERS`: for each a flat list of fields and values.
-fn masters(reply: &Reply) -> Vec<String> {
-    let Reply::Array(Some(masters)) = reply else { return Vec::new() };
-    let name = |fields: &Reply| {
-        let Reply::Array(Some(fields)) = fields else { return None };
-        let place = fields.iter().position(|field| *field == Reply::Bulk(Some("name".into())))?;
-        text(fields.get(place + 1)?)
-    };
-    masters.iter().filter_map(name).collect()
+/// The masters in the answer to `SENTINEL MASTERS`, each a flat list of fields and values.
+fn masters(reply: &Reply) -> impl Iterator<Item = &[Reply]> {
+    let Reply::Array(Some(masters)) = reply else { return [].iter().filter_map(fields) };
+    masters.iter().filter_map(fields)
+}
+
+fn fields(master: &Reply) -> Option<&[Reply]> {
+    match master {
+        Reply::Array(Some(fields)) => Some(fields),
+        _ => None,
+    }
+}
+
+fn field(fields: &[Reply], name: &str) -> Option<String> {
+    let place = fields.iter().position(|field| text(field).as_deref() == Some(name))?;
+    text(fields.get(place + 1)?)
+}
+
+/// Which of the flags a master has that tell of a failover, if it has any.
+fn unsettled(reply: &Reply, name: &str) -> Option<String> {
+    let is_meant = |master: &&[Reply]| field(master, "name").as_deref() == Some(name);
+    let flags = field(masters(reply).find(is_meant)?, "flags")?;
+    let told: Vec<&str> = flags.split(',').filter(|flag| UNSETTLED.contains(flag)).collect();
+    (!told.is_empty()).then(|| told.join(", "))
 }
 
 async fn address_of(sentinel: &mut Client, name: &str) -> Result<Option<(String, u16)>, Error> {
@@ -127,5 +166,31 @@ fn text(reply: &Reply) -> Option<String> {
             std::str::from_utf8(text).ok().map(str::to_owned)
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_master_in_a_failover_is_told_by_its_flags() {
+        let words = |words: &[&str]| {
+            let word = |word: &&str| Reply::Bulk(Some((*word).to_owned().into()));
+            Reply::Array(Some(words.iter().map(word).collect()))
+        };
+        let with = |flags: &str| {
+            let other = words(&["name", "other", "ip", "a", "flags", "master,o_down"]);
+            Reply::Array(Some(vec![other, words(&["name", "mine", "ip", "a", "flags", flags])]))
+        };
+        for (flags, want) in [
+            ("master", None),
+            ("master,disconnected", None),
+            ("master,failover_in_progress", Some("failover_in_progress")),
+            ("s_down,master,o_down", Some("s_down, o_down")),
+        ] {
+            assert_eq!(unsettled(&with(flags), "mine").as_deref(), want, "{flags}");
+        }
+        assert_eq!(unsettled(&with("s_down"), "none"), None);
     }
 }
