@@ -258,7 +258,8 @@ mod tests {
     #[test]
     fn keys_that_were_skipped_are_told_from_those_that_expired() {
         let done = Restored { skipped: 2, expired: 3, replaced: 4, ..Restored::default() };
-        let outcome = Outcome { result: Ended::Restored(done), ..Outcome::default() };
+        let outcome =
+            Outcome { version: 1, duration_ms: 5, result: Ended::Restored(done), warnings: vec![] };
         let result = result(&outcome).unwrap();
         assert_eq!((result.keys_skipped, result.keys_expired, result.keys_replaced), (2, 3, 4));
     }
