@@ -11,6 +11,8 @@ use crate::glob::Glob;
 pub struct Filter {
     /// Databases; all when empty.
     pub databases: BTreeSet<u64>,
+    /// The same as they were named: first and last of a range, twice the same of a number.
+    pub named: Vec<(u64, u64)>,
     /// A key must fit one of these; any key when empty.
     pub include: Vec<Glob>,
     /// A key must fit none of these.
@@ -20,10 +22,26 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// Means these databases, too, each named by number or by range.
+    pub fn add_databases(&mut self, named: impl IntoIterator<Item = (u64, u64)>) {
+        for (first, last) in named {
+            self.databases.extend(first..=last);
+            self.named.push((first, last));
+        }
+    }
+
+    /// What was named of which nothing is present: a number that is not, and a range none of which is. Nobody who says
+    /// `0-15` says that there are keys in each of them.
+    #[must_use]
+    pub fn absent(&self, present: &BTreeSet<u64>) -> Vec<(u64, u64)> {
+        let is_absent = |(first, last): &(u64, u64)| present.range(first..=last).next().is_none();
+        self.named.iter().copied().filter(is_absent).collect()
+    }
+
     /// Whether every key is meant.
     #[must_use]
     pub fn is_all(&self) -> bool {
-        let Self { databases, include, exclude, types } = self;
+        let Self { databases, named: _, include, exclude, types } = self;
         databases.is_empty() && include.is_empty() && exclude.is_empty() && types.is_empty()
     }
 
@@ -31,7 +49,7 @@ impl Filter {
     /// what is meant (databases, patterns, types) did not say functions.
     #[must_use]
     pub fn takes_functions(&self) -> bool {
-        let Self { databases, include, exclude: _, types } = self;
+        let Self { databases, named: _, include, exclude: _, types } = self;
         databases.is_empty() && include.is_empty() && types.is_empty()
     }
 

@@ -112,11 +112,11 @@ impl Backup {
         let prefer = [("", Prefer::Any), ("master", Prefer::Master), ("replica", Prefer::Replica)];
         let pace = [("", Pace::Gentle), ("gentle", Pace::Gentle), ("full", Pace::Full)];
         let mut filter = Filter {
-            databases: databases("databases", &args.filter.databases)?,
             include: globs(&args.filter.include),
             exclude: globs(&args.filter.exclude),
             ..Filter::default()
         };
+        filter.add_databases(databases("databases", &args.filter.databases)?);
         stash.narrow(&mut filter)?;
         if stash.pipe_timeout.is_some() {
             return Err(Error::Flag {
@@ -238,11 +238,12 @@ impl Restore {
         ];
         let on_loss = [("", OnLoss::Fail), ("fail", OnLoss::Fail), ("report", OnLoss::Report)];
         let mut filter = Filter {
-            databases: databases("databases", &args.filter.databases)?,
             include: globs(&args.filter.include),
             exclude: globs(&args.filter.exclude),
             types: types("types", &args.types)?,
+            ..Filter::default()
         };
+        filter.add_databases(databases("databases", &args.filter.databases)?);
         stash.narrow(&mut filter)?;
         let options = Self {
             load: choice("load", &args.load, &load)?,

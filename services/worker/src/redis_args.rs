@@ -35,7 +35,7 @@ impl Asked {
         if self.filter.is_some() && !filter.include.is_empty() {
             return twice("-filter", "include");
         }
-        filter.databases.extend(self.database);
+        filter.add_databases(self.database.map(|database| (database, database)));
         filter.include.extend(self.filter.clone());
         Ok(())
     }

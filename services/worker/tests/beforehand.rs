@@ -95,7 +95,8 @@ async fn a_target_is_left_as_it_is_where_it_cannot_take_the_snapshot() {
                 (&two, two.redis(), &[], "out of range; raise `databases`"),
                 (&limited, limited.redis(), &[flush, "--database-map=0:99"], "out of range"),
                 (&limited, limited.redis(), &[flush, "--databases=1"], "names: database 1"),
-                (&limited, limited.redis(), &[flush, "--databases=0-1"], "in databases 0, 3"),
+                (&limited, limited.redis(), &[flush, "--databases=0,1"], "in databases 0, 3"),
+                (&limited, limited.redis(), &[flush, "--databases=0,1-2"], "names: databases 1-2"),
                 (&without, without.redis(), &[flush], "take RESTORE back from"),
                 (&limited, user.clone(), &[flush], "NOPERM"),
             ] {
@@ -131,6 +132,27 @@ async fn a_cluster_is_left_as_it_is_where_it_cannot_take_the_databases() {
     let more = ["--databases=3", "--database-map=3:0"];
     assert_eq!(restored(restore(cluster.redis(), &endpoint, &more).await).restored["string"], 1);
     assert_eq!(cluster.sum("DBSIZE").await, 2);
+}
+
+#[tokio::test]
+async fn a_range_may_be_wider_than_the_snapshot() {
+    let (source, services) = (source().await, Services::default());
+    let endpoint = services.serve().await;
+    for method in METHODS {
+        backup(source.redis(), &endpoint, method).await;
+        let target = target(&["--databases", "4"]).await;
+        let more = ["--flush=true", "--databases=0-15"];
+        let outcome = restore(target.redis(), &endpoint, &more).await;
+        let said = "nothing is restored into databases 1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 (which flush empties): \
+                    the snapshot has no keys there, but in databases 0, 3";
+        assert_eq!(outcome.warnings, [said], "{method}");
+        assert_eq!(restored(outcome).restored["string"], 2, "{method}");
+        let held =
+            [vec![Reply::Bulk(Some("a".into()))], vec![]].map(|keys| Reply::Array(Some(keys)));
+        assert_eq!(keys(&target).await, held, "{method}");
+        let outcome = restore(target.redis(), &endpoint, &["--databases=0-15"]).await;
+        assert_eq!(outcome.warnings, [] as [&str; 0], "{method}");
+    }
 }
 
 #[tokio::test]
@@ -181,6 +203,7 @@ async fn databases_that_are_not_there_are_remarked_on() {
             "nothing is restored of database 99: the snapshot has no keys there, but in databases 0, 3",
         ),
         (&["--databases=0,1"], 1, "nothing is restored of database 1: "),
+        (&["--databases=0-2,5-7"], 1, "nothing is restored of databases 5-7: "),
         (
             &["--database-map=7:8"],
             2,

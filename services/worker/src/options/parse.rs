@@ -44,15 +44,15 @@ pub(super) fn number(flag: &'static str, value: &str) -> Result<Option<u64>, Err
     }
 }
 
-/// Databases: `0,3,5-7`.
-pub(super) fn databases(flag: &'static str, value: &str) -> Result<BTreeSet<u64>, Error> {
+/// Databases: `0,3,5-7`, each the first and the last of a range.
+pub(super) fn databases(flag: &'static str, value: &str) -> Result<Vec<(u64, u64)>, Error> {
     let problem = "numbers of databases are needed, such as `0,3,5-7`";
-    let mut found = BTreeSet::new();
+    let mut found = Vec::new();
     for word in words(value) {
         let (from, to) = word.split_once('-').unwrap_or((word, word));
         match (from.trim().parse::<u64>(), to.trim().parse::<u64>()) {
             (Ok(from), Ok(to)) if from <= to && to - from < MOST_DATABASES => {
-                found.extend(from..=to);
+                found.push((from, to));
             }
             _ => return refuse(flag, value, problem),
         }

@@ -155,7 +155,8 @@ impl Loader {
         self.repeats = true;
     }
 
-    /// Empties the target, or those of its databases that are loaded into.
+    /// Empties the target, or those of its databases that are meant. Of a range it may have none of the last, which hold no
+    /// key then.
     ///
     /// # Errors
     /// When a server refuses it.
@@ -167,8 +168,11 @@ impl Loader {
                 lane.pipe.run(&[b"FLUSHALL"]).await?;
             }
             for target in &targets {
-                lane.select(*target).await?;
-                lane.pipe.run(&[b"FLUSHDB"]).await?;
+                match lane.select(*target).await {
+                    Ok(()) => lane.pipe.run(&[b"FLUSHDB"]).await?,
+                    Err(Error::Unsupported { .. }) => continue,
+                    Err(error) => return Err(error),
+                };
             }
             lane.leave();
         }

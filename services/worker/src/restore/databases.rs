@@ -20,20 +20,24 @@ pub(super) fn told(files: &[File]) -> Option<BTreeSet<u64>> {
 /// # Errors
 /// When a database would be emptied that nothing is restored into.
 pub(super) fn check(present: &BTreeSet<u64>, options: &Restore) -> Result<Vec<String>, Error> {
-    let absent: BTreeSet<u64> = options.filter.databases.difference(present).copied().collect();
+    let has = format!("the snapshot has no keys there, but in {}", list(present));
+    let absent = options.filter.absent(present);
+    let gaps: BTreeSet<u64> = options.filter.databases.difference(present).copied().collect();
     let mut remarks = Vec::new();
     if !absent.is_empty() {
-        let has = format!("the snapshot has no keys there, but in {}", list(present));
         if options.flush {
             return Err(Error::Redis(redis::Error::Unsupported {
                 address: "the target".to_owned(),
-                what: format!("what databases names: {}", list(&absent)),
+                what: format!("what databases names: {}", words(&absent)),
                 why: format!(
                     "{has}; flush would empty it and restore nothing into it: mend databases (args -db), or remove flush"
                 ),
             }));
         }
-        remarks.push(format!("nothing is restored of {}: {has}", list(&absent)));
+        remarks.push(format!("nothing is restored of {}: {has}", words(&absent)));
+    } else if options.flush && !gaps.is_empty() {
+        remarks
+            .push(format!("nothing is restored into {} (which flush empties): {has}", list(&gaps)));
     }
     let unmapped =
         |database: &u64| !present.contains(database) || !options.filter.takes_database(*database);
@@ -49,10 +53,19 @@ pub(super) fn check(present: &BTreeSet<u64>, options: &Restore) -> Result<Vec<St
 }
 
 fn list(databases: &BTreeSet<u64>) -> String {
-    let numbers: Vec<String> = databases.iter().map(u64::to_string).collect();
-    match numbers.len() {
-        0 => "no database".to_owned(),
-        1 => format!("database {}", numbers[0]),
+    words(&databases.iter().map(|database| (*database, *database)).collect::<Vec<_>>())
+}
+
+/// `databases 0, 5-7`
+fn words(databases: &[(u64, u64)]) -> String {
+    let word = |(first, last): &(u64, u64)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    };
+    let numbers: Vec<String> = databases.iter().map(word).collect();
+    match databases {
+        [] => "no database".to_owned(),
+        [(first, last)] if first == last => format!("database {first}"),
         _ => format!("databases {}", numbers.join(", ")),
     }
 }
