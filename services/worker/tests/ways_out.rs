@@ -184,6 +184,34 @@ async fn parts_of_the_data_go_out_and_in() {
 }
 
 #[tokio::test]
+async fn databases_that_hold_nothing_are_told() {
+    let (source, services) = (TestServer::start(&[]), Services::default());
+    line(&mut source.client().await, "SET a 1").await;
+    let endpoint = services.serve().await;
+    for method in ["--method=auto", "--method=scan", "--method=portable"] {
+        for wrong in ["--redis-args=-db 300", "--databases=0,300", "--databases=300-400"] {
+            let failure = failed(backup(source.redis(), &endpoint, &[method, wrong]).await);
+            let said = "scan database 300 of Redis at 127.0.0.1:";
+            assert!(failure.error.contains(said), "{method} {wrong}: {}", failure.error);
+            assert!(failure.error.contains("out of range"), "{}", failure.error);
+            assert!(failure.error.contains("databases (args -db)"), "{}", failure.error);
+            assert_eq!(failure.class, "Invalid");
+        }
+        for (empty, keys, told) in [
+            ("--redis-args=-db 3", 0, &["of database 3: the server has keys in databases [0]"][..]),
+            ("--databases=0,3,5-6", 1, &["of database 3, databases 5-6: "]),
+            ("--databases=0-15", 1, &[]),
+        ] {
+            let outcome = backup(source.redis(), &endpoint, &[method, empty]).await;
+            let warnings = outcome.warnings.concat();
+            assert_eq!(outcome.warnings.is_empty(), told.is_empty(), "{empty}: {warnings}");
+            assert!(told.iter().all(|told| warnings.contains(told)), "{empty}: {warnings}");
+            assert_eq!(backed_up(outcome).keys.values().sum::<u64>(), keys, "{empty}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn typed_commands_hold_every_type() {
     let (source, services) = (TestServer::start(&[]), Services::default());
     let mut client = source.client().await;

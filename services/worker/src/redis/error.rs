@@ -245,6 +245,18 @@ pub enum Error {
         /// Host and port.
         address: String,
     },
+    /// A database is named that the server has not.
+    #[error(
+        "scan database {database} of Redis at {address}: {reply}; the Task's param databases (args -db) must name what the server has"
+    )]
+    NoDatabase {
+        /// Host and port.
+        address: String,
+        /// Its number.
+        database: u64,
+        /// What the server said.
+        reply: String,
+    },
     /// The Job's disk.
     #[error(
         "{act} the Job's temporary directory; tempDir of the BackupConfiguration says where it is and how large"
@@ -435,6 +447,7 @@ impl Fault for Error {
             | Self::NoSentinel { .. }
             | Self::WrongNode { .. }
             | Self::NoKeyspace { .. }
+            | Self::NoDatabase { .. }
             | Self::Replication { .. }
             | Self::Replica { .. } => Class::Invalid,
             Self::Unsupported { .. } => Class::Unimplemented,
