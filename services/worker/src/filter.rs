@@ -72,3 +72,17 @@ impl Filter {
         self.types.is_empty() || self.types.contains(&kind)
     }
 }
+
+/// Databases in words, each the first and the last of a range: `databases 0, 5-7`.
+pub(crate) fn named(databases: &[(u64, u64)]) -> String {
+    let word = |(first, last): &(u64, u64)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    };
+    let words: Vec<String> = databases.iter().map(word).collect();
+    match databases {
+        [] => "no database".to_owned(),
+        [(first, last)] if first == last => format!("database {first}"),
+        _ => format!("databases {}", words.join(", ")),
+    }
+}

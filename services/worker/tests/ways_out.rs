@@ -198,8 +198,8 @@ async fn databases_that_hold_nothing_are_told() {
             assert_eq!(failure.class, "Invalid");
         }
         for (empty, keys, told) in [
-            ("--redis-args=-db 3", 0, &["of database 3: the server has keys in databases [0]"][..]),
-            ("--databases=0,3,5-6", 1, &["of database 3, databases 5-6: "]),
+            ("--redis-args=-db 3", 0, &["of database 3: the server has keys in database 0"][..]),
+            ("--databases=0,3,5-6", 1, &["of databases 3, 5-6: "]),
             ("--databases=0-15", 1, &[]),
         ] {
             let outcome = backup(source.redis(), &endpoint, &[method, empty]).await;

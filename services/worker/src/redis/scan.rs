@@ -10,6 +10,7 @@
 //!                                                             canonical order: └▶ Sorter ─▶ ┘
 //! ```
 
+mod databases;
 mod pace;
 mod round;
 mod sort;
@@ -18,7 +19,6 @@ mod typed;
 mod usage;
 mod write;
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,7 +26,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use coffer_rdb::payload::FOOTER_LEN;
 use coffer_rdb::resp::Reply;
-use coffer_rdb::strings::printable;
 use coffer_rdb::walk::Summary;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
@@ -113,7 +112,7 @@ impl Scan {
             may(&mut client, &[b"PTTL", b"coffer:none"]).await?;
             may(&mut client, &[b"TIME"]).await?;
         }
-        let without_keys = without_keys(&mut client, server, &options.filter).await?;
+        let without_keys = databases::without_keys(&mut client, server, &options.filter).await?;
         let watches = options.typed && watches(&mut client).await?;
         let pacer = Pacer::measure(&mut client, options.pace).await?;
         let (usage, no_usage) = usage::find(&mut client, server, &options).await?;
@@ -209,50 +208,6 @@ async fn may(client: &mut Client, command: &[&[u8]]) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
-}
-
-/// Makes sure that the server has the databases that are named. Gives back which of them hold no keys.
-async fn without_keys(
-    client: &mut Client,
-    server: &Server,
-    filter: &Filter,
-) -> Result<Option<String>, Error> {
-    let present: BTreeSet<u64> = server.databases.keys().copied().collect();
-    let absent = filter.absent(&present);
-    for (first, _) in &absent {
-        // The only one of a cluster, whose servers may each have none of its keys.
-        if *first == 0 {
-            continue;
-        }
-        let index = first.to_string();
-        let select: [&[u8]; 2] = [b"SELECT", index.as_bytes()];
-        match client.ask(&select).await? {
-            Reply::Error(reply) if first_word(&reply) == "NOPERM" => {
-                return Err(client.refused(&select, &reply));
-            }
-            Reply::Error(reply) => {
-                let (address, reply) = (client.address().to_owned(), printable(&reply, 200));
-                return Err(Error::NoDatabase { address, database: *first, reply });
-            }
-            _ => {}
-        }
-        client.run(&[b"SELECT", b"0"]).await?;
-    }
-    let named = absent.iter().filter(|(first, _)| !server.cluster || *first != 0);
-    let named: Vec<String> = named
-        .map(|(first, last)| match first == last {
-            true => format!("database {first}"),
-            false => format!("databases {first}-{last}"),
-        })
-        .collect();
-    let held: Vec<String> = present.iter().map(u64::to_string).collect();
-    Ok((!named.is_empty()).then(|| {
-        format!(
-            "there is nothing to back up of {}: the server has keys in databases [{}]",
-            named.join(", "),
-            held.join(", ")
-        )
-    }))
 }
 
 /// Whether the user may have keys watched.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::source::File;
 use crate::error::Error;
+use crate::filter::named;
 use crate::options::Restore;
 use crate::redis;
 
@@ -28,13 +29,13 @@ pub(super) fn check(present: &BTreeSet<u64>, options: &Restore) -> Result<Vec<St
         if options.flush {
             return Err(Error::Redis(redis::Error::Unsupported {
                 address: "the target".to_owned(),
-                what: format!("what databases names: {}", words(&absent)),
+                what: format!("what databases names: {}", named(&absent)),
                 why: format!(
                     "{has}; flush would empty it and restore nothing into it: mend databases (args -db), or remove flush"
                 ),
             }));
         }
-        remarks.push(format!("nothing is restored of {}: {has}", words(&absent)));
+        remarks.push(format!("nothing is restored of {}: {has}", named(&absent)));
     } else if options.flush && !gaps.is_empty() {
         remarks
             .push(format!("nothing is restored into {} (which flush empties): {has}", list(&gaps)));
@@ -53,19 +54,5 @@ pub(super) fn check(present: &BTreeSet<u64>, options: &Restore) -> Result<Vec<St
 }
 
 fn list(databases: &BTreeSet<u64>) -> String {
-    words(&databases.iter().map(|database| (*database, *database)).collect::<Vec<_>>())
-}
-
-/// `databases 0, 5-7`
-fn words(databases: &[(u64, u64)]) -> String {
-    let word = |(first, last): &(u64, u64)| match first == last {
-        true => first.to_string(),
-        false => format!("{first}-{last}"),
-    };
-    let numbers: Vec<String> = databases.iter().map(word).collect();
-    match databases {
-        [] => "no database".to_owned(),
-        [(first, last)] if first == last => format!("database {first}"),
-        _ => format!("databases {}", numbers.join(", ")),
-    }
+    named(&databases.iter().map(|database| (*database, *database)).collect::<Vec<_>>())
 }
