@@ -227,7 +227,7 @@ async fn snapshots(
                     reading.feed(&mut reader, chunk)?;
                 }
                 Some(Message::Finish(finish)) => promised = Some(finish.sha256),
-                Some(Message::Header(_)) | None => {}
+                Some(Message::Header(_) | Message::Waiting(_)) | None => {}
             }
         }
         let promised = promised.context("the storage-gateway ended the data before their end")?;

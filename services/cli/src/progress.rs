@@ -120,13 +120,15 @@ impl Lines {
     }
 }
 
-/// Phase and stage: `Running: transfer`; while pending, why.
+/// Phase and stage: `Running: transfer`; while pending, or before its worker can begin, why.
 fn state(session: &Session) -> String {
     let phase = if session.phase.is_empty() { "Pending" } else { &session.phase };
-    let stage =
-        session.transfer.as_ref().map(|transfer| transfer.stage.as_str()).unwrap_or_default();
-    match (phase, stage, session.message.as_str()) {
-        ("Running", stage, _) if !stage.is_empty() => format!("{phase}: {stage}"),
+    let doing = session.transfer.as_ref().map(|transfer| match transfer.waiting.as_str() {
+        "" => transfer.stage.as_str(),
+        waiting => waiting,
+    });
+    match (phase, doing.unwrap_or_default(), session.message.as_str()) {
+        ("Running", doing, _) if !doing.is_empty() => format!("{phase}: {doing}"),
         ("Pending", _, why) if !why.is_empty() => format!("{phase}: {why}"),
         _ => phase.to_owned(),
     }
@@ -142,8 +144,16 @@ fn percent(transfer: &Transfer) -> Option<u64> {
 
 /// Bytes, keys, rate and what is left, as far as they are known.
 fn detail(transfer: &Transfer) -> String {
-    let Transfer { stage: _, bytes, total_bytes, keys, total_keys, bytes_per_second, eta_seconds } =
-        transfer;
+    let Transfer {
+        stage: _,
+        waiting: _,
+        bytes,
+        total_bytes,
+        keys,
+        total_keys,
+        bytes_per_second,
+        eta_seconds,
+    } = transfer;
     let mut parts = Vec::new();
     if *bytes > 0 {
         parts.push(match total_bytes {
@@ -193,6 +203,7 @@ mod tests {
             total_keys: 200_000,
             bytes_per_second: 210.4 * 1024.0 * 1024.0,
             eta_seconds: 68,
+            waiting: String::new(),
         }
     }
 
@@ -207,6 +218,14 @@ mod tests {
         assert_eq!(next(&session("", None), 0).as_deref(), Some("Pending"));
         assert_eq!(next(&waiting, 0).as_deref(), Some("Pending: 3 sessions are before it"));
         assert_eq!(next(&waiting, 1), None);
+        let waiting = "waiting for the exclusive lock 1a2b3c4d of root@host, process 7";
+        let locked = Transfer {
+            stage: "connect".to_owned(),
+            waiting: waiting.to_owned(),
+            ..Transfer::default()
+        };
+        let line = next(&session("Running", Some(locked)), 1);
+        assert_eq!(line, Some(format!("Running: {waiting}")));
         let running = session("Running", Some(transfer()));
         assert_eq!(
             next(&running, 2).as_deref(),

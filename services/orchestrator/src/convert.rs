@@ -42,8 +42,9 @@ pub fn reference(wire: Option<proto::SessionRef>) -> Result<SessionRef, Status> 
 /// What a worker reports.
 #[must_use]
 pub fn report(wire: proto::ReportRequest) -> Report {
-    let proto::ReportRequest { session: _, stage, bytes, total_bytes, keys, total_keys } = wire;
-    Report { stage, bytes, total_bytes, keys, total_keys }
+    let proto::ReportRequest { session: _, stage, bytes, total_bytes, keys, total_keys, waiting } =
+        wire;
+    Report { stage, bytes, total_bytes, keys, total_keys, waiting }
 }
 
 /// What a client wants backed up.
@@ -164,6 +165,7 @@ fn to_transfer(transfer: Transfer) -> proto::Transfer {
         total_keys: report.total_keys,
         bytes_per_second,
         eta_seconds,
+        waiting: report.waiting,
     }
 }
 

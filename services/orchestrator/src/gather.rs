@@ -11,7 +11,10 @@ use coffer_api::{
     target::{RepositoryRef, TargetRef, TaskRef},
 };
 use coffer_proto::catalog::v1::ResolveRequest;
-use coffer_runtime::fault::{self, Class};
+use coffer_runtime::{
+    fault::{self, Class},
+    grant::SessionRef,
+};
 use k8s_openapi::{
     ByteString,
     api::{
@@ -156,6 +159,13 @@ pub async fn namespace_labels(
     let found =
         api.get_opt(name).await.map_err(Error::cluster(format!("read Namespace {name}")))?;
     Ok(found.and_then(|namespace| namespace.metadata.labels).unwrap_or_default())
+}
+
+/// What the worker of a session says that it waits for before it can begin.
+#[must_use]
+pub fn waiting(ctx: &Context, kind: &str, session: &impl ResourceExt) -> Option<String> {
+    let namespace = session.namespace().unwrap_or_default();
+    ctx.progress.waiting(&SessionRef { kind: kind.to_owned(), namespace, name: session.name_any() })
 }
 
 /// A Job, the pods that belong to it, and what keeps them from starting.

@@ -31,6 +31,8 @@ pub struct Report {
     pub keys: u64,
     /// Of how many; 0 while unknown.
     pub total_keys: u64,
+    /// What it waits for before it can begin; empty when it does not.
+    pub waiting: String,
 }
 
 /// A report and what follows from the ones before it.
@@ -63,8 +65,8 @@ impl Default for Board {
 }
 
 impl Board {
-    /// Takes a report.
-    pub fn report(&self, session: SessionRef, report: Report, now: DateTime<Utc>) {
+    /// Takes a report. Tells whether the session waits for something else than before, or no longer.
+    pub fn report(&self, session: SessionRef, report: Report, now: DateTime<Utc>) -> bool {
         let mut sessions = self.sessions.lock();
         if !sessions.contains_key(&session) && sessions.len() >= SESSIONS {
             let last = |entry: &Entry| entry.samples.back().map(|(at, _)| *at);
@@ -76,15 +78,25 @@ impl Board {
         let entry = sessions
             .entry(session)
             .or_insert_with(|| Entry { samples: VecDeque::new(), transfer: Transfer::default() });
+        let turned = entry.transfer.report.waiting != report.waiting;
         entry.add(report, now);
         drop(sessions);
         self.changed.send_modify(|version| *version += 1);
+        turned
     }
 
     /// How far a session is.
     #[must_use]
     pub fn get(&self, session: &SessionRef) -> Option<Transfer> {
         self.sessions.lock().get(session).map(|entry| entry.transfer.clone())
+    }
+
+    /// What a session waits for, if it does.
+    #[must_use]
+    pub fn waiting(&self, session: &SessionRef) -> Option<String> {
+        let sessions = self.sessions.lock();
+        let waiting = &sessions.get(session)?.transfer.report.waiting;
+        Some(waiting.clone()).filter(|waiting| !waiting.is_empty())
     }
 
     /// Forgets a session that is over.
@@ -168,6 +180,23 @@ mod tests {
         assert!(board.get(&session("a")).unwrap().bytes_per_second.abs() < 1e-9);
         board.forget(&session("a"));
         assert_eq!(board.get(&session("a")), None);
+    }
+
+    #[test]
+    fn what_a_session_waits_for_is_told_when_it_changes() {
+        let board = Board::default();
+        let tell = |waiting: &str| {
+            let report = Report { waiting: waiting.into(), ..report("connect", 0) };
+            board.report(session("a"), report, DateTime::UNIX_EPOCH)
+        };
+        for (waiting, turned) in
+            [("", false), ("a lock", true), ("a lock", false), ("another", true), ("", true)]
+        {
+            assert_eq!(tell(waiting), turned, "{waiting}");
+            let waits = board.waiting(&session("a"));
+            assert_eq!(waits.unwrap_or_default(), waiting);
+        }
+        assert_eq!(board.waiting(&session("b")), None);
     }
 
     #[test]

@@ -191,7 +191,11 @@ impl Progress for Service {
             grant
                 .covers_session(&session)
                 .map_err(|error| Status::permission_denied(error.to_string()))?;
-            self.ctx.progress.report(session, convert::report(report), self.ctx.clock.now());
+            let (report, now) = (convert::report(report), self.ctx.clock.now());
+            if self.ctx.progress.report(session.clone(), report, now) {
+                // Its status is to say so.
+                self.ctx.turns.wake(&session);
+            }
         }
     }
 }

@@ -45,7 +45,7 @@ pub fn usable(conditions: &[Condition]) -> Summary {
 pub fn backup(status: &BackupSessionStatus) -> Summary {
     match status.phase {
         None | Some(SessionPhase::Pending) => summary(Status::Unknown, PENDING, "not started yet"),
-        Some(SessionPhase::Running) => summary(Status::Unknown, RUNNING, "at work"),
+        Some(SessionPhase::Running) => running(None),
         Some(SessionPhase::Succeeded) => {
             let snapshots = status
                 .targets
@@ -96,7 +96,7 @@ pub fn restore(status: &RestoreSessionStatus) -> Summary {
         (None | Some(RestorePhase::Pending), None) => {
             summary(Status::Unknown, PENDING, "not started yet")
         }
-        (Some(RestorePhase::Running), _) => summary(Status::Unknown, RUNNING, "at work"),
+        (Some(RestorePhase::Running), _) => running(None),
         (Some(RestorePhase::Succeeded), _) => {
             summary(Status::True, "Succeeded", "the snapshot was restored")
         }
@@ -120,6 +120,12 @@ pub fn restore(status: &RestoreSessionStatus) -> Summary {
 #[must_use]
 pub fn waiting(why: &str) -> Summary {
     summary(Status::Unknown, PENDING, why)
+}
+
+/// Of a session that is at work and waits, and for what; at work without a word of it.
+#[must_use]
+pub fn running(waiting: Option<&str>) -> Summary {
+    summary(Status::Unknown, RUNNING, waiting.unwrap_or("at work"))
 }
 
 /// The first condition, in their order, that says no or does not know.

@@ -10,6 +10,7 @@ use coffer_api::{
     BackupBatch, BackupConfiguration, BackupSession, RestoreSession, target::RepositoryRef,
     time::to_clock,
 };
+use coffer_runtime::grant::SessionRef;
 use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 use parking_lot::Mutex;
 
@@ -26,9 +27,9 @@ use crate::{
 /// The queue, and whom it let through.
 pub struct Turns {
     queue: Mutex<Queue>,
-    /// BackupSessions that are let through.
+    /// BackupSessions that are let through, or whose worker waits.
     pub backups: Wake<BackupSession>,
-    /// RestoreSessions that are let through.
+    /// RestoreSessions of which the same is true.
     pub restores: Wake<RestoreSession>,
 }
 
@@ -76,12 +77,22 @@ impl Turns {
         self.call(next);
     }
 
+    /// Has a session looked at.
+    pub fn wake(&self, session: &SessionRef) {
+        let kind = if session.kind == "RestoreSession" { Kind::Restore } else { Kind::Backup };
+        self.call_one(kind, &session.namespace, &session.name);
+    }
+
     fn call(&self, next: Vec<Session>) {
         for Session { kind, namespace, name, target: _ } in next {
-            match kind {
-                Kind::Backup => self.backups.add(ObjectRef::new(&name).within(&namespace)),
-                Kind::Restore => self.restores.add(ObjectRef::new(&name).within(&namespace)),
-            }
+            self.call_one(kind, &namespace, &name);
+        }
+    }
+
+    fn call_one(&self, kind: Kind, namespace: &str, name: &str) {
+        match kind {
+            Kind::Backup => self.backups.add(ObjectRef::new(name).within(namespace)),
+            Kind::Restore => self.restores.add(ObjectRef::new(name).within(namespace)),
         }
     }
 }

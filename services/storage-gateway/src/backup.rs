@@ -102,6 +102,8 @@ pub struct Header {
     pub time: Option<DateTime<FixedOffset>>,
     /// Whether blobs are decoded again before they are written.
     pub verify: bool,
+    /// Whether the client is told what the snapshot waits for before it begins.
+    pub hears_waiting: bool,
 }
 
 /// What may follow the header.
@@ -141,7 +143,7 @@ pub struct Begun {
     started: DateTime<Utc>,
 }
 
-/// Begins a snapshot.
+/// Begins a snapshot. `hear` is called for each lock that it waits for.
 ///
 /// # Errors
 /// When the header is not valid, or the repository not usable.
@@ -149,6 +151,7 @@ pub async fn begin(
     repositories: &Repositories,
     header: Header,
     started: DateTime<Utc>,
+    hear: impl Fn(&restic::LockInfo) + Send + Sync + 'static,
 ) -> Result<Begun, Error> {
     check(&header)?;
     let opened = repositories.open(&header.at, Missing::Create).await?;
@@ -161,7 +164,7 @@ pub async fn begin(
         compression: opened.compression,
         ..restic::BackupOptions::default()
     };
-    let writer = opened.repository.backup(options).await;
+    let writer = opened.repository.telling(hear).backup(options).await;
     let writer = writer.map_err(opened.place.failed("back up to"))?;
     Ok(Begun { opened, writer, header, started })
 }

@@ -60,7 +60,8 @@ pub(crate) fn backup_header(
     let Some(Message::Header(header)) = message.and_then(|request| request.message) else {
         return Err(backup::Error::NoHeader);
     };
-    let proto::BackupHeader { repository: at, host, paths, tags, time, no_verify } = header;
+    let proto::BackupHeader { repository: at, host, paths, tags, time, no_verify, hears_waiting } =
+        header;
     let time = time.map(|time| moment(&time).ok_or_else(|| bad("its time is out of range")));
     Ok(backup::Header {
         at: repository(at).map_err(|status| bad(status.message()))?,
@@ -69,6 +70,7 @@ pub(crate) fn backup_header(
         tags,
         time: time.transpose()?.map(|time| time.fixed_offset()),
         verify: !no_verify,
+        hears_waiting,
     })
 }
 
@@ -220,7 +222,18 @@ pub(crate) fn backup_response(summary: backup::Summary) -> proto::BackupResponse
         files_new: written.files,
         repository_created,
         duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        ..proto::BackupResponse::default()
     }
+}
+
+/// Before the result, for those who hear it.
+pub(crate) fn backup_waiting(waiting: String) -> proto::BackupResponse {
+    proto::BackupResponse { waiting, ..proto::BackupResponse::default() }
+}
+
+/// The same.
+pub(crate) fn backup_begun() -> proto::BackupResponse {
+    proto::BackupResponse { begun: true, ..proto::BackupResponse::default() }
 }
 
 pub(crate) fn restore_request(request: proto::RestoreRequest) -> Result<restore::Request, Status> {
@@ -230,7 +243,15 @@ pub(crate) fn restore_request(request: proto::RestoreRequest) -> Result<restore:
 
 /// What is read of a Repository that was looked up before.
 fn restore_from(at: At, request: proto::RestoreRequest) -> Result<restore::Request, Status> {
-    let proto::RestoreRequest { repository: _, snapshot, host, path, offset, length } = request;
+    let proto::RestoreRequest {
+        repository: _,
+        snapshot,
+        host,
+        path,
+        offset,
+        length,
+        hears_waiting,
+    } = request;
     if snapshot.is_empty() {
         return Err(Status::invalid_argument("snapshot is empty; say latest or an id"));
     }
@@ -242,7 +263,13 @@ fn restore_from(at: At, request: proto::RestoreRequest) -> Result<restore::Reque
         path: Some(path).filter(|path| !path.is_empty()),
         offset,
         length: Some(length).filter(|length| *length > 0),
+        hears_waiting,
     })
+}
+
+/// Before the header, for those who hear it.
+pub(crate) fn restore_waiting(waiting: String) -> proto::RestoreResponse {
+    answer(proto::restore_response::Message::Waiting(waiting))
 }
 
 pub(crate) fn restore_header(header: restore::Header) -> proto::RestoreResponse {

@@ -109,6 +109,8 @@ pub struct Request {
     pub offset: u64,
     /// How many bytes; none for all the rest.
     pub length: Option<u64>,
+    /// Whether the client is told what it waits for before the header.
+    pub hears_waiting: bool,
 }
 
 /// What is known before the first byte.
@@ -140,7 +142,7 @@ pub enum Message {
     },
 }
 
-/// Begins to read. The stream ends with [`Message::Finish`], or with an error.
+/// Begins to read. `hear` is called for each lock that is waited for. The stream ends with [`Message::Finish`], or with an error.
 ///
 /// # Errors
 /// When there is no such snapshot or file, or the repository is not usable.
@@ -148,6 +150,7 @@ pub async fn run(
     repositories: &Repositories,
     request: Request,
     figures: metrics::Stream,
+    hear: impl Fn(&restic::LockInfo) + Send + Sync + 'static,
 ) -> Result<(Header, BoxStream<'static, Result<Message, Error>>), Error> {
     let opened = repositories.open(&request.at, Missing::Refuse).await?;
     let failed = || opened.place.failed("restore from");
@@ -157,7 +160,7 @@ pub async fn run(
         ..restic::SnapshotFilter::default()
     };
     let snapshot = find(&opened, &request, &wanted, &filter).await?;
-    let held = opened.repository.hold(&snapshot).await.map_err(failed())?;
+    let held = opened.repository.telling(hear).hold(&snapshot).await.map_err(failed())?;
     let begun = begin(&opened, &request, snapshot, &held).await;
     // The reader's, if there is one; else what comes next must not meet our lock.
     held.release().await;

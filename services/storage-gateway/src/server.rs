@@ -3,6 +3,7 @@
 mod progress;
 mod repositories;
 mod snapshots;
+mod waiting;
 
 use crate::admission::{Admission, Admitted};
 use crate::metrics::{self, Metrics};

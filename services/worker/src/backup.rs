@@ -24,7 +24,7 @@ pub(crate) use self::part::Part;
 use crate::args::BackupArgs;
 use crate::convert;
 use crate::error::Error;
-use crate::gateway::{self, Gateway};
+use crate::gateway::{self, Gateway, Late};
 use crate::keyspace::Contents;
 use crate::options::{self, Method, Order};
 use crate::progress::{Progress, Stage};
@@ -45,11 +45,13 @@ pub(crate) async fn run(
     warnings: &mut Vec<String>,
 ) -> Result<BackedUp, Error> {
     let options = options::Backup::new(args)?;
-    let gateway = Gateway::new(session)?;
     let progress = Progress::start(session, SessionKind::Backup);
+    let gateway = Gateway::new(session, clock, progress.meter())?;
     let backup = Backup { args, options, session, wait, clock, gateway, progress };
     let backed_up = backup.repeat_until_taken(warnings).await;
-    backup.progress.finish().await;
+    let Backup { gateway, progress, .. } = backup;
+    drop(gateway);
+    progress.finish().await;
     backed_up
 }
 
@@ -204,7 +206,8 @@ impl Backup<'_> {
             warnings.push(format!("there is no digest: {why}"));
         }
         let reason = reasons.join("; ");
-        let more = [found.as_deref(), late.as_deref(), Some(&reason)];
+        let waited = waited(upload.late());
+        let more = [found.as_deref(), waited.as_deref(), late.as_deref(), Some(&reason)];
         let mut done = backed_up(method, &more, &parts);
         let manifest = self.manifest(method, reason, &parts, slots.is_some(), times);
         done.keys = convert::totals(&manifest).into_iter().collect();
@@ -239,6 +242,7 @@ impl Backup<'_> {
             tags,
             time: None,
             no_verify: false,
+            hears_waiting: false,
         }
     }
 
@@ -309,7 +313,13 @@ fn paths(method: Method, parts: usize, cluster: bool) -> Vec<String> {
     }
 }
 
-/// Why a backup took longer than its data, where it was the server that waited.
+/// Why a backup took longer than its data, where it was the storage-gateway that waited.
+fn waited(late: Option<&Late>) -> Option<String> {
+    let Late { after, words } = late?;
+    Some(format!("the storage-gateway began after {} s ({words})", after.as_secs()))
+}
+
+/// The same, where it was the server.
 fn began_late(after: Option<Duration>) -> Option<String> {
     let seconds = after.map_or(0, |after| after.as_secs());
     (seconds > 0).then(|| {

@@ -1,29 +1,28 @@
 //! The storage-gateway as the worker uses it: one snapshot up, or one down. The only file, with `convert`,
 //! that knows the messages of its contract.
 
-use std::time::Duration;
+mod gate;
 
 use bytes::Bytes;
 use coffer_api::session::Session;
 use coffer_proto::storage::v1 as proto;
 use coffer_proto::storage::v1::snapshots_client::SnapshotsClient;
-use coffer_runtime::Secret;
 use coffer_runtime::fault::{Class, class_of};
 use coffer_runtime::grpc::{self, Authorized, MAX_MESSAGE_BYTES};
 use coffer_runtime::tls::TlsOptions;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use coffer_runtime::{Clock, Secret};
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Status, Streaming};
 
+use self::gate::Gate;
+pub(crate) use self::gate::Late;
 use crate::error::Error;
+use crate::progress::State;
 
 /// Messages on their way to the gateway beside those in HTTP/2's window: 4 MiB of dump.
 const QUEUE: usize = 16;
-/// How long a gateway is given to take a snapshot before the Redis is made to fork: for one that is full, not
-/// there or locked out of the repository, it would do so in vain. Gateways of earlier versions say nothing.
-const TAKEN_WITHIN: Duration = Duration::from_secs(10);
 
 const UPLOAD: &str = "write a snapshot to";
 const DOWNLOAD: &str = "read the snapshot from";
@@ -46,10 +45,17 @@ pub(crate) struct Gateway {
     snapshots: SnapshotsClient<Authorized>,
     repository: proto::RepositoryRef,
     address: String,
+    clock: Clock,
+    meter: watch::Sender<State>,
 }
 
 impl Gateway {
-    pub(crate) fn new(session: &Session) -> Result<Self, Error> {
+    /// What the gateway waits for is told by the meter.
+    pub(crate) fn new(
+        session: &Session,
+        clock: &Clock,
+        meter: watch::Sender<State>,
+    ) -> Result<Self, Error> {
         let channel = channel(session, "storage-gateway", &session.endpoints.storage_gateway)?;
         Ok(Self {
             snapshots: SnapshotsClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES),
@@ -59,60 +65,67 @@ impl Gateway {
                 lock_wait: None,
             },
             address: session.endpoints.storage_gateway.clone(),
+            clock: clock.clone(),
+            meter,
         })
     }
 
     /// Opens an upload, and waits until the gateway takes it.
     pub(crate) async fn upload(&self, header: proto::BackupHeader) -> Result<Upload, Error> {
-        let header = proto::BackupHeader { repository: Some(self.repository.clone()), ..header };
+        let repository = Some(self.repository.clone());
+        let header = proto::BackupHeader { repository, hears_waiting: true, ..header };
         let (messages, queue) = mpsc::channel(QUEUE);
         let mut client = self.snapshots.clone();
-        let (takes, taken) = oneshot::channel();
+        let (tells, gate) = watch::channel(Gate::Silent);
+        let clock = self.clock.clone();
         let call = async move {
-            let mut answer = client.backup(ReceiverStream::new(queue)).await?.into_inner();
-            // Whoever waited for it may have given up.
-            let _ = takes.send(());
-            answer.message().await
+            let mut answers = client.backup(ReceiverStream::new(queue)).await?.into_inner();
+            loop {
+                let waits = matches!(*tells.borrow(), Gate::Waits(_));
+                let answer = match waits {
+                    true => grpc::heard(&clock, answers.message()).await?,
+                    false => answers.message().await?,
+                };
+                match answer {
+                    Some(answer) if answer.begun => tells.send_replace(Gate::Begun),
+                    Some(answer) if !answer.waiting.is_empty() => {
+                        tells.send_replace(Gate::Waits(answer.waiting))
+                    }
+                    answer => return Ok(answer),
+                };
+            }
         };
         let mut upload = Upload {
             messages: Some(messages),
             response: Some(AbortOnDropHandle::new(tokio::spawn(call))),
             subject: self.subject(),
+            late: None,
         };
         upload.send(proto::backup_request::Message::Header(header)).await?;
-        let taken = async {
-            if taken.await.is_err() {
-                // The call has ended, and says why.
-                std::future::pending::<()>().await;
-            }
-        };
         let repository = upload.subject.repository.clone();
-        let taken = async {
-            if timeout(TAKEN_WITHIN, taken).await.is_err() {
-                tracing::info!(
-                    repository,
-                    "the storage-gateway has not opened the repository yet; if somebody's lock is in its way, its log says whose; \
-                     the dump begins, and waits for it"
-                );
-            }
-        };
-        upload.watch(taken).await?;
+        upload.late =
+            upload.watch(gate::opened(&repository, gate, &self.meter, &self.clock)).await?;
         Ok(upload)
     }
 
     /// Opens a download; the first message is there when this returns.
     pub(crate) async fn download(&self, request: proto::RestoreRequest) -> Result<Download, Error> {
-        let request =
-            proto::RestoreRequest { repository: Some(self.repository.clone()), ..request };
+        use proto::restore_response::Message;
+        let repository = Some(self.repository.clone());
+        let request = proto::RestoreRequest { repository, hears_waiting: true, ..request };
         let subject = self.subject();
         let failed = |status| failed(DOWNLOAD, &subject, status);
         let mut client = self.snapshots.clone();
         let mut stream = client.restore(request).await.map_err(&failed)?.into_inner();
-        let first = stream.message().await.map_err(&failed)?;
+        let mut first = stream.message().await.map_err(&failed)?;
+        while let Some(proto::RestoreResponse { message: Some(Message::Waiting(words)) }) = first {
+            tracing::info!(repository = self.repository.name, words);
+            self.meter.send_modify(|state| state.waiting = words);
+            first = grpc::heard(&self.clock, stream.message()).await.map_err(&failed)?;
+        }
+        self.meter.send_if_modified(|state| !std::mem::take(&mut state.waiting).is_empty());
         match first.and_then(|first| first.message) {
-            Some(proto::restore_response::Message::Header(header)) => {
-                Ok(Download { stream, header, subject })
-            }
+            Some(Message::Header(header)) => Ok(Download { stream, header, subject }),
             _ => Err(Error::Contract {
                 act: DOWNLOAD,
                 repository: subject.repository,
@@ -158,6 +171,7 @@ pub(crate) struct Upload {
     messages: Option<mpsc::Sender<proto::BackupRequest>>,
     response: Option<Call>,
     subject: Subject,
+    late: Option<Late>,
 }
 
 type Call = AbortOnDropHandle<Answer>;
@@ -199,15 +213,20 @@ impl Upload {
     }
 
     /// Fails if the gateway answers before that: it can only be a refusal.
-    async fn watch<T>(&mut self, until: impl Future<Output = T>) -> Result<(), Error> {
+    async fn watch<T>(&mut self, until: impl Future<Output = T>) -> Result<T, Error> {
         let Some(response) = &mut self.response else { return Err(self.ended().await) };
         let answer = tokio::select! {
             biased;
             answer = response => answer,
-            _ = until => return Ok(()),
+            done = until => return Ok(done),
         };
         self.response = None;
         Err(self.refusal(answer))
+    }
+
+    /// Why it could not begin at once, if it could not.
+    pub(crate) const fn late(&self) -> Option<&Late> {
+        self.late.as_ref()
     }
 
     /// Fails if the gateway has answered already.
@@ -284,6 +303,9 @@ impl Download {
             Some(proto::restore_response::Message::Finish(finish)) => Ok(Part::Finish(finish)),
             Some(proto::restore_response::Message::Header(_)) => {
                 Err(self.contract("the storage-gateway sent a second header"))
+            }
+            Some(proto::restore_response::Message::Waiting(_)) => {
+                Err(self.contract("the storage-gateway waits behind its header"))
             }
             None => Err(self.contract("the storage-gateway ended the data without its finish")),
         }

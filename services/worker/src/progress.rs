@@ -21,9 +21,10 @@ const RETRY_PAUSE: Duration = Duration::from_secs(5);
 const LAST_LIMIT: Duration = Duration::from_secs(2);
 
 /// What the job is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// Reaching the Redis.
+    #[default]
     Connect,
     /// Waiting for the server's fork.
     Wait,
@@ -51,13 +52,15 @@ impl Stage {
 }
 
 /// How far it is; totals are 0 while unknown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct State {
     pub(crate) stage: Stage,
     pub(crate) bytes: u64,
     pub(crate) total_bytes: u64,
     pub(crate) keys: u64,
     pub(crate) total_keys: u64,
+    /// What it waits for before it can begin, in words of the storage-gateway's; empty when it does not.
+    pub(crate) waiting: String,
 }
 
 /// Where the job says it.
@@ -69,9 +72,7 @@ pub(crate) struct Progress {
 impl Progress {
     /// Starts telling the session's orchestrator, if it names one.
     pub(crate) fn start(session: &Session, kind: proto::SessionKind) -> Self {
-        let state =
-            State { stage: Stage::Connect, bytes: 0, total_bytes: 0, keys: 0, total_keys: 0 };
-        let (state, seen) = watch::channel(state);
+        let (state, seen) = watch::channel(State::default());
         let endpoint = &session.endpoints.orchestrator;
         let name = proto::SessionRef {
             kind: kind.into(),
@@ -96,10 +97,13 @@ impl Progress {
 
     pub(crate) fn stage(&self, stage: Stage) {
         tracing::info!(stage = stage.name(), "stage begins");
-        self.update(|state| state.stage = stage);
+        self.update(|state| {
+            state.stage = stage;
+            state.waiting.clear();
+        });
     }
 
-    /// Tells the last state, if that is quick.
+    /// Tells the last state, if that is quick. Waits in vain while somebody has a [`meter`](Self::meter).
     pub(crate) async fn finish(self) {
         drop(self.state);
         if let Some(task) = self.task {
@@ -116,8 +120,8 @@ async fn tell(channel: Authorized, name: proto::SessionRef, mut seen: watch::Rec
         let (seen, name) = (&mut seen, &name);
         let feed = async move {
             loop {
-                let State { stage, bytes, total_bytes, keys, total_keys } =
-                    *seen.borrow_and_update();
+                let State { stage, bytes, total_bytes, keys, total_keys, waiting } =
+                    seen.borrow_and_update().clone();
                 let report = proto::ReportRequest {
                     session: Some(name.clone()),
                     stage: stage.name().to_owned(),
@@ -125,6 +129,7 @@ async fn tell(channel: Authorized, name: proto::SessionRef, mut seen: watch::Rec
                     total_bytes,
                     keys,
                     total_keys,
+                    waiting,
                 };
                 if reports.send(report).await.is_err() {
                     break false;

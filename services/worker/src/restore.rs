@@ -47,8 +47,8 @@ pub(crate) async fn run(
 ) -> Result<Restored, Error> {
     let Runtime { clock, shutdown: stop, .. } = runtime;
     let options = options::Restore::new(args)?;
-    let gateway = Gateway::new(session)?;
     let progress = Progress::start(session, SessionKind::Restore);
+    let gateway = Gateway::new(session, clock, progress.meter())?;
     let source = Source::new(gateway, request(args, session), wait);
     let restore = Restore { options, source, session, wait, clock, progress };
     let mut serving = None;
@@ -57,7 +57,9 @@ pub(crate) async fn run(
     if let Some(serving) = serving {
         serving.give_up(stop, warnings).await;
     }
-    restore.progress.finish().await;
+    let Restore { source, progress, .. } = restore;
+    drop(source);
+    progress.finish().await;
     restored
 }
 
@@ -74,6 +76,7 @@ fn request(args: &RestoreArgs, session: &Session) -> proto::RestoreRequest {
         path: String::new(),
         offset: 0,
         length: 0,
+        hears_waiting: false,
     }
 }
 

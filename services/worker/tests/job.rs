@@ -5,7 +5,7 @@
 mod support;
 
 use coffer_runtime::Runtime;
-use support::gateway::{Fault, Services};
+use support::gateway::{Fault, LOCKED, Services, Stored};
 use support::job::{BACKUP, RESTORE, backed_up, failed, restored, run, run_with, session};
 use support::makes::Make;
 use support::{TestServer, fill, line, noise};
@@ -96,6 +96,39 @@ async fn a_full_gateway_is_asked_again_but_never_once_data_was_sent() {
         let push = stored.pushes.last().unwrap();
         assert!(push.families.iter().all(|family| family.name.ends_with("_success")));
     });
+}
+
+#[tokio::test]
+async fn a_gateway_that_waits_for_a_lock_is_waited_for_and_the_session_says_so() {
+    let (redis, services) = (TestServer::start(&[]), Services::default());
+    let mut admin = redis.client().await;
+    line(&mut admin, "SET k v").await;
+    let endpoint = services.serve().await;
+    let waited = |stored: &Stored| {
+        let said: Vec<_> = stored.reports.iter().map(|report| report.waiting.as_str()).collect();
+        said.contains(&LOCKED) && said.last() == Some(&"")
+    };
+    for (kind, job) in [("BackupSession", BACKUP), ("RestoreSession", RESTORE)] {
+        services.set(|stored| (stored.fault, stored.reports) = (Fault::Locked, vec![]));
+        let session = session(kind, redis.redis(), &endpoint);
+        let go_on = async {
+            let last = |stored: &Stored| stored.reports.last().map(|last| last.waiting.clone());
+            services.until(|stored| last(stored).is_some_and(|last| last == LOCKED)).await;
+            // The restore's server has forked for the backup before.
+            let stats = format!("{:?}", line(&mut admin, "INFO stats").await);
+            assert_eq!(stats.contains("total_forks:0"), job == BACKUP, "{stats}");
+            services.resume();
+        };
+        let (outcome, ()) = tokio::join!(run(&session, job), go_on);
+        if job == BACKUP {
+            let reason = backed_up(outcome).reason;
+            let late = format!("; the storage-gateway began after 0 s ({LOCKED})");
+            assert!(reason.contains(&late), "{reason}");
+        } else {
+            restored(outcome);
+        }
+        services.get(|stored| assert!(waited(stored), "{:?}", stored.reports));
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use coffer_api::{
-    BackupConfiguration,
+    BackupConfiguration, BackupSession,
     backup_session::{BackupTargetStatus, HostBackupPhase, SessionPhase},
     condition,
 };
@@ -36,6 +36,40 @@ async fn an_append_only_repository_keeps_what_retention_would_remove() -> Result
     }
     assert_eq!(world.restic().snapshots()?.len(), 2);
     world.restic().check()?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_session_that_is_kept_out_of_its_repository_says_by_whose_lock() -> Result<()> {
+    let world = World::start(COFFER).await?;
+    world.apply_basics()?;
+    assert_eq!(world.back_up("orders-1", "orders").await?.phase, Some(SessionPhase::Succeeded));
+    // restic wants the repository for itself, and stands still under its lock.
+    let mut restic = world.restic().command().args(["check", "-q"]).spawn()?;
+    let signal = |signal: &str| {
+        let id = restic.id().to_string();
+        std::process::Command::new("kill").args([signal, id.as_str()]).status()
+    };
+    let locks = world.path("repository").join("locks");
+    let is_lock = |file: std::io::Result<std::fs::DirEntry>| {
+        file.is_ok_and(|file| file.file_name().len() == 64)
+    };
+    while !std::fs::read_dir(&locks)?.any(is_lock) {
+        std::thread::yield_now();
+    }
+    signal("-STOP")?;
+    world.create_backup_session("orders-2", "orders").await?;
+    let whose = format!("process {}, since", restic.id());
+    let told = |session: &BackupSession| {
+        let conditions = session.status.iter().flat_map(|status| &status.conditions);
+        let mut running = conditions.filter(|c| c.kind == "Succeeded" && c.reason == "Running");
+        running.any(|c| c.message.starts_with("waiting for") && c.message.contains(&whose))
+    };
+    let told = world.until("orders-2", "says whose lock it waits for", told).await;
+    signal("-CONT")?;
+    told?;
+    assert!(restic.wait()?.success());
+    assert_eq!(world.settled("orders-2").await?.phase, Some(SessionPhase::Succeeded));
     Ok(())
 }
 

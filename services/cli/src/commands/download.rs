@@ -198,7 +198,7 @@ async fn once(
     let mut bytes = 0;
     while let Some(answer) = answers.message().await? {
         match answer.message {
-            Some(Message::Header(_)) | None => {}
+            Some(Message::Header(_) | Message::Waiting(_)) | None => {}
             Some(Message::Chunk(data)) => {
                 sum.update(&data);
                 bytes += data.len() as u64;

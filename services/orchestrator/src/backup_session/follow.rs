@@ -8,7 +8,7 @@ use coffer_api::{
     backup_session::{
         BackupSessionStatus, FileStats, HostBackupPhase, HostBackupStats, SnapshotStats,
     },
-    condition::{self, Status},
+    condition::{self, SUCCEEDED, Status},
     duration, names,
     outcome::{BackedUp, Outcome, Result as Ended},
     size,
@@ -21,7 +21,7 @@ use crate::{
     executor::{self, Observed},
     plan::{Action, Child, Notice, Plan, Requeue},
     settings::Settings,
-    variables,
+    summary, variables,
 };
 
 use super::{
@@ -55,7 +55,13 @@ pub(super) fn follow(
     if now >= ends {
         return settle(object, facts, &HostEnd::TooLate("its Job was stopped"), now);
     }
-    let wait = |requeue| Plan { requeue, ..Plan::nothing() };
+    let wait = |requeue| {
+        let mut status = object.status.clone().unwrap_or_default();
+        let summary = summary::running(facts.waiting.as_deref());
+        let (generation, at) = (object.metadata.generation, from_clock(now));
+        condition::sum_up(&mut status.conditions, SUCCEEDED, summary, generation, at);
+        Plan::status(status, requeue)
+    };
     match &seen {
         Observed::Dead { reason, disrupted } => {
             settle(object, facts, &HostEnd::Dead { reason, disrupted: *disrupted }, now)

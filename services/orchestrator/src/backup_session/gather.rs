@@ -47,6 +47,8 @@ pub struct Facts {
     pub prepared: Option<Prepared>,
     /// The session's worker; before the start, when a Job was made all the same.
     pub worker: Worker,
+    /// With a worker: what it waits for before it can begin, if it does.
+    pub waiting: Option<String>,
     /// At the end: `type` of the AppBinding, for metric labels.
     pub app_type: String,
 }
@@ -114,6 +116,7 @@ pub async fn gather(
     match stage {
         Stage::Started | Stage::Settled => {
             facts.worker = gather::worker(ctx, &namespace, &job).await?;
+            facts.waiting = gather::waiting(ctx, "BackupSession", object);
         }
         Stage::Waiting => facts.worker.job = gather::own_job(ctx, object, &job).await?,
         Stage::Final => {}

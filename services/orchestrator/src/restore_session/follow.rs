@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use coffer_api::{
-    RestoreSession, condition, duration, names,
+    RestoreSession,
+    condition::{self, SUCCEEDED},
+    duration, names,
     outcome::{Outcome, Restored, Result as Ended},
     restore_session::{HostRestorePhase, HostRestoreStats, RestorePhase, RestoreSessionStatus},
     session::Target,
@@ -19,6 +21,7 @@ use crate::{
     metrics, phase,
     plan::{Action, Answer, Call, Child, Done, Notice, Plan, Requeue},
     settings::Settings,
+    summary,
 };
 
 use super::{
@@ -47,7 +50,13 @@ pub(super) fn follow(
     if now >= ends {
         return settle(object, &HostEnd::TooLate("its Job was stopped"), now);
     }
-    let wait = |requeue| Plan { requeue, ..Plan::nothing() };
+    let wait = |requeue| {
+        let mut status = object.status.clone().unwrap_or_default();
+        let summary = summary::running(facts.waiting.as_deref());
+        let (generation, at) = (object.metadata.generation, from_clock(now));
+        condition::sum_up(&mut status.conditions, SUCCEEDED, summary, generation, at);
+        Plan::status(status, requeue)
+    };
     match &seen {
         Observed::Dead { reason, .. } => settle(object, &HostEnd::Dead(reason), now),
         Observed::Starting { until: Some(until) } => wait(Requeue::At(ends.min(*until))),

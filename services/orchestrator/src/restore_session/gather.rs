@@ -34,6 +34,8 @@ pub struct Facts {
     pub prepared: Option<Prepared>,
     /// The restore's worker; before the start, when a Job was made all the same.
     pub worker: Worker,
+    /// With a worker: what it waits for before it can begin, if it does.
+    pub waiting: Option<String>,
 }
 
 impl Default for Facts {
@@ -46,6 +48,7 @@ impl Default for Facts {
             turn: None,
             prepared: None,
             worker: Worker::default(),
+            waiting: None,
         }
     }
 }
@@ -86,6 +89,7 @@ pub async fn gather(ctx: &Context, object: &RestoreSession) -> Result<Facts, Err
     if matches!(stage, Stage::Started | Stage::Settled) {
         let name = names::restore_job(&object.name_any(), 0);
         facts.worker = gather::worker(ctx, &namespace, &name).await?;
+        facts.waiting = gather::waiting(ctx, "RestoreSession", object);
         return Ok(facts);
     }
     let job = names::restore_job(&object.name_any(), 0);

@@ -71,14 +71,20 @@ impl World {
         self.object.status.as_ref().unwrap()
     }
 
-    fn left(mut self, code: i32, message: &str) -> Self {
+    fn left(self, code: i32, message: &str) -> Self {
+        let mut world = self.with(json!({"terminated": {"exitCode": code, "message": message}}));
+        world.pass();
+        world
+    }
+
+    /// The Job is made, and its container is like this.
+    fn with(mut self, state: Value) -> Self {
         self.pass();
         self.facts.worker.job =
             serde_json::from_value(json!({"metadata": {"name": "j", "uid": "j"}})).unwrap();
         self.facts.worker.pods = vec![serde_json::from_value(json!({"metadata": {"name": "p"},
             "status": {"phase": "Running", "containerStatuses": [{"name": "c", "image": "worker:1", "imageID": "",
-                "ready": true, "restartCount": 0, "state": {"terminated": {"exitCode": code, "message": message}}}]}})).unwrap()];
-        self.pass();
+                "ready": true, "restartCount": 0, "state": state}]}})).unwrap()];
         self
     }
 
@@ -196,6 +202,18 @@ fn success_is_a_success_in_the_metrics_too() {
         plan.status.is_none() && plan.actions.is_empty() && plan.call.is_none(),
         "it runs once"
     );
+}
+
+#[test]
+fn what_a_worker_waits_for_is_in_the_status_until_it_begins() {
+    let mut world = world(json!({})).with(json!({"running": {}}));
+    for waiting in ["", "waiting for the exclusive lock of root@host, process 7", ""] {
+        world.facts.waiting = Some(waiting.to_owned()).filter(|waiting| !waiting.is_empty());
+        world.pass();
+        let last = world.status().conditions.last().unwrap();
+        let told = if waiting.is_empty() { "at work" } else { waiting };
+        assert_eq!((last.reason.as_str(), last.message.as_str()), ("Running", told));
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@
 //! those who want the repository for themselves.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +48,25 @@ pub struct LockInfo {
     pub pid: u32,
     /// Whether its holder is gone, by restic's rules.
     pub stale: bool,
+}
+
+impl fmt::Display for LockInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (lock, mode, holder) = (self.id.short(), mode_of(self), holder_of(self));
+        write!(f, "the {mode} lock {lock} of {holder}, since {}", self.time.to_rfc3339())
+    }
+}
+
+/// Hears of each lock that is waited for, once; by default nobody does. It is called from any thread: it must not wait.
+#[derive(Clone, Default)]
+pub(crate) struct LockListener(Option<Arc<Tell>>);
+
+type Tell = dyn Fn(&LockInfo) + Send + Sync;
+
+impl fmt::Debug for LockListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LockListener").field(&self.0.is_some()).finish()
+    }
 }
 
 /// Whether others may work at the same time.
@@ -191,9 +211,12 @@ const fn mode_of(lock: &LockInfo) -> &'static str {
 }
 
 /// Says once whose lock is waited for: nobody else can tell why nothing goes on.
-fn tell_of(lock: &LockInfo, told: &mut Option<Id>) {
+fn tell_of(locker: &Locker, lock: &LockInfo, told: &mut Option<Id>) {
     if told.replace(lock.id) == Some(lock.id) {
         return;
+    }
+    if let LockListener(Some(tell)) = &locker.listener {
+        tell(lock);
     }
     let (holder, mode, since) = (holder_of(lock), mode_of(lock), lock.time.to_rfc3339());
     tracing::info!(lock = lock.id.short(), holder, mode, since, "waiting for a repository lock");
@@ -252,18 +275,25 @@ pub(crate) struct Locker {
     pub(crate) identity: Identity,
     pub(crate) timing: Timing,
     pub(crate) wait: Duration,
+    listener: LockListener,
     /// The lock files that were read.
     known: Arc<Mutex<HashMap<Id, Document>>>,
 }
 
 impl Locker {
     pub(crate) fn new(vault: Arc<Vault>, identity: Identity, wait: Duration) -> Self {
-        Self { vault, identity, timing: Timing::default(), wait, known: Arc::default() }
+        let (timing, listener) = (Timing::default(), LockListener::default());
+        Self { vault, identity, timing, wait, listener, known: Arc::default() }
     }
 
     /// The same, but for how long it waits.
     pub(crate) fn waiting(&self, wait: Duration) -> Self {
         Self { wait, ..self.clone() }
+    }
+
+    /// The same, but for who hears of the locks that it waits for.
+    pub(crate) fn telling(&self, tell: impl Fn(&LockInfo) + Send + Sync + 'static) -> Self {
+        Self { listener: LockListener(Some(Arc::new(tell))), ..self.clone() }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::identity::Identity;
 use crate::key::{KeyFile, Password};
-use crate::lock::{Lock, Locker, Mode};
+use crate::lock::{Lock, LockInfo, Locker, Mode};
 use crate::options::OpenOptions;
 use crate::resources::Resources;
 use crate::shared_index::SharedIndex;
@@ -109,7 +109,16 @@ impl Repository {
     /// [`OpenOptions::lock_wait`] says. With zero they do not wait.
     #[must_use]
     pub fn waiting(&self, lock_wait: Duration) -> Self {
-        let locker = self.inner.locker.waiting(lock_wait);
+        self.with(self.inner.locker.waiting(lock_wait))
+    }
+
+    /// The same handle, whose operations tell of each lock that they wait for, once. What they call must not wait.
+    #[must_use]
+    pub fn telling(&self, tell: impl Fn(&LockInfo) + Send + Sync + 'static) -> Self {
+        self.with(self.inner.locker.telling(tell))
+    }
+
+    fn with(&self, locker: Locker) -> Self {
         Self { inner: Arc::new(Inner { locker, ..Inner::clone(&self.inner) }) }
     }
 

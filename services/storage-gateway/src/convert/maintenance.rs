@@ -304,7 +304,15 @@ pub(crate) fn download(
         request;
     let hosts = super::hosts(host, hosts);
     let host = String::new();
-    let one = proto::RestoreRequest { repository: None, snapshot, host, path, offset, length };
+    let one = proto::RestoreRequest {
+        repository: None,
+        snapshot,
+        host,
+        path,
+        offset,
+        length,
+        hears_waiting: false,
+    };
     Ok(restore::Request { hosts, ..super::restore_from(at, one)? })
 }
 

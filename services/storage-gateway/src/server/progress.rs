@@ -75,11 +75,11 @@ where
 }
 
 /// The next change, but not before `earliest`; after a while without, the last one.
-async fn newest(
-    changes: &mut watch::Receiver<Progress>,
+pub(super) async fn newest<T: Clone>(
+    changes: &mut watch::Receiver<T>,
     earliest: Instant,
     at_least_every: Duration,
-) -> Progress {
+) -> T {
     tokio::time::sleep_until(earliest).await;
     let change = async {
         if changes.changed().await.is_err() {
@@ -88,7 +88,7 @@ async fn newest(
     };
     // Either way there is one to tell.
     let _ = tokio::time::timeout(at_least_every, change).await;
-    *changes.borrow_and_update()
+    changes.borrow_and_update().clone()
 }
 
 #[cfg(test)]

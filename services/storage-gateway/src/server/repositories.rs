@@ -296,7 +296,7 @@ impl Repositories for Server {
         let (at, request) = self.admit(request, |_| operation, |r| r.repository.take()).await?;
         let (admitted, figures) = self.0.admit(operation.name(), &at.repository.namespace)?;
         let request = maintenance::download(request, at)?;
-        let run = restore::run(&self.0.repositories, request, figures).boxed();
+        let run = restore::run(&self.0.repositories, request, figures, |_| {}).boxed();
         let (header, messages) = run.await.map_err(self.refused(operation))?;
         let header = futures::stream::once(async { Ok(convert::restore_header(header)) });
         let messages = messages.map_ok(convert::restore_message).map_err(move |error| {

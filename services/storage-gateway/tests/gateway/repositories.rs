@@ -3,6 +3,8 @@
 use crate::support::answers::{last, result};
 use crate::support::*;
 use coffer_proto::storage::v1::*;
+use coffer_runtime::grant::Operation;
+use std::process::{Child, Command, Stdio};
 use tonic::Code;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,24 +98,36 @@ async fn the_orchestrator_looks_after_a_repository() {
     assert!(gateway.backup("repo", b"x").await.unwrap().repository_created);
 }
 
+/// restic, once it has its lock.
+fn restic_on(gateway: &Gateway, args: &[&str]) -> Child {
+    let restic = Command::new("restic")
+        .args(["--no-cache", "-q", "--repo"])
+        .arg(gateway.repo())
+        .args(args)
+        .env("RESTIC_PASSWORD", PASSWORD)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // While it writes it, the file has a longer name, and is no lock yet.
+    let is_lock = |file: std::io::Result<std::fs::DirEntry>| file.unwrap().file_name().len() == 64;
+    while !std::fs::read_dir(gateway.repo().join("locks")).unwrap().any(is_lock) {
+        std::thread::yield_now();
+    }
+    restic
+}
+
+fn signal(process: &Child, signal: &str) {
+    let sent = Command::new("kill").args([signal, &process.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_of_somebody_else_is_respected_and_can_be_removed() {
     let wait = std::time::Duration::from_secs(1);
     let gateway = start_with(|config| config.lock_wait = wait).await;
     gateway.backup("repo", b"x").await.unwrap();
     // restic holds its lock while it waits for its input.
-    let mut restic = std::process::Command::new("restic")
-        .args(["--no-cache", "-q", "backup", "--stdin", "--repo"])
-        .arg(gateway.repo())
-        .env("RESTIC_PASSWORD", PASSWORD)
-        .stdin(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    // While it writes it, the file has a longer name, and is no lock yet.
-    let is_lock = |file: std::io::Result<std::fs::DirEntry>| file.unwrap().file_name().len() == 64;
-    while !std::fs::read_dir(gateway.repo().join("locks")).unwrap().any(is_lock) {
-        tokio::task::yield_now().await;
-    }
+    let mut restic = restic_on(&gateway, &["backup", "--stdin"]);
     let mut client = gateway.service("orchestrator");
     let prune = async |seconds: Option<i64>| {
         let lock_wait = seconds.map(|seconds| prost_types::Duration { seconds, nanos: 0 });
@@ -149,6 +163,42 @@ async fn a_lock_of_somebody_else_is_respected_and_can_be_removed() {
     assert_eq!(removed, 1);
     patient.await.unwrap();
     assert_eq!(client.unlock(unlock(true)).await.unwrap().into_inner().removed, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_hears_it_is_told_whose_lock_a_call_waits_for() {
+    use backup_request::Message;
+    let gateway = start().await;
+    gateway.backup("repo", b"x").await.unwrap();
+    // restic wants the repository for itself, and stands still under its lock.
+    let mut restic = restic_on(&gateway, &["check"]);
+    signal(&restic, "-STOP");
+    let heard = |header: BackupHeader| BackupHeader { hears_waiting: true, ..header };
+    let messages = messages("repo", b"y").into_iter().map(move |request| match request.message {
+        Some(Message::Header(header)) => {
+            BackupRequest { message: Some(Message::Header(heard(header))) }
+        }
+        message => BackupRequest { message },
+    });
+    let mut worker = gateway.worker(&gateway.grant("repo", Operation::Backup));
+    let mut answers = worker.backup(futures::stream::iter(messages)).await.unwrap().into_inner();
+    let told = answers.message().await.unwrap().unwrap();
+    let whose = "waiting for the exclusive lock ";
+    assert!(told.waiting.starts_with(whose), "{told:?}");
+    assert!(told.waiting.contains(&format!(", process {}, since 20", restic.id())), "{told:?}");
+    let restore = RestoreRequest { hears_waiting: true, ..restore_request("repo", "latest") };
+    let mut reader = gateway.worker(&gateway.grant("repo", Operation::Restore));
+    let mut read = reader.restore(restore).await.unwrap().into_inner();
+    let first = read.message().await.unwrap().unwrap().message;
+    let Some(restore_response::Message::Waiting(words)) = first else { panic!("{first:?}") };
+    assert!(words.starts_with(whose), "{words}");
+
+    signal(&restic, "-CONT");
+    assert!(restic.wait().unwrap().success());
+    assert!(answers.message().await.unwrap().unwrap().begun);
+    let stored = crate::support::stored(answers).await.unwrap();
+    assert!(!stored.snapshot_id.is_empty() && stored.waiting.is_empty() && !stored.begun);
+    assert_eq!(crate::support::collect(read).await.unwrap().data, b"x");
 }
 
 #[tokio::test(flavor = "multi_thread")]

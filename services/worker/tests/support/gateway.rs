@@ -12,7 +12,7 @@ use coffer_proto::storage::v1::{self as storage, backup_request, restore_respons
 use crc_fast::CrcAlgorithm;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -36,7 +36,12 @@ pub(crate) enum Fault {
     StandsStill,
     /// Sends what is said of a file, and the file when it is resumed.
     HoldsBack,
+    /// Says that it waits for a lock, and goes on when it is resumed.
+    Locked,
 }
+
+/// What one says that waits for a lock.
+pub(crate) const LOCKED: &str = "waiting for the exclusive lock of root@host, process 7";
 
 #[derive(Default)]
 pub(crate) struct Stored {
@@ -113,11 +118,22 @@ impl Services {
     async fn store(
         &self,
         mut stream: Streaming<storage::BackupRequest>,
+        answers: &mpsc::Sender<Result<storage::BackupResponse, Status>>,
     ) -> Result<storage::BackupResponse, Status> {
         let (mut header, mut files) = (None, Vec::<Vec<u8>>::new());
         while let Some(message) = stream.message().await? {
             match message.message {
                 Some(backup_request::Message::Header(sent)) => {
+                    assert!(sent.hears_waiting);
+                    let waiting = LOCKED.to_owned();
+                    let waits = storage::BackupResponse { waiting, ..Default::default() };
+                    let begun = storage::BackupResponse { begun: true, ..Default::default() };
+                    if self.get(|stored| stored.fault) == Fault::Locked {
+                        answers.send(Ok(waits)).await.unwrap();
+                        self.resumed.notified().await;
+                    }
+                    // Nobody may be there any more.
+                    let _ = answers.send(Ok(begun)).await;
                     files.resize(sent.paths.len(), Vec::new());
                     header = Some(sent);
                 }
@@ -184,9 +200,9 @@ impl storage::snapshots_server::Snapshots for Services {
     ) -> Result<Response<Self::BackupStream>, Status> {
         self.admit(&request)?;
         let services = self.clone();
-        let (sender, answer) = tokio::sync::mpsc::channel(1);
+        let (sender, answer) = mpsc::channel(1);
         tokio::spawn(async move {
-            let stored = services.store(request.into_inner()).await;
+            let stored = services.store(request.into_inner(), &sender).await;
             // Nobody may be there any more.
             let _ = sender.send(stored).await;
         });
@@ -228,6 +244,9 @@ impl storage::snapshots_server::Snapshots for Services {
         let snapshot = Some(storage::Snapshot { id: LATEST.to_owned(), ..Default::default() });
         let header = storage::RestoreHeader { snapshot, path, size, manifest };
         let mut messages = vec![restore_response::Message::Header(header)];
+        if fault == Fault::Locked {
+            messages.insert(0, restore_response::Message::Waiting(LOCKED.to_owned()));
+        }
         messages.extend(
             data.chunks(1 << 20)
                 .map(|c| restore_response::Message::Chunk(Bytes::copy_from_slice(c))),
@@ -239,11 +258,11 @@ impl storage::snapshots_server::Snapshots for Services {
             }));
         }
         let stops_before = match fault {
-            Fault::HoldsBack => Some(1),
+            Fault::HoldsBack | Fault::Locked => Some(1),
             Fault::StandsStill => Some(messages.len() - 1),
             _ => None,
         };
-        let (sender, stream) = tokio::sync::mpsc::channel(1);
+        let (sender, stream) = mpsc::channel(1);
         let resumed = self.resumed.clone();
         tokio::spawn(async move {
             for (index, message) in messages.into_iter().enumerate() {

@@ -101,7 +101,7 @@ impl Holder {
             if left.is_zero() {
                 return Err(locked_by(&other, waited));
             }
-            tell_of(&other, &mut told);
+            tell_of(&self.locker, &other, &mut told);
             // Two of us that collided must not collide again in step.
             let jitter = retry.mul_f64(rand::random_range(0.75..1.25));
             self.pause(jitter.min(left)).await?;
@@ -128,7 +128,7 @@ impl Holder {
             let looked = match self.look_again(id).await {
                 Ok(Look { conflict: None, ours: true }) => return Settled::Yes,
                 Ok(Look { conflict: Some(other), ours: true }) => {
-                    tell_of(&other, &mut told);
+                    tell_of(&self.locker, &other, &mut told);
                     // He should not have begun. Whether he has is for the store to say.
                     self.state.lock().removed_by_others = true;
                     if waited >= limit {

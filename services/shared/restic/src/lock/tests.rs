@@ -73,9 +73,17 @@ async fn shared_locks_get_along_and_exclusive_ones_do_not() {
     }
     let mut patient = place.locker();
     patient.wait = Duration::from_secs(10);
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let hears = Arc::clone(&heard);
+    let patient = patient.telling(move |lock| hears.lock().push(lock.to_string()));
     let waiting = tokio::spawn(async move { Lock::acquire(&patient, Mode::Shared).await });
+    place.until("a word of it", |_| !heard.lock().is_empty()).await;
     exclusive.release().await;
     waiting.await.unwrap().unwrap().release().await;
+    // Once, however often it looked.
+    let [heard] = &heard.lock()[..] else { panic!("{heard:?}") };
+    assert!(heard.starts_with("the exclusive lock ") && heard.contains("tester@test-"), "{heard}");
+    assert!(heard.contains(", since 20"), "{heard}");
     assert_eq!(place.ids().await, []);
 }
 

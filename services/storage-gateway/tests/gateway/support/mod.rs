@@ -193,6 +193,7 @@ pub async fn collect(mut stream: tonic::Streaming<RestoreResponse>) -> Result<Re
                 data.extend_from_slice(&chunk);
                 chunks += 1;
             }
+            Message::Waiting(words) => panic!("nobody asked: {words}"),
             Message::Finish(finish) => {
                 assert!(stream.message().await?.is_none());
                 return Ok(Restored { header: header.unwrap(), data, chunks, finish });
@@ -218,6 +219,7 @@ pub fn header(repository: &str) -> BackupRequest {
         tags: vec!["session=demo.session".to_owned()],
         time: None,
         no_verify: false,
+        hears_waiting: false,
     }))
 }
 

@@ -139,3 +139,20 @@ fn a_job_that_does_not_end_is_ended() {
     world.pass();
     assert!(world.host_error().contains("worker:1: ErrImageNeverPull"), "{}", world.host_error());
 }
+
+#[test]
+fn what_a_worker_waits_for_is_in_the_status_until_it_begins() {
+    let mut world = world().started(json!({"running": {}}));
+    let message = |world: &mut World| {
+        let plan = world.pass();
+        assert!(plan.actions.is_empty() && plan.call.is_none());
+        world.status().conditions.last().unwrap().message.clone()
+    };
+    assert_eq!(message(&mut world), "at work");
+    let lock = "waiting for the exclusive lock 1a2b3c4d of root@host, process 7";
+    world.facts.waiting = Some(lock.to_owned());
+    assert_eq!(message(&mut world), lock);
+    assert_eq!(world.succeeded(), (Truth::Unknown, "Running".to_owned()));
+    world.facts.waiting = None;
+    assert_eq!(message(&mut world), "at work");
+}
