@@ -38,6 +38,7 @@ pub mod job;
 pub mod leader;
 pub mod lease;
 pub mod metrics;
+pub mod patience;
 pub mod phase;
 pub mod plan;
 pub mod policy;

@@ -21,7 +21,7 @@ use kube::{Resource, ResourceExt};
 use crate::{
     apply::CANCELLED_BY,
     gather::{Preparation, Prepared},
-    interim, job,
+    interim, job, patience,
     plan::{Action, Notice, Plan, Requeue, SessionSecret},
     queue::Turn,
     rbac,
@@ -170,10 +170,16 @@ fn prepared(
         Some(Prepared::Refused(why)) => {
             Plan::status(refused(object, facts, why, now), Requeue::OnChange)
         }
-        Some(Prepared::NotYet(why)) if age(object, now) >= settings.start_grace => {
-            Plan::status(refused(object, facts, why, now), Requeue::OnChange)
+        Some(Prepared::NotYet(why)) => {
+            let mut status = object.status.clone().unwrap_or_default();
+            let since = patience::take(&mut status.conditions, condition::BACKUP_EXECUTOR_ENSURED);
+            let since = since.unwrap_or(now);
+            if now >= since + TimeDelta::from_std(settings.start_grace).unwrap_or_default() {
+                return Plan::status(refused(object, facts, why, now), Requeue::OnChange);
+            }
+            patience::note(&mut status.conditions, condition::BACKUP_EXECUTOR_ENSURED, since);
+            waiting(object, status, facts, now, settings, again, why)
         }
-        Some(Prepared::NotYet(why)) => wait(why),
         None => wait("not everything it needs was read yet"),
     }
 }
@@ -186,7 +192,7 @@ pub fn refused(
     why: &str,
     now: DateTime<Utc>,
 ) -> BackupSessionStatus {
-    let mut status = object.status.clone().unwrap_or_default();
+    let mut status = answered(object);
     let target = target_of(&mut status, object, facts);
     let failed = condition::BACKUP_EXECUTOR_ENSURED.is_false(why, from_clock(now));
     condition::set(&mut target.conditions, failed);
@@ -233,7 +239,25 @@ fn pending(
     requeue: Requeue,
     why: &str,
 ) -> Plan<BackupSessionStatus> {
+    waiting(object, answered(object), facts, now, settings, requeue, why)
+}
+
+/// The status without a word of who did not answer.
+fn answered(object: &BackupSession) -> BackupSessionStatus {
     let mut status = object.status.clone().unwrap_or_default();
+    let _ = patience::take(&mut status.conditions, condition::BACKUP_EXECUTOR_ENSURED);
+    status
+}
+
+fn waiting(
+    object: &BackupSession,
+    mut status: BackupSessionStatus,
+    facts: &Facts,
+    now: DateTime<Utc>,
+    settings: &Settings,
+    requeue: Requeue,
+    why: &str,
+) -> Plan<BackupSessionStatus> {
     conclude(object, &mut status, now);
     let (summary, at) = (summary::waiting(why), from_clock(now));
     condition::sum_up(&mut status.conditions, SUCCEEDED, summary, object.metadata.generation, at);
@@ -241,7 +265,7 @@ fn pending(
 }
 
 fn skip(object: &BackupSession, why: String, now: DateTime<Utc>) -> Plan<BackupSessionStatus> {
-    let mut status = object.status.clone().unwrap_or_default();
+    let mut status = answered(object);
     let skipped = condition::BACKUP_SKIPPED.is_true(&why, from_clock(now));
     condition::set(&mut status.conditions, skipped);
     conclude(object, &mut status, now);
@@ -380,7 +404,7 @@ fn started(
     now: DateTime<Utc>,
 ) -> BackupSessionStatus {
     let job_name = names::backup_job(&object.name_any(), facts.at);
-    let mut status = object.status.clone().unwrap_or_default();
+    let mut status = answered(object);
     status.session_deadline.get_or_insert_with(|| from_clock(ends));
     let target = target_of(&mut status, object, facts);
     condition::set(

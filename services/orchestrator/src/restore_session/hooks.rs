@@ -2,7 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use coffer_api::{
-    RestoreSession, condition, duration,
+    RestoreSession,
+    condition::{self, Status},
+    duration,
     hook::Handler,
     restore_session::{RestorePhase, RestoreSessionStatus},
     target::TargetRef,
@@ -24,8 +26,9 @@ use super::decide::{age, deadline};
 /// True when the hook before it was run, and its Job is still to come.
 pub(super) fn begun(status: Option<&RestoreSessionStatus>) -> bool {
     status.is_some_and(|status| {
+        let ensured = condition::RESTORE_EXECUTOR_ENSURED.status(&status.conditions);
         condition::PRE_RESTORE_HOOK.holds(&status.conditions)
-            && condition::RESTORE_EXECUTOR_ENSURED.find(&status.conditions).is_none()
+            && matches!(ensured, None | Some(Status::Unknown))
     })
 }
 

@@ -1,6 +1,6 @@
 //! The conditions of a restore in their order, and its Job once they hold. Pure.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use coffer_api::{
     Repository, RestoreSession,
     condition::{self, Condition, SUCCEEDED},
@@ -16,7 +16,7 @@ use crate::{
     apply::CANCELLED_BY,
     backup_session::start::{LINE, seconds_until, secret},
     gather::{Preparation, Prepared},
-    interim, job,
+    interim, job, patience,
     plan::{Action, Lookup, Plan, Requeue, SessionSecret},
     policy,
     queue::Turn,
@@ -26,7 +26,7 @@ use crate::{
 };
 
 use super::{
-    decide::{age, conclude, deadline, is_of_batch},
+    decide::{conclude, deadline, is_of_batch},
     follow,
     gather::Facts,
     hooks,
@@ -51,8 +51,10 @@ pub(super) fn start(
     if is_of_batch(object) && now >= deadline(object, now, settings) {
         return follow::too_late(object, now);
     }
+    let unanswered = patience::take(&mut status.conditions, condition::RESTORE_EXECUTOR_ENSURED);
     let missing = conditions(object, facts, now, &mut status.conditions);
     let again = Requeue::At(now + settings.missing_retry);
+    let grace = TimeDelta::from_std(settings.start_grace).unwrap_or_default();
     let wait = |mut status: RestoreSessionStatus, requeue| {
         conclude(object, &mut status, now);
         Plan::status(status, requeue)
@@ -82,7 +84,9 @@ pub(super) fn start(
             Some(hook) => Plan::call(hook),
             None => launch(object, status, repository, preparation, now, settings),
         },
-        Prepared::NotYet(why) if age(object, now) < settings.start_grace => {
+        Prepared::NotYet(why) if now < unanswered.unwrap_or(now) + grace => {
+            let since = unanswered.unwrap_or(now);
+            patience::note(&mut status.conditions, condition::RESTORE_EXECUTOR_ENSURED, since);
             tell(why, status, again)
         }
         Prepared::Refused(why) | Prepared::NotYet(why) => {

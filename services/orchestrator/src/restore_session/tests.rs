@@ -217,6 +217,29 @@ fn what_a_worker_waits_for_is_in_the_status_until_it_begins() {
 }
 
 #[test]
+fn who_does_not_answer_is_waited_for_from_then_on() {
+    let mut world = world(json!({}));
+    world.now += TimeDelta::hours(2);
+    for (seconds, phase) in
+        [(0, RestorePhase::Pending), (299, RestorePhase::Pending), (1, RestorePhase::Pending)]
+    {
+        world.now += TimeDelta::seconds(seconds);
+        let why = format!("the catalog does not answer: {seconds}");
+        world.facts.prepared = Some(Prepared::NotYet(why.clone()));
+        world.pass();
+        assert_eq!(world.status().phase, Some(phase));
+        if seconds == 1 {
+            assert_eq!(stage(&world.object), Stage::Settled);
+        } else {
+            assert_eq!(stage(&world.object), Stage::Waiting);
+            assert_eq!(world.status().conditions.last().unwrap().message, why);
+        }
+    }
+    world.push(Ok(Done::Pushed));
+    assert_eq!(world.status().phase, Some(RestorePhase::Failed));
+}
+
+#[test]
 fn a_partial_restore_says_so() {
     let failed = r#"{"version":1,"result":"failed","class":"Unavailable","error":"write to orders: broken pipe","keysWritten":7,"durationMs":10}"#;
     let mut world = world(json!({})).left(1, failed);

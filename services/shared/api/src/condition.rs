@@ -94,7 +94,7 @@ kinds! {
     /// The session's figures are at the metrics-gateway.
     METRICS_PUSHED = "MetricsPushed", "SuccessfullyPushedMetrics", "FailedToPushMetrics", "";
     /// The backup's Job was created.
-    BACKUP_EXECUTOR_ENSURED = "BackupExecutorEnsured", "SuccessfullyEnsuredBackupExecutor", "FailedToEnsureBackupExecutor", "";
+    BACKUP_EXECUTOR_ENSURED = "BackupExecutorEnsured", "SuccessfullyEnsuredBackupExecutor", "FailedToEnsureBackupExecutor", "UnableToEnsureBackupExecutor";
     /// The backup's Job went away or was stopped before it was done. True is bad.
     BACKUP_DISRUPTED = "BackupDisrupted", "FailedToCompleteDueToDisruption", "", "";
     /// The hook before the dump succeeded.
@@ -104,7 +104,7 @@ kinds! {
     /// The target of a restore exists.
     RESTORE_TARGET_FOUND = "RestoreTargetFound", "TargetAvailable", "TargetNotAvailable", "UnableToCheckTargetAvailability";
     /// The restore's Job was created.
-    RESTORE_EXECUTOR_ENSURED = "RestoreExecutorEnsured", "SuccessfullyEnsuredRestoreExecutor", "FailedToEnsureRestoreExecutor", "";
+    RESTORE_EXECUTOR_ENSURED = "RestoreExecutorEnsured", "SuccessfullyEnsuredRestoreExecutor", "FailedToEnsureRestoreExecutor", "UnableToEnsureRestoreExecutor";
     /// The hook before the load succeeded.
     PRE_RESTORE_HOOK = "PreRestoreHookExecutionSucceeded", "SuccessfullyExecutedPreRestoreHook", "FailedToExecutePreRestoreHook", "";
     /// The hook after the load succeeded, or was not to run.

@@ -1,6 +1,7 @@
 //! Before its Job is made: what a session waits for, why it is skipped, and what it begins with.
 
 use super::*;
+use crate::queue::Turn;
 
 #[test]
 fn a_session_starts_with_account_secret_and_job() {
@@ -128,11 +129,27 @@ fn what_cannot_start_fails_with_its_reason() {
 
     let mut waiting = self::world();
     waiting.facts.prepared = Some(Prepared::NotYet("the catalog does not answer".into()));
-    assert_eq!(waiting.decide().status.unwrap().phase, Some(SessionPhase::Pending));
-    waiting.now += TimeDelta::minutes(5);
-    assert_eq!(stage(&waiting.object), Stage::Waiting);
+    // However long it was in line before.
+    for turns in 0..2 {
+        waiting.now += TimeDelta::minutes(50);
+        waiting.facts.turn = Some(Turn::Wait("3 sessions are before it".into()));
+        waiting.pass();
+        assert_eq!(waiting.status().conditions.len(), 1, "{turns}");
+        waiting.facts.turn = Some(Turn::Go);
+        waiting.pass();
+        assert_eq!(waiting.status().phase, Some(SessionPhase::Pending));
+        let because = waiting.status().conditions.last().unwrap().message.clone();
+        assert_eq!(because, "the catalog does not answer");
+        waiting.now += TimeDelta::seconds(299);
+        waiting.facts.prepared = Some(Prepared::NotYet("the catalog does not answer yet".into()));
+        waiting.pass();
+        assert_eq!(stage(&waiting.object), Stage::Waiting);
+        waiting.facts.prepared = Some(Prepared::NotYet("the catalog does not answer".into()));
+    }
+    waiting.now += TimeDelta::seconds(1);
     waiting.pass();
     assert_eq!(stage(&waiting.object), Stage::Settled);
+    assert_eq!(waiting.status().conditions.len(), 1);
 
     let mut orphan = self::world();
     orphan.facts = Facts::default();
