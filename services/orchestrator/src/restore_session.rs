@@ -1,5 +1,5 @@
 //! RestoreSession: one restore. It runs once, and keeps waiting for what is missing before that; one of a batch as long as
-//! the batch may take.
+//! the batch may take, and one whose hook was run already no longer than for an image.
 
 pub mod decide;
 pub mod follow;

@@ -129,7 +129,8 @@ pub fn running(waiting: Option<&str>) -> Summary {
 }
 
 /// The first condition, in their order, that says no or does not know.
-fn first_refusal(conditions: &[Condition]) -> Option<&Condition> {
+#[must_use]
+pub fn first_refusal(conditions: &[Condition]) -> Option<&Condition> {
     conditions.iter().find(|condition| refuses(condition))
 }
 

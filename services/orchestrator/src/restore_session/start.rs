@@ -7,7 +7,7 @@ use coffer_api::{
     names,
     restore_session::RestoreSessionStatus,
     session::{self, Session},
-    time::from_clock,
+    time::{from_clock, to_clock},
 };
 use coffer_runtime::grant::{Grant, Operation, RepositoryRef, SessionRef};
 use kube::{Resource, ResourceExt};
@@ -59,6 +59,20 @@ pub(super) fn start(
         conclude(object, &mut status, now);
         Plan::status(status, requeue)
     };
+    if !matches!(missing, Next::Start) && hooks::begun(Some(&status)) {
+        // What the hook began must have an end: what vanished since then is waited for, but not without one.
+        let Some(gone) = summary::first_refusal(&status.conditions).cloned() else {
+            return wait(status, again);
+        };
+        let ends = to_clock(&gone.last_transition_time) + grace;
+        if now < ends {
+            return wait(status, again.or_at(ends));
+        }
+        let why = format!("the preRestore hook was run, and then: {}", gone.message);
+        let failed = condition::RESTORE_EXECUTOR_ENSURED.is_false(why, from_clock(now));
+        condition::set(&mut status.conditions, failed);
+        return wait(status, Requeue::OnChange);
+    }
     match missing {
         Next::Missing => return wait(status, again),
         Next::Invalid => return wait(status, Requeue::OnChange),

@@ -240,6 +240,41 @@ fn who_does_not_answer_is_waited_for_from_then_on() {
 }
 
 #[test]
+fn what_vanishes_behind_the_hook_is_not_waited_for_without_end() {
+    type Vanish = fn(&mut World);
+    let hooks = json!({"hooks": {"preRestore": {"httpGet": {"port": 80, "path": "/"}}}});
+    let vanish: [(Vanish, &str); 4] = [
+        (|w| w.facts.repository = Lookup::Missing, "Repository demo/repo is not found"),
+        (|w| w.facts.secret = Lookup::Missing, "Secret demo/ is not found"),
+        (|w| w.facts.target = Lookup::Missing, "AppBinding demo/orders is not found"),
+        (|w| w.object.spec.time_out = Some("x".into()), "spec.timeOut"),
+    ];
+    for (vanish, part) in vanish {
+        let mut world = world(hooks.clone());
+        let call = world.pass().call.expect("the hook is due");
+        assert!(matches!(call, Call::Hook(_)));
+        let done = Ok(Done::Hooked("done".into()));
+        world.object.status = Some(follow::record(&world.object, &call, &done, world.now));
+        // It was hours ago that somebody asked for the restore.
+        world.now += TimeDelta::hours(2);
+        vanish(&mut world);
+        for seconds in [0, 299] {
+            world.now += TimeDelta::seconds(seconds);
+            let plan = world.pass();
+            assert_eq!(stage(&world.object), Stage::Waiting, "{part}");
+            assert!(matches!(plan.requeue, Requeue::At(_)), "{part}");
+        }
+        world.now += TimeDelta::seconds(1);
+        world.pass();
+        let why = condition::RESTORE_EXECUTOR_ENSURED.find(&world.status().conditions).unwrap();
+        let began = "the preRestore hook was run, and then: ";
+        assert!(why.message.starts_with(began) && why.message.contains(part), "{why:?}");
+        world.push(Ok(Done::Pushed));
+        assert_eq!(world.status().phase, Some(RestorePhase::Failed), "{part}");
+    }
+}
+
+#[test]
 fn a_partial_restore_says_so() {
     let failed = r#"{"version":1,"result":"failed","class":"Unavailable","error":"write to orders: broken pipe","keysWritten":7,"durationMs":10}"#;
     let mut world = world(json!({})).left(1, failed);
