@@ -12,7 +12,9 @@ use coffer_api::{
 };
 use k8s_openapi::api::{
     batch::v1::Job,
-    core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodStatus},
+    core::v1::{
+        Container, ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodStatus,
+    },
 };
 
 /// Reasons for waiting that no waiting will cure.
@@ -146,6 +148,20 @@ pub fn outcome(worker: &Worker) -> Option<Outcome> {
         Observed::Ended(outcome) => Some(*outcome),
         Observed::Starting { .. } | Observed::Running | Observed::Dead { .. } => None,
     }
+}
+
+/// Whether a container that is told this flag may have begun: what it did is not known when it left no outcome.
+#[must_use]
+pub fn may_have_begun(worker: &Worker, flag: &str, value: &str) -> bool {
+    let pod = worker.job.as_ref().and_then(|job| job.spec.as_ref()?.template.spec.as_ref());
+    let told = |container: &Container| {
+        let words: Vec<_> = container.command.iter().chain(&container.args).flatten().collect();
+        let (one, two) = (format!("{flag}={value}"), [flag, value]);
+        words.iter().any(|word| **word == one) || words.windows(2).any(|pair| pair == two)
+    };
+    let all = pod.map(|pod| pod.init_containers.iter().flatten().chain(&pod.containers));
+    all.is_some_and(|mut all| all.any(told))
+        && newest(&worker.pods).is_none_or(|pod| !is_starting(pod))
 }
 
 /// The container that keeps a pod from starting, and why.

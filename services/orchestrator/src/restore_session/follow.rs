@@ -30,6 +30,10 @@ use super::{
     hooks,
 };
 
+/// What a worker that played the master and had no time for a last word may have left behind.
+const ATTACHED: &str = "; it loaded by `load: replica`, so the target may still be set to be a replica of this Job, which is gone, \
+                        and takes no writes then (INFO replication tells): make it a master with REPLICAOF NO ONE";
+
 /// Decides about a restore with a Job.
 pub(super) fn follow(
     object: &RestoreSession,
@@ -58,7 +62,11 @@ pub(super) fn follow(
         Plan::status(status, requeue)
     };
     match &seen {
-        Observed::Dead { reason, .. } => settle(object, &HostEnd::Dead(reason), now),
+        Observed::Dead { reason, .. } => {
+            let attached = executor::may_have_begun(&facts.worker, "--load", "replica");
+            let reason = format!("{reason}{}", if attached { ATTACHED } else { "" });
+            settle(object, &HostEnd::Dead(&reason), now)
+        }
         Observed::Starting { until: Some(until) } => wait(Requeue::At(ends.min(*until))),
         Observed::Starting { until: None } | Observed::Running | Observed::Ended(_) => {
             wait(Requeue::At(ends))

@@ -275,6 +275,29 @@ fn what_vanishes_behind_the_hook_is_not_waited_for_without_end() {
 }
 
 #[test]
+fn a_worker_that_died_as_the_targets_master_has_it_said_how_to_release_the_target() {
+    let killed = json!({"terminated": {"exitCode": 137, "reason": "Error"}});
+    let starting = json!({"waiting": {"reason": "InvalidImageName"}});
+    for (args, state, told) in [
+        (json!(["restore-redis", "--load=replica"]), &killed, true),
+        (json!(["restore-redis", "--load", "replica"]), &killed, true),
+        (json!(["restore-redis", "--load=keys"]), &killed, false),
+        (json!(["restore-redis", "--load=replica"]), &starting, false),
+    ] {
+        let mut world = world(json!({})).with(state.clone());
+        let pod = world.facts.worker.pods[0].status.as_mut().unwrap();
+        pod.phase = Some(if state == &starting { "Pending" } else { "Failed" }.to_owned());
+        let containers = json!([{"name": "c", "image": "worker:1", "args": args}]);
+        world.facts.worker.job.as_mut().unwrap().spec =
+            serde_json::from_value(json!({"template": {"spec": {"containers": containers}}}))
+                .unwrap();
+        world.pass();
+        let error = world.status().stats[0].error.clone().unwrap();
+        assert_eq!(error.contains("make it a master with REPLICAOF NO ONE"), told, "{error}");
+    }
+}
+
+#[test]
 fn a_partial_restore_says_so() {
     let failed = r#"{"version":1,"result":"failed","class":"Unavailable","error":"write to orders: broken pipe","keysWritten":7,"durationMs":10}"#;
     let mut world = world(json!({})).left(1, failed);
