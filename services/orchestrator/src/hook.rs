@@ -17,7 +17,7 @@ use coffer_api::{
     condition::{self, Kind},
     hook::{ExecutionPolicy, Handler, HttpPostAction, PostHandler},
 };
-use coffer_runtime::fault;
+use coffer_runtime::{Clock, fault};
 use k8s_openapi::{api::core::v1::HTTPGetAction, apimachinery::pkg::util::intstr::IntOrString};
 
 use crate::context::Context;
@@ -147,14 +147,13 @@ pub async fn run(ctx: &Context, hook: &Hook) -> Result<String, String> {
 async fn act(ctx: &Context, hook: &Hook) -> Result<Vec<String>, Error> {
     let Handler { exec, http_get, http_post, tcp_socket, container_name } = &hook.handler;
     let place = place::Place::find(ctx, hook.target.as_ref(), container_name).await?;
-    let left = (hook.until - ctx.clock.now()).to_std().unwrap_or_default();
-    let limit = LIMIT.min(left);
+    let limits = Limits { clock: &ctx.clock, until: hook.until };
     let mut done = vec![];
     if let Some(action) = exec {
         let pod = place.pod().await?;
         let command = action.command.clone().unwrap_or_default();
         let running = Box::pin(exec::run(ctx, &pod, container_name, command));
-        within(ctx, limit, "exec", running).await?;
+        limits.within("exec", running).await?;
         let name = pod.metadata.name.unwrap_or_default();
         done.push(format!("the command in pod {name} exited with 0"));
     }
@@ -163,7 +162,7 @@ async fn act(ctx: &Context, hook: &Hook) -> Result<Vec<String>, Error> {
         let headers = http_headers.unwrap_or_default();
         let url = place.url(scheme.as_deref(), host.as_deref(), &port, path.as_deref()).await?;
         let request = http::Request { method: ::http::Method::GET, url, headers, body: None };
-        done.push(send(ctx, limit, "httpGet", request, &place).await?);
+        done.push(send(&limits, "httpGet", request, &place).await?);
     }
     if let Some(action) = http_post {
         let HttpPostAction { host, path, port, scheme, http_headers, body, form } = action.clone();
@@ -171,7 +170,7 @@ async fn act(ctx: &Context, hook: &Hook) -> Result<Vec<String>, Error> {
         let body = body::of_post(&form, body.as_deref(), &hook.summary).map_err(Error::Body)?;
         let method = ::http::Method::POST;
         let request = http::Request { method, url, headers: http_headers, body };
-        done.push(send(ctx, limit, "httpPost", request, &place).await?);
+        done.push(send(&limits, "httpPost", request, &place).await?);
     }
     if let Some(action) = tcp_socket {
         let host = place.host(action.host.as_deref()).await?;
@@ -181,15 +180,14 @@ async fn act(ctx: &Context, hook: &Hook) -> Result<Vec<String>, Error> {
             let connected = tokio::net::TcpStream::connect((host.as_str(), port)).await;
             connected.map_err(|source| Error::Connect { address: address.clone(), source })
         };
-        within(ctx, limit, "tcpSocket", connecting).await?;
+        limits.within("tcpSocket", connecting).await?;
         done.push(format!("{address} accepts connections"));
     }
     Ok(done)
 }
 
 async fn send(
-    ctx: &Context,
-    limit: Duration,
+    limits: &Limits<'_>,
     action: &'static str,
     request: http::Request,
     place: &place::Place<'_>,
@@ -200,21 +198,32 @@ async fn send(
         let answer = http::send(request, place.authority()).await;
         answer.map_err(|source| Error::Http { action, url: url.clone(), source })
     });
-    let status = within(ctx, limit, action, sending).await?;
+    let status = limits.within(action, sending).await?;
     Ok(format!("{url} answered {status}"))
 }
 
-async fn within<T>(
-    ctx: &Context,
-    limit: Duration,
-    action: &'static str,
-    work: impl Future<Output = Result<T, Error>> + Send,
-) -> Result<T, Error> {
-    let work = std::pin::pin!(work);
-    let late = std::pin::pin!(ctx.clock.sleep(limit));
-    match futures::future::select(work, late).await {
-        futures::future::Either::Left((result, _)) => result,
-        futures::future::Either::Right(_) => Err(Error::Late { action, limit }),
+/// How long the actions of a hook may take.
+struct Limits<'a> {
+    clock: &'a Clock,
+    /// For all of them.
+    until: DateTime<Utc>,
+}
+
+impl Limits<'_> {
+    /// Ends an action when its time is up: its own, or what those before it have left of all.
+    async fn within<T>(
+        &self,
+        action: &'static str,
+        work: impl Future<Output = Result<T, Error>> + Send,
+    ) -> Result<T, Error> {
+        let left = (self.until - self.clock.now()).to_std().unwrap_or_default();
+        let limit = LIMIT.min(left);
+        let work = std::pin::pin!(work);
+        let late = std::pin::pin!(self.clock.sleep(limit));
+        match futures::future::select(work, late).await {
+            futures::future::Either::Left((result, _)) => result,
+            futures::future::Either::Right(_) => Err(Error::Late { action, limit }),
+        }
     }
 }
 
@@ -347,6 +356,23 @@ mod tests {
             assert_eq!(policy(when, true, 0).is_ok(), success, "{when:?}");
             assert_eq!(policy(when, false, 2).is_ok(), failure, "{when:?}");
             assert_eq!(policy(when, false, 0).is_ok(), final_failure, "{when:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_action_has_its_own_time_and_no_more_than_is_left_of_all() {
+        let clock = Clock::stepped(DateTime::UNIX_EPOCH);
+        let limits = Limits { clock: &clock, until: clock.now() + 4 * LIMIT / 3 };
+        // The second has what the first has left.
+        for limit in [LIMIT, LIMIT / 3] {
+            let never = std::future::pending::<Result<(), Error>>();
+            let mut acting = std::pin::pin!(limits.within("exec", never));
+            assert!(futures::poll!(&mut acting).is_pending());
+            clock.step(limit - Duration::from_secs(1));
+            assert!(futures::poll!(&mut acting).is_pending());
+            clock.step(Duration::from_secs(1));
+            let late = acting.await.unwrap_err();
+            assert!(matches!(late, Error::Late { limit: of, .. } if of == limit), "{late}");
         }
     }
 
