@@ -193,7 +193,7 @@ fn summary(session: &Session) -> String {
         parts.push(format!("snapshot {snapshot}"));
     }
     if let Some(result) = session.result {
-        parts.push(format!("{} keys", figures::count(result.keys)));
+        parts.push(figures::things(result.keys, "key"));
         for (count, what) in [
             (result.keys_skipped, "left out"),
             (result.keys_expired, "expired meanwhile"),

@@ -52,10 +52,10 @@ async fn a_url_names_user_socket_and_database() -> Result<()> {
 
     let (password, port) = (Some(redis.password()), redis.port);
     let all = digest(&format!("redis://127.0.0.1:{port}"), password)?;
-    assert!(all.ends_with("2 keys, 1 function libraries\n"), "{all}");
+    assert!(all.ends_with("2 keys, 1 function library\n"), "{all}");
     assert_eq!(digest(&format!("unix://{}", socket.display()), password)?, all);
     let third = digest(&format!("redis://127.0.0.1:{port}/3"), password)?;
-    assert!(third.ends_with("1 keys, 0 function libraries\n"), "{third}");
+    assert!(third.ends_with("1 key, 0 function libraries\n"), "{third}");
     // By replication and by scan, over the network and not, as the default user and as one without a password.
     for url in [
         format!("redis://reader@127.0.0.1:{port}/3"),
@@ -85,7 +85,7 @@ async fn functions_that_are_not_shown_are_told_and_so_is_what_was_done_without()
     let user = "ACL SETUSER reader on >word ~* +@read +info +ping +select";
     redis.command::<()>(&user.split(' ').collect::<Vec<_>>()).await?;
     let all = digest(&format!("redis://127.0.0.1:{}", redis.port), Some(redis.password()))?;
-    assert!(all.ends_with("1 keys, 1 function libraries\n"), "{all}");
+    assert!(all.ends_with("1 key, 1 function library\n"), "{all}");
 
     let reader = format!("redis://reader@127.0.0.1:{}", redis.port);
     let read = || coffer(&["digest", &reader]).env("REDISCLI_AUTH", "word").output();

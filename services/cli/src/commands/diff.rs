@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::{
     args::GlobalArgs,
+    figures,
     keyspace::{self, Contents, Lazy, ServerArgs, Source, Wanted},
     maintenance,
     maintenance::LockArgs,
@@ -130,7 +131,10 @@ fn text(done: &Compared) -> String {
         text.push_str(&format!("{sign} {database} {key}\n"));
     }
     if done.same {
-        text.push_str(&format!("all {} keys are the same\n", done.keys));
+        text.push_str(&match done.keys {
+            1 => "the only key is the same\n".to_owned(),
+            keys => format!("all {} are the same\n", figures::things(keys, "key")),
+        });
     } else if done.differences.is_empty() {
         text.push_str("all keys are the same, and the function libraries are not\n");
     }
@@ -165,6 +169,8 @@ mod tests {
         let before = compare(read(EXPIRES_MS - 1), read(EXPIRES_MS - 1), EXPIRES_MS - 1);
         assert_eq!((before.same, before.keys), (true, 2));
         let between = compare(read(EXPIRES_MS - 1), read(EXPIRES_MS), EXPIRES_MS);
+        assert_eq!(text(&before), "all 2 keys are the same\n");
+        assert_eq!(text(&between), "the only key is the same\n");
         assert_eq!((between.same, between.keys, between.differences), (true, 1, vec![]));
         // Gone for another reason.
         let lost = compare(read(EXPIRES_MS - 1), read(EXPIRES_MS), EXPIRES_MS - 1);

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::{
     args::GlobalArgs,
+    figures,
     keyspace::{self, Lazy, ServerArgs, Source, Wanted},
     maintenance,
     maintenance::LockArgs,
@@ -62,8 +63,32 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<ExitCode> {
         keys: contents.keys(),
         functions: contents.libraries.len(),
     };
-    maintenance::print(global, &done, std::slice::from_ref(&done.digest), || {
-        format!("{}  {} keys, {} function libraries\n", done.digest, done.keys, done.functions)
-    })?;
+    maintenance::print(global, &done, std::slice::from_ref(&done.digest), || text(&done))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn text(done: &Digested) -> String {
+    let keys = figures::things(done.keys, "key");
+    let libraries = match done.functions {
+        1 => "1 function library".to_owned(),
+        several => format!("{several} function libraries"),
+    };
+    format!("{}  {keys}, {libraries}\n", done.digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_one() {
+        for (keys, functions, told) in [
+            (0, 0, "d  0 keys, 0 function libraries\n"),
+            (1, 1, "d  1 key, 1 function library\n"),
+            (1234, 2, "d  1,234 keys, 2 function libraries\n"),
+        ] {
+            let (source, digest) = (String::new(), "d".to_owned());
+            assert_eq!(text(&Digested { source, digest, keys, functions }), told);
+        }
+    }
 }
