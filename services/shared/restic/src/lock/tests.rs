@@ -81,7 +81,8 @@ async fn shared_locks_get_along_and_exclusive_ones_do_not() {
     exclusive.release().await;
     waiting.await.unwrap().unwrap().release().await;
     // Once, however often it looked.
-    let [heard] = &heard.lock()[..] else { panic!("{heard:?}") };
+    let heard = heard.lock().clone();
+    let [heard] = &heard[..] else { panic!("{heard:?}") };
     assert!(heard.starts_with("the exclusive lock ") && heard.contains("tester@test-"), "{heard}");
     assert!(heard.contains(", since 20"), "{heard}");
     assert_eq!(place.ids().await, []);
