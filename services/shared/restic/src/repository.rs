@@ -50,7 +50,8 @@ impl Repository {
     ///
     /// # Errors
     /// [`Error::NoRepository`] only if the store says that there is no `config`, [`Error::Remains`] if it has been there;
-    /// [`Error::WrongPassword`] only if every key was read and none opened.
+    /// [`Error::WrongPassword`] only if every key was read and none opened. One that is gone when it is read was removed
+    /// meanwhile, which matters only if no other opens.
     pub async fn open(store: Store, password: &Password, options: OpenOptions) -> Result<Self> {
         let Some(sealed) = read_config(&store).await? else {
             return Err(nothing_to_open(&store).await);
@@ -60,7 +61,14 @@ impl Repository {
         let mut unusable = None;
         for (id, _) in &keys {
             let name = FileKind::Key.name(id);
-            let json = store.get(&name).await?;
+            let json = match store.get(&name).await {
+                Ok(json) => json,
+                Err(gone) if gone.is_not_found_in_store() => {
+                    unusable.get_or_insert(gone);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let described = store.describe(&name);
             let password = password.clone();
             let open = move || KeyFile::decode(&described, &json)?.open(&described, &password);

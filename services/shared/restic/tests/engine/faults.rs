@@ -1,11 +1,16 @@
 //! What goes wrong, and what is said and left behind then.
 
+use crate::support::faulty::Faulty;
 use crate::support::{Place, backup, data, everyone, latest, options, read};
 use bytes::Bytes;
 use coffer_restic::{
-    BackupOptions, Error, InitOptions, Kind, Observer, Password, ReadOptions, Repository, Store,
-    UnlockScope, Version, check, prune,
+    BackupOptions, Error, InitOptions, Kdf, Kind, Observer, Password, ReadOptions, Repository,
+    Store, UnlockScope, Version, check, prune,
 };
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use std::sync::Arc;
 
 #[tokio::test]
 async fn no_repository_wrong_password_and_initialising_over() {
@@ -34,6 +39,28 @@ async fn no_repository_wrong_password_and_initialising_over() {
     std::fs::write(place.path().join("config"), &config[..20]).unwrap();
     let error = open(crate::support::PASSWORD).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Corrupt, "{error}");
+}
+
+#[tokio::test]
+async fn a_key_that_was_removed_meanwhile_keeps_out_only_who_needs_it() {
+    let memory = Arc::new(InMemory::new());
+    let store = |faulty: Faulty| Store::new(Arc::new(faulty), "memory");
+    let (first, second) = (Password::new("first"), Password::new("second"));
+    let kdf = Kdf { log_n: 10, r: 8, p: 1 };
+    let init = InitOptions { version: Version::V2, kdf };
+    let whole = Store::new(Arc::clone(&memory) as Arc<dyn ObjectStore>, "memory");
+    let repository = Repository::init(whole, &first, &init, options()).await.unwrap();
+    repository.add_key(&second, kdf, "laptop", "alice").await.unwrap();
+    for key in repository.keys().await.unwrap() {
+        let name = format!("keys/{}", key.id);
+        let removed =
+            || store(Faulty::copy(&memory, &memory, None).without(Path::from(name.as_str())));
+        let (its, other) = if key.current { (&first, &second) } else { (&second, &first) };
+        Repository::open(removed(), other, options()).await.unwrap();
+        let error = Repository::open(removed(), its, options()).await.unwrap_err();
+        assert!(error.to_string().contains(&name), "{error}");
+        assert_eq!(error.kind(), Kind::NotFound, "{error}");
+    }
 }
 
 #[tokio::test]

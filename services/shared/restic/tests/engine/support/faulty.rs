@@ -61,6 +61,8 @@ pub(crate) struct Faulty {
     now: Arc<InMemory>,
     earlier: Arc<InMemory>,
     lack: Option<Lack>,
+    /// An object that is listed, and said not to be there when it is read.
+    removed: Option<Path>,
     fault: Option<(usize, Fault)>,
     counted: Counted,
     /// How many repetitions of the write the fault befalls, too.
@@ -87,6 +89,7 @@ impl Faulty {
             earlier: Arc::clone(&now),
             now,
             lack: None,
+            removed: None,
             fault: None,
             counted: Counted::All,
             again: 0,
@@ -113,6 +116,11 @@ impl Faulty {
     /// `now`, which cannot do something.
     pub(crate) fn lacking(now: &Arc<InMemory>, lack: Lack) -> Self {
         Self { lack: Some(lack), ..Self::over(Arc::clone(now)) }
+    }
+
+    /// The same, where an object is removed as soon as it was listed.
+    pub(crate) fn without(self, removed: Path) -> Self {
+        Self { removed: Some(removed), ..self }
     }
 
     /// What is in it.
@@ -215,7 +223,10 @@ impl ObjectStore for Faulty {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        if self.lack == Some(Lack::Snapshots) && location.as_ref().starts_with("snapshots/") {
+        let is_snapshot = location.as_ref().starts_with("snapshots/");
+        if (self.lack == Some(Lack::Snapshots) && is_snapshot)
+            || self.removed.as_ref() == Some(location)
+        {
             let (path, source) = (location.to_string(), "it was made to be missing".into());
             return Err(Error::NotFound { path, source });
         }
