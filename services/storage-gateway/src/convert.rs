@@ -320,8 +320,8 @@ pub(crate) fn snapshot(
         summary: _,
     } = snapshot;
     let files = files.into_iter().map(|file| {
-        let restic::FileEntry { path, size, mtime: _ } = file;
-        proto::SnapshotFile { path, size }
+        let restic::FileEntry { path, size, mtime: _, linked } = file;
+        proto::SnapshotFile { path, size, linked }
     });
     proto::Snapshot {
         id: id.to_string(),

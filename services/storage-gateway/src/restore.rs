@@ -222,7 +222,8 @@ async fn begin(
         None => only_data_file(request, &snapshot, &files)?,
     };
     let failed = || opened.place.failed("restore from");
-    let restic::FileEntry { path, size, mtime: _ } = held.file(&path).map_err(failed())?;
+    let restic::FileEntry { path, size, mtime: _, linked: _ } =
+        held.file(&path).map_err(failed())?;
     if request.offset > size {
         return Err(Error::BadRange { path, offset: request.offset, size });
     }

@@ -53,7 +53,7 @@ struct Row {
     host: String,
     paths: Vec<String>,
     tags: Vec<String>,
-    /// Of its files; absent when the gateway names none.
+    /// Of its files, each once whatever its names; absent when the gateway names none.
     #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<u64>,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -161,7 +161,8 @@ fn row(repository: &str, snapshot: Snapshot, now: DateTime<Utc>) -> Row {
     let Snapshot { id, time, paths, hostname, tags, program_version, files, .. } = snapshot;
     let time = time
         .and_then(|time| DateTime::from_timestamp(time.seconds, u32::try_from(time.nanos).ok()?));
-    let size = (!files.is_empty()).then(|| files.iter().map(|file| file.size).sum());
+    let own = files.iter().filter(|file| !file.linked);
+    let size = (!files.is_empty()).then(|| own.map(|file| file.size).sum());
     Row {
         repository: repository.to_owned(),
         id,
@@ -185,6 +186,7 @@ mod tests {
     #[test]
     fn the_table() {
         let now = DateTime::from_timestamp(1_700_003_600, 0).unwrap();
+        let file = |path: &str, size| SnapshotFile { path: path.to_owned(), size, linked: false };
         let snapshot = Snapshot {
             id: "1a2b3c4d5e6f7890".to_owned(),
             time: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 }),
@@ -192,8 +194,9 @@ mod tests {
             hostname: "host-0".to_owned(),
             tags: vec!["nightly".to_owned()],
             files: vec![
-                SnapshotFile { path: "/dump.rdb".to_owned(), size: 3 << 20 },
-                SnapshotFile { path: "/manifest.json".to_owned(), size: 1 << 10 },
+                file("/dump.rdb", 3 << 20),
+                SnapshotFile { linked: true, ..file("/link.rdb", 3 << 20) },
+                file("/manifest.json", 1 << 10),
             ],
             ..Snapshot::default()
         };

@@ -41,6 +41,8 @@ pub struct FileEntry {
     pub size: u64,
     /// When it was last modified.
     pub mtime: DateTime<FixedOffset>,
+    /// Whether one before it in the list is another name of the same file, so that its bytes count already.
+    pub linked: bool,
 }
 
 /// Which part of a file to read, and how far ahead.

@@ -63,7 +63,7 @@ impl HeldSnapshot {
         let (FilePath { shown: path, .. }, node) = self.find(path)?;
         let blobs = node.content.as_deref().unwrap_or_default();
         let size = plan::length_of(&self.inner, blobs, &self.needed_by(path))?;
-        Ok(FileEntry { path: path.clone(), size, mtime: node.mtime })
+        Ok(FileEntry { path: path.clone(), size, mtime: node.mtime, linked: false })
     }
 
     /// Reads a file, named as for [`file`](Self::file).

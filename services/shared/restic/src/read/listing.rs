@@ -1,5 +1,7 @@
 //! The snapshots with their files: one lock and one look at the index for all of them, however many there are.
 
+use std::collections::HashSet;
+
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::FileEntry;
@@ -50,10 +52,12 @@ impl Inner {
 
 /// The files that these nodes are.
 pub(super) fn entries(nodes: &[(FilePath, Node)]) -> Vec<FileEntry> {
+    let mut seen = HashSet::new();
     let entry = |(path, node): &(FilePath, Node)| FileEntry {
         path: path.shown.clone(),
         size: node.size,
         mtime: node.mtime,
+        linked: node.hard_link().is_some_and(|file| !seen.insert(file)),
     };
     nodes.iter().map(entry).collect()
 }

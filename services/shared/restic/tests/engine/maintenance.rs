@@ -77,6 +77,10 @@ async fn our_figures_are_restics() {
     let args = ["stats", "--json", "--host", "links", "--mode", "restore-size"];
     assert_eq!(json(&place, &args).await["total_size"], linked.restore_size);
     assert_eq!((linked.files, linked.restore_size), (10, 202_000));
+    for (_, files) in repository.snapshots_with_files(&filter).await.unwrap() {
+        let bytes = files.iter().filter(|file| !file.linked).map(|file| file.size).sum::<u64>();
+        assert_eq!((files.len(), bytes), (5, 101_000));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
