@@ -21,8 +21,8 @@ mod pages;
 mod proof;
 mod range;
 
-use pack_file::Folders;
 pub(crate) use pack_file::PackFile;
+use pack_file::{Folders, sync};
 pub use proof::Attested;
 
 /// The kinds of objects in a repository, `config` apart.
@@ -65,7 +65,7 @@ pub struct Store {
     location: Arc<str>,
     /// Set for a directory, which is then listed by ourselves.
     directory: Option<Arc<std::path::Path>>,
-    /// Those of the directory, as far as packs were put into them.
+    /// Those of the directory, as far as something was put into them.
     folders: Arc<Folders>,
     append_only: bool,
 }
@@ -169,6 +169,7 @@ impl Store {
 
     /// The same for an object that others need: whatever is stored in the end, it is not deleted.
     pub(crate) async fn replace(&self, name: &str, content: Bytes) -> Result<()> {
+        self.ensure_folder(name).await?;
         let mut wrong = None;
         for _ in 0..2 {
             let answer = self
@@ -185,10 +186,27 @@ impl Store {
         Err(Error::WrongWrite { path: self.describe(name), problem })
     }
 
+    /// Makes the folder of an object, where that is for us to do, and its name safe. object_store syncs what it makes itself,
+    /// and not what it finds: who made that may not have come so far.
+    async fn ensure_folder(&self, name: &str) -> Result<()> {
+        let (Some(root), Some((folder, _))) = (&self.directory, name.rsplit_once('/')) else {
+            return Ok(());
+        };
+        if self.folders.have(&root.join(folder)) {
+            return Ok(());
+        }
+        let (root, folders) = (Arc::clone(root), Arc::clone(&self.folders));
+        let folder = folder.to_owned();
+        let made = tokio::task::spawn_blocking(move || folders.make(&root, &folder, sync)).await;
+        made.map_err(|died| Error::internal("make a folder", died))?
+            .map_err(|source| self.io_failed("write", name, source))
+    }
+
     /// Writes an object that is not there yet; false if it was there. Stores without conditional
     /// writes replace it: look at what is there afterwards.
     pub(crate) async fn create(&self, name: &str, content: Bytes) -> Result<bool> {
         use object_store::Error as E;
+        self.ensure_folder(name).await?;
         let payload = content.clone().into();
         match self.objects.put_opts(&Path::from(name), payload, PutMode::Create.into()).await {
             Ok(_) => Ok(true),
@@ -298,6 +316,25 @@ mod tests {
         assert_eq!(store.list(FileKind::Snapshot).await.unwrap(), []);
         store.delete(CONFIG).await.unwrap();
         let error = Store::local(folder.path().join("absent")).unwrap_err();
+        assert_eq!(error.kind(), Kind::NotFound, "{}", error.chain());
+    }
+
+    #[tokio::test]
+    async fn the_folders_of_all_objects_are_made_safe() {
+        let folder = tempfile::tempdir().unwrap();
+        // Somebody has made it, and may have been killed before he synced.
+        std::fs::create_dir(folder.path().join("index")).unwrap();
+        let store = Store::local(folder.path()).unwrap();
+        store.put(CONFIG, Bytes::from_static(b"x")).await.unwrap();
+        for kind in [FileKind::Index, FileKind::Snapshot, FileKind::Key, FileKind::Lock] {
+            let path = folder.path().join(kind.folder());
+            assert!(!store.folders.have(&path));
+            store.put(&kind.name(&Id::of(b"x")), Bytes::from_static(b"x")).await.unwrap();
+            assert!(store.folders.have(&path), "{kind:?}");
+        }
+        let gone = Store::local(folder.path()).unwrap();
+        drop(folder);
+        let error = gone.put("keys/x", Bytes::new()).await.unwrap_err();
         assert_eq!(error.kind(), Kind::NotFound, "{}", error.chain());
     }
 

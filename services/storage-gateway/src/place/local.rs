@@ -10,7 +10,7 @@ use coffer_api::backend::Local;
 use coffer_api::names;
 use coffer_runtime::fault::Class;
 use coffer_runtime::grant::RepositoryRef;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Component, Path, PathBuf};
 
 /// What a `local` backend means to this gateway.
@@ -87,8 +87,7 @@ impl Directory {
             Err(error) => error,
         };
         if missing.kind() == ErrorKind::NotFound && create && self.create {
-            return std::fs::create_dir_all(&self.path)
-                .map_err(|error| self.unusable(repository, &error));
+            return make(&self.path, sync).map_err(|error| self.unusable(repository, &error));
         }
         Err(self.unusable(repository, &missing))
     }
@@ -122,6 +121,17 @@ impl Directory {
         let path = self.path.display().to_string();
         Error::Directory { repository: repository.clone(), path, problem, class }
     }
+}
+
+/// Makes a directory and those that lead to it, and their names safe: nothing that is stored in it is there without them.
+fn make(path: &Path, sync: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+    let missing = path.ancestors().take_while(|directory| !directory.exists()).count();
+    std::fs::create_dir_all(path)?;
+    path.ancestors().skip(1).take(missing).try_for_each(sync)
+}
+
+fn sync(directory: &Path) -> io::Result<()> {
+    std::fs::File::open(directory)?.sync_all()
 }
 
 fn absolute(repository: &RepositoryRef, field: &'static str, path: &str) -> Result<PathBuf, Error> {
@@ -162,4 +172,29 @@ fn one_name<'a>(
 
 fn bad(repository: &RepositoryRef, field: &'static str, problem: String) -> Error {
     Error::BadField { repository: repository.clone(), field, problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    #[test]
+    fn the_names_of_all_directories_that_are_made_are_safe() {
+        let root = tempfile::tempdir().unwrap();
+        let synced = RefCell::new(Vec::new());
+        let made = |path: &str| {
+            let sync = |directory: &Path| {
+                synced.borrow_mut().push(directory.strip_prefix(root.path()).unwrap().to_owned());
+                sync(directory)
+            };
+            make(&root.path().join(path), sync).unwrap();
+            assert!(root.path().join(path).is_dir());
+            synced.take()
+        };
+        assert_eq!(made("demo/claim/repo"), ["demo/claim", "demo", ""].map(PathBuf::from));
+        assert_eq!(made("demo/other"), ["demo"].map(PathBuf::from));
+        let fails = |_: &Path| Err(ErrorKind::Other.into());
+        assert!(make(&root.path().join("more"), fails).is_err());
+    }
 }

@@ -101,8 +101,13 @@ impl PackFile {
 }
 
 impl Folders {
+    /// Whether the name of a folder is known to be safe.
+    pub(super) fn have(&self, folder: &Path) -> bool {
+        self.0.lock().contains(folder)
+    }
+
     /// Makes a folder below the root and those that lead to it, where they are not there, and their names safe.
-    fn make(
+    pub(super) fn make(
         &self,
         root: &Path,
         folder: &str,
@@ -114,7 +119,7 @@ impl Folders {
             path.push(name);
             match fs::create_dir(&path) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                    if self.0.lock().contains(&path) {
+                    if self.have(&path) {
                         continue;
                     }
                 }
@@ -127,7 +132,7 @@ impl Folders {
     }
 }
 
-fn sync(folder: &Path) -> io::Result<()> {
+pub(super) fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
