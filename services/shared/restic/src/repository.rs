@@ -19,7 +19,7 @@ use crate::lock::{Lock, LockInfo, Locker, Mode};
 use crate::options::OpenOptions;
 use crate::resources::Resources;
 use crate::shared_index::SharedIndex;
-use crate::snapshot::{Snapshot, SnapshotFilter, SnapshotRef};
+use crate::snapshot::{Snapshot, SnapshotFilter};
 use crate::store::{CONFIG, FileKind, Store};
 use crate::vault::Vault;
 
@@ -155,19 +155,6 @@ impl Repository {
     /// incomplete list would mislead whoever prunes or restores by it.
     pub async fn snapshots(&self, filter: &SnapshotFilter) -> Result<Vec<Snapshot>> {
         self.inner.snapshots(filter, Mode::Shared).await
-    }
-
-    /// The snapshot that is meant.
-    ///
-    /// # Errors
-    /// [`Error::NoSnapshot`], [`Error::AmbiguousSnapshot`], and those of
-    /// [`snapshots`](Self::snapshots).
-    pub async fn snapshot(
-        &self,
-        wanted: &SnapshotRef,
-        filter: &SnapshotFilter,
-    ) -> Result<Snapshot> {
-        wanted.pick(&self.inner.all_snapshots(Mode::Shared).await?, filter)
     }
 }
 

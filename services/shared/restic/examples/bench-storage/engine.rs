@@ -103,7 +103,9 @@ async fn backup(repository: &Repository, settings: Settings, mut input: Input) -
 }
 
 async fn read(repository: &Repository) -> Result<()> {
-    let snapshot = repository.snapshot(&SnapshotRef::Latest, &SnapshotFilter::default()).await?;
+    let everyone = SnapshotFilter::default();
+    let snapshots = repository.snapshots(&everyone).await?;
+    let snapshot = SnapshotRef::Latest.pick(&snapshots, &everyone)?;
     let mut content = repository.read(&snapshot, FILE, ReadOptions::default()).await?;
     let mut out = std::io::stdout();
     while let Some(bytes) = content.try_next().await? {

@@ -1,11 +1,11 @@
 //! What goes wrong, and what is said and left behind then.
 
 use crate::support::faulty::Faulty;
-use crate::support::{Place, backup, data, everyone, latest, options, read};
+use crate::support::{Place, backup, data, everyone, latest, options, read, snapshot};
 use bytes::Bytes;
 use coffer_restic::{
     BackupOptions, Error, InitOptions, Kdf, Kind, Observer, Password, ReadOptions, Repository,
-    Store, UnlockScope, Version, check, prune,
+    SnapshotRef, Store, UnlockScope, Version, check, prune,
 };
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
@@ -302,8 +302,7 @@ async fn damage_is_found_and_named_and_never_read_out() {
 async fn missing_snapshots_and_files_are_named() {
     let place = Place::new();
     let repository = place.init(Version::V2).await;
-    let error =
-        repository.snapshot(&coffer_restic::SnapshotRef::Latest, &everyone()).await.unwrap_err();
+    let error = snapshot(&repository, &SnapshotRef::Latest).await.unwrap_err();
     assert_eq!(error.kind(), Kind::NotFound);
     backup(&repository, BackupOptions::default(), &[("/a", b"1")]).await.unwrap();
     let snapshot = latest(&repository).await;

@@ -3,7 +3,7 @@
 
 use std::os::unix::ffi::OsStrExt;
 
-use crate::support::{Place, backup, data, everyone, latest, read};
+use crate::support::{Place, backup, data, everyone, latest, read, snapshot};
 use coffer_restic::{
     BackupOptions, Compression, GroupBy, KeepPolicy, Kind, Observer, ReadOptions, Repository,
     SnapshotRef, UnlockScope, Version, check, prune,
@@ -178,7 +178,7 @@ async fn restic_deduplicates_against_us() {
     assert_eq!((done.files_new, done.total_bytes_processed), (1, 15_000_000));
     assert!(done.data_blobs > 1 && done.backup_start < done.backup_end, "{done:?}");
     let by_id = SnapshotRef::Prefix(snapshots[0].id.short());
-    assert_eq!(repository.snapshot(&by_id, &everyone()).await.unwrap(), snapshots[0]);
+    assert_eq!(snapshot(&repository, &by_id).await.unwrap(), snapshots[0]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -200,7 +200,7 @@ async fn interleaved_files_and_parallel_backups() {
     let written = futures::join!(one(10), one(20), one(30));
     for (id, a, b) in [written.0, written.1, written.2] {
         let wanted = SnapshotRef::Prefix(id.to_string());
-        let snapshot = repository.snapshot(&wanted, &everyone()).await.unwrap();
+        let snapshot = snapshot(&repository, &wanted).await.unwrap();
         assert!(read(&repository, &snapshot, "/a", ReadOptions::default()).await.unwrap() == a);
         assert!(read(&repository, &snapshot, "/b", ReadOptions::default()).await.unwrap() == b);
     }

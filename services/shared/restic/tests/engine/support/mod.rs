@@ -131,7 +131,15 @@ pub(crate) fn everyone() -> SnapshotFilter {
 }
 
 pub(crate) async fn latest(repository: &Repository) -> Snapshot {
-    repository.snapshot(&SnapshotRef::Latest, &everyone()).await.unwrap()
+    snapshot(repository, &SnapshotRef::Latest).await.unwrap()
+}
+
+/// The snapshot that is meant.
+pub(crate) async fn snapshot(
+    repository: &Repository,
+    wanted: &SnapshotRef,
+) -> Result<Snapshot, Error> {
+    wanted.pick(&repository.snapshots(&everyone()).await?, &everyone())
 }
 
 /// Backs the files up, in pieces of odd sizes, and commits.
