@@ -11,6 +11,7 @@ mod interrupted;
 mod locks;
 mod lost;
 mod maintenance;
+mod pruned;
 mod restic_compat;
 mod streams;
 mod support;

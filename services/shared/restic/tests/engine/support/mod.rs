@@ -126,6 +126,11 @@ pub(crate) fn options() -> OpenOptions {
     OpenOptions { lock_wait: Duration::from_secs(3), ..OpenOptions::default() }
 }
 
+/// What restic prints, read as JSON.
+pub(crate) async fn json(place: &Place, args: &[&str]) -> serde_json::Value {
+    serde_json::from_slice(&place.run(args).await).unwrap()
+}
+
 pub(crate) fn everyone() -> SnapshotFilter {
     SnapshotFilter::default()
 }
