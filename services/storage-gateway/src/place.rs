@@ -1,10 +1,11 @@
 //! Where a repository is and what opens it: a Repository's backend and its Secret, resolved. Pure, apart from
-//! [`Place::connect`] at the end.
+//! [`Place::connect`]; what messages say of a place is in `words.rs`, why there is none in `error.rs`.
 
 mod azure;
 mod b2;
 mod certificates;
 mod connect;
+mod error;
 mod gcs;
 mod local;
 mod machine;
@@ -12,10 +13,12 @@ mod prefix;
 mod rest;
 mod s3;
 mod swift;
+mod words;
 
 pub use azure::{AzureContainer, AzureCredentials};
 pub use b2::B2Bucket;
 pub use connect::Connection;
+pub use error::Error;
 pub use gcs::GcsBucket;
 pub use local::{Directory, LocalVolumes};
 pub use machine::{Machine, VARIABLES};
@@ -26,7 +29,6 @@ pub use swift::SwiftContainer;
 
 use coffer_api::backend::Backend as BackendSpec;
 use coffer_api::names;
-use coffer_runtime::fault::{Class, Fault};
 use coffer_runtime::grant::RepositoryRef;
 use k8s_openapi::ByteString;
 use rustls_pki_types::CertificateDer;
@@ -35,118 +37,6 @@ use std::fmt;
 
 const PASSWORD: &str = "RESTIC_PASSWORD";
 const CA: &str = "CA_CERT_DATA";
-
-/// A Repository and its Secret make no usable place.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// No Secret is named.
-    #[error("Repository {repository} names no storage Secret; set spec.backend.storageSecretName")]
-    NoSecretName {
-        /// Which.
-        repository: RepositoryRef,
-    },
-    /// The Secret lacks a key that is needed.
-    #[error(
-        "the storage Secret {secret} of Repository {repository} has no {key}, or an empty one; set it"
-    )]
-    NoKey {
-        /// Which.
-        repository: RepositoryRef,
-        /// Its Secret.
-        secret: String,
-        /// What is missing.
-        key: &'static str,
-    },
-    /// A key of the Secret is no text, or no certificate.
-    #[error(
-        "{key} in the storage Secret {secret} of Repository {repository} is not valid: {problem}"
-    )]
-    BadKey {
-        /// Which.
-        repository: RepositoryRef,
-        /// Its Secret.
-        secret: String,
-        /// Which key.
-        key: &'static str,
-        /// What is wrong. Never the value.
-        problem: String,
-    },
-    /// None of the backends is set, or several.
-    #[error(
-        "Repository {repository} sets {found} as its backend; set exactly one of local, s3, gcs, azure, swift, b2 and rest"
-    )]
-    NotOneBackend {
-        /// Which.
-        repository: RepositoryRef,
-        /// What is set.
-        found: String,
-    },
-    /// A field of the backend makes no sense.
-    #[error("{field} of Repository {repository} is not valid: {problem}")]
-    BadField {
-        /// Which.
-        repository: RepositoryRef,
-        /// The field, from `spec.backend`.
-        field: &'static str,
-        /// What is wrong.
-        problem: String,
-    },
-    /// A `local` Repository at a gateway without volumes.
-    #[error(
-        "Repository {repository} is local, and this storage-gateway has no volumes mounted; a local Repository is served by a \
-         gateway of its own (--local-mounted), or without a cluster by --local-root"
-    )]
-    NoVolumes {
-        /// Which.
-        repository: RepositoryRef,
-    },
-    /// The directory is missing, no directory, read-only or full.
-    #[error("the directory {path} of Repository {repository} {problem}")]
-    Directory {
-        /// Which.
-        repository: RepositoryRef,
-        /// The directory.
-        path: String,
-        /// What is wrong, and the remedy.
-        problem: String,
-        /// The class.
-        class: Class,
-    },
-    /// The client for the object store cannot be made.
-    #[error("set up the object store of Repository {repository}")]
-    Client {
-        /// Which.
-        repository: RepositoryRef,
-        /// Why not.
-        #[source]
-        source: object_store::Error,
-    },
-    /// Backblaze does not tell where the account's buckets are.
-    #[error("ask Backblaze for the account of Repository {repository}: {problem}")]
-    Account {
-        /// Which.
-        repository: RepositoryRef,
-        /// What it said, and the remedy.
-        problem: String,
-        /// The class.
-        class: Class,
-    },
-}
-
-impl Fault for Error {
-    fn class(&self) -> Class {
-        match self {
-            Self::NoSecretName { .. }
-            | Self::NoKey { .. }
-            | Self::BadKey { .. }
-            | Self::NotOneBackend { .. }
-            | Self::BadField { .. }
-            | Self::NoVolumes { .. }
-            | Self::Client { .. } => Class::Invalid,
-            Self::Directory { class, .. } | Self::Account { class, .. } => *class,
-        }
-    }
-}
 
 /// A resolved Repository.
 #[derive(Debug, Clone)]
@@ -296,97 +186,6 @@ impl Place {
         let Self { repository: _, secret: _, password, backend, ca, append_only, machine } = self;
         (password, backend, ca, append_only, machine)
             == (&other.password, &other.backend, &other.ca, &other.append_only, &other.machine)
-    }
-
-    /// The place as restic would name it. Holds no credentials.
-    #[must_use]
-    pub fn location(&self) -> String {
-        self.location_of(self.backend.prefix().map_or("", |prefix| prefix.path().as_ref()))
-    }
-
-    /// Another path in the same bucket, as restic would name it.
-    fn location_of(&self, path: &str) -> String {
-        match &self.backend {
-            Backend::Local(directory) => directory.path.display().to_string(),
-            Backend::S3(bucket) => bucket.location(path),
-            Backend::Gcs(GcsBucket { bucket, .. }) => format!("gs:{bucket}:/{path}"),
-            Backend::Azure(AzureContainer { account, container, .. }) => {
-                format!("azure:{container}:/{path} of {account}")
-            }
-            Backend::Swift(SwiftContainer { container, login, .. }) => {
-                format!("swift:{container}:/{path} of {}", login.url())
-            }
-            Backend::B2(B2Bucket { bucket, .. }) => format!("b2:{bucket}:/{path}"),
-            Backend::Rest(RestRepository { url, .. }) => format!("rest:{url}"),
-        }
-    }
-
-    /// For each place where Coffer has put such a repository before: its name, and how it is written as a prefix.
-    pub(crate) fn former(&self) -> Vec<(String, String)> {
-        let former = self.backend.prefix().map_or(&[][..], Prefix::former);
-        let named = former.iter().map(|path| {
-            let path: &str = path.as_ref();
-            let written = match &self.backend {
-                Backend::S3(bucket) if bucket.is_url => prefix::escape(path),
-                _ => path.to_owned(),
-            };
-            (self.location_of(path), written)
-        });
-        named.collect()
-    }
-
-    /// What to look at when the store refuses: the keys that the Secret has, or who counts without them. Nothing for a
-    /// directory.
-    pub(crate) fn opened_with(&self) -> Option<String> {
-        let secret = &self.secret;
-        let keys = |keys: &str| format!("{keys} in Secret {secret}");
-        let machine = |key: &str| {
-            format!(
-                "the storage-gateway's own identity, which counts because Secret {secret} has no {key}"
-            )
-        };
-        Some(match &self.backend {
-            Backend::Local(_) => return None,
-            Backend::S3(bucket) => match &bucket.credentials {
-                Some(_) => keys("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
-                None => machine("AWS_ACCESS_KEY_ID"),
-            },
-            Backend::Gcs(bucket) => match &bucket.key {
-                Some(_) => keys("GOOGLE_SERVICE_ACCOUNT_JSON_KEY"),
-                None => machine("GOOGLE_SERVICE_ACCOUNT_JSON_KEY"),
-            },
-            Backend::Azure(container) => match &container.credentials {
-                AzureCredentials::Key(_) => keys("AZURE_ACCOUNT_NAME and AZURE_ACCOUNT_KEY"),
-                AzureCredentials::Sas(_) => keys("AZURE_ACCOUNT_NAME and AZURE_ACCOUNT_SAS"),
-                AzureCredentials::Machine => machine("AZURE_ACCOUNT_KEY and no AZURE_ACCOUNT_SAS"),
-            },
-            Backend::Swift(container) => keys(container.keys),
-            Backend::B2(_) => keys("B2_ACCOUNT_ID and B2_ACCOUNT_KEY"),
-            Backend::Rest(repository) => match &repository.credentials {
-                Some(_) => keys("REST_SERVER_USERNAME and REST_SERVER_PASSWORD"),
-                None => format!(
-                    "whether Secret {secret} needs a REST_SERVER_USERNAME, which it has not"
-                ),
-            },
-        })
-    }
-
-    /// What to look at when the store does not answer; nothing for a directory.
-    pub(crate) fn endpoint(&self) -> Option<&str> {
-        match &self.backend {
-            Backend::Local(_) => None,
-            Backend::S3(bucket) => Some(&bucket.endpoint),
-            Backend::Gcs(bucket) => Some(&bucket.endpoint),
-            Backend::Azure(container) => Some(&container.endpoint),
-            Backend::Swift(container) => Some(container.login.url()),
-            Backend::B2(bucket) => Some(&bucket.api),
-            Backend::Rest(repository) => Some(&repository.url),
-        }
-    }
-
-    /// A hint for somebody whose password does not open the repository.
-    pub(crate) fn password_ends_in_line_break(&self) -> bool {
-        self.password.reveal().last() == Some(&b'\n')
     }
 }
 

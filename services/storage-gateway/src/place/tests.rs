@@ -1,6 +1,7 @@
 //! What backends and Secrets resolve to, and what is said of those that do not.
 
 use super::*;
+use coffer_runtime::fault::{Class, Fault as _};
 use serde_json::json;
 
 fn at() -> RepositoryRef {
