@@ -15,11 +15,14 @@ use coffer_runtime::fault::{Class, Fault, class_of};
 use coffer_runtime::grpc::CHUNK_BYTES;
 use crc_fast::{CrcAlgorithm, Digest};
 use futures::{Stream, StreamExt as _};
+use std::collections::HashSet;
 use std::time::Duration;
 use tonic::Status;
 
 /// Of a SHA-256 in hex.
 const SHA256_DIGITS: usize = 64;
+/// Files of a snapshot: as many as a Redis Cluster has slots for masters.
+const MOST_PATHS: usize = 16_384;
 
 /// A backup that was not committed.
 #[derive(Debug, thiserror::Error)]
@@ -204,8 +207,7 @@ impl Begun {
 struct File {
     path: String,
     writer: restic::FileWriter,
-    /// Tells what the network changed. The SHA-256 in the manifest would too, at ten times the processor's time: it is for
-    /// those who read.
+    /// Tells what the network changed. The SHA-256 in the manifest would too, at ten times the processor's time.
     crc64: Digest,
     bytes: u64,
 }
@@ -285,14 +287,18 @@ fn check(header: &Header) -> Result<(), Error> {
     if header.paths.is_empty() {
         return bad("it names no file".to_owned());
     }
-    for (index, path) in header.paths.iter().enumerate() {
+    if header.paths.len() > MOST_PATHS {
+        return bad(format!("it names {} files, the most is {MOST_PATHS}", header.paths.len()));
+    }
+    let mut named = HashSet::new();
+    for path in &header.paths {
         if !path.starts_with('/') {
             return bad(format!("path {path:?} is not absolute"));
         }
         if path == manifest::PATH {
             return bad(format!("{path} is written by the gateway"));
         }
-        if header.paths[..index].contains(path) {
+        if !named.insert(path) {
             return bad(format!("path {path} is named twice"));
         }
     }
@@ -317,7 +323,14 @@ fn compare(files: &[File], manifest: &Manifest) -> Result<(), Error> {
             return Err(differs(&file.path, problem));
         }
         let arrived = format!("{:016x}", file.crc64.clone().finalize());
-        let sent = sum.crc64.as_deref().unwrap_or("nothing of it");
+        let Some(sent) = sum.crc64.as_deref() else {
+            let problem = format!(
+                "finish has no CRC-64 of {}: the worker is of another version than the storage-gateway; \
+                 install all services together",
+                file.path
+            );
+            return Err(Error::BadStream { problem });
+        };
         if sent != arrived {
             let problem = format!("CRC-64 {arrived} arrived, finish says {sent}");
             return Err(differs(&file.path, problem));

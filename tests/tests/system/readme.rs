@@ -72,7 +72,7 @@ async fn the_tour_works_as_it_is_written() -> Result<()> {
     let output = shell(folder.path(), &script)?.output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    for part in ["created", "Ready", "/dump.rdb", "Succeeded", "1 keys", "no errors were found"] {
+    for part in ["created", "Ready", "/dump.rdb", "Succeeded", "1 key", "no errors were found"] {
         ensure!(text.contains(part), "\"{part}\" is not in\n{text}");
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Buffers used again: chunks and packs come and go by the thousand, megabytes each, from many threads.
+//! Buffers used again: blocks of content and packs come and go by the thousand, megabytes each, from many threads.
 //! An allocator left alone with that keeps several times what is in use, and a fresh buffer costs a page
 //! fault for every 4 KiB.
 //!

@@ -17,8 +17,6 @@ const SAMPLE_LEN: usize = 32 * 1024;
 const PIECE: usize = 128 * 1024;
 /// Less than this part saved (a 64th) is not worth the time to decompress.
 const WORTH: usize = 64;
-/// The largest chunk that there is always room for, to be compressed in one piece: three in a hundred are larger.
-const KEPT: usize = 4 * 1024 * 1024;
 
 /// What a computation compresses and decompresses with. Making these costs as much as compressing a
 /// small blob, so they are used again.
@@ -30,8 +28,6 @@ pub(crate) struct Codec {
     decoder: Option<Decoder<'static>>,
     /// Room for pieces of content.
     room: Vec<u8>,
-    /// Room for all of it.
-    whole: Vec<u8>,
 }
 
 /// Compressed content on its way through a decoder, beside what it should become.
@@ -63,30 +59,8 @@ impl Codec {
         Ok(&mut self.compressor.insert(compressor).1)
     }
 
-    /// Appends what these pieces are together, compressed, to `out`.
-    pub(crate) fn compress(
-        &mut self,
-        level: i32,
-        content: &[&[u8]],
-        out: &mut Vec<u8>,
-    ) -> Result<()> {
-        if let [whole] = content {
-            return self.compress_whole(level, whole, out);
-        }
-        // It compresses less well in pieces, and no faster.
-        let length = pieces::length(content);
-        let mut whole = if length <= KEPT { std::mem::take(&mut self.whole) } else { Vec::new() };
-        whole.clear();
-        whole.reserve_exact(length.max(KEPT));
-        content.iter().for_each(|piece| whole.extend_from_slice(piece));
-        let done = self.compress_whole(level, &whole, out);
-        if length <= KEPT {
-            self.whole = whole;
-        }
-        done
-    }
-
-    fn compress_whole(&mut self, level: i32, content: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    /// Appends the compressed content to `out`.
+    pub(crate) fn compress(&mut self, level: i32, content: &[u8], out: &mut Vec<u8>) -> Result<()> {
         // Exactly: a pack's buffer must not double for its last blob.
         out.reserve_exact(zstd::zstd_safe::compress_bound(content.len()) + TAG_LEN);
         let mut end = Cursor::new(std::mem::take(out));
@@ -146,7 +120,7 @@ impl Codec {
             let sample = pieces::within(content.iter().copied(), start..start + SAMPLE_LEN);
             sample.for_each(|part| samples.extend_from_slice(part));
         }
-        let tried = self.compress_whole(level, &samples, &mut packed);
+        let tried = self.compress(level, &samples, &mut packed);
         let saved = samples.len().saturating_sub(packed.len());
         let noise = saved < samples.len() / WORTH;
         self.room = samples;
@@ -206,8 +180,7 @@ mod tests {
         for length in [0, 1, 1000, PIECE, content.len()] {
             let content = &content[..length];
             let mut packed = Vec::new();
-            let (one, other) = content.split_at(length / 3);
-            codec.compress(1, &[one, other], &mut packed).unwrap();
+            codec.compress(1, content, &mut packed).unwrap();
             let mut compare = |expected: &[u8], packed: &[u8]| {
                 let expected = [expected];
                 let mut comparison = codec.compare(&expected).unwrap();

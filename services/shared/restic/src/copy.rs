@@ -101,7 +101,8 @@ async fn copy(
     let catalog = Catalog::load(source, &options.observer).await?;
     let known = Catalog::load(target, &options.observer).await?;
     let vault = &target.vault;
-    let encoder = Encoder::new(vault.key.clone(), vault.version, options.compression, true)?;
+    let (level, buffers) = (options.compression, target.resources.buffers().clone());
+    let encoder = Encoder::new(vault.key.clone(), vault.version, level, true, buffers)?;
     let packer = Packer::new(Arc::clone(vault), target.resources.clone(), lock.watch(), UPLOADS)
         .full_sized();
     let mut copier =

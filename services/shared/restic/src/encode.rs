@@ -24,6 +24,9 @@ pub(crate) struct SealedBlob {
     pub(crate) raw_length: Option<u32>,
 }
 
+/// Room for most chunks: with few sizes of buffers, one that is given back fits the next.
+const TYPICAL: usize = 2 * 1024 * 1024;
+
 /// Turns content into sealed blobs.
 #[derive(Debug)]
 pub(crate) struct Encoder {
@@ -31,6 +34,8 @@ pub(crate) struct Encoder {
     data_level: Option<i32>,
     tree_level: Option<i32>,
     verify: bool,
+    /// For what is compressed and came in pieces.
+    buffers: Buffers,
 }
 
 impl Encoder {
@@ -39,6 +44,7 @@ impl Encoder {
         version: Version,
         compression: Compression,
         verify: bool,
+        buffers: Buffers,
     ) -> Result<Arc<Self>> {
         let level = match compression {
             Compression::Off => None,
@@ -54,6 +60,7 @@ impl Encoder {
             data_level: level.filter(|_| compresses),
             tree_level: compresses.then_some(level.unwrap_or(3)),
             verify,
+            buffers,
         }))
     }
 
@@ -86,7 +93,15 @@ impl Encoder {
             && !codec.is_noise(level, content)?
         {
             out.extend_from_slice(&[0; NONCE_LEN]);
-            codec.compress(level, content, out)?;
+            match content {
+                [whole] => codec.compress(level, whole, out)?,
+                // In pieces it compresses less well, and no faster.
+                several => {
+                    let mut whole = self.buffers.take(length.max(TYPICAL));
+                    several.iter().for_each(|piece| whole.extend_from_slice(piece));
+                    codec.compress(level, &whole, out)?;
+                }
+            }
             if out.len() - start - NONCE_LEN < length {
                 let length = u32::try_from(length);
                 raw_length = Some(length.map_err(|e| Error::internal("compress a blob", e))?);
@@ -224,7 +239,7 @@ mod tests {
 
     fn encoder(version: Version, compression: Compression) -> Arc<Encoder> {
         let key = SealingKey::generate().unwrap();
-        Encoder::new(key, version, compression, true).unwrap()
+        Encoder::new(key, version, compression, true, Buffers::default()).unwrap()
     }
 
     proptest! {
@@ -311,7 +326,8 @@ mod tests {
         let key = SealingKey::generate().unwrap();
         for level in [0, -1, 23] {
             let compression = Compression::Level(level);
-            let made = Encoder::new(key.clone(), Version::V2, compression, true);
+            let buffers = Buffers::default();
+            let made = Encoder::new(key.clone(), Version::V2, compression, true, buffers);
             assert!(made.is_err());
         }
     }

@@ -1,14 +1,14 @@
 //! Content in the pieces in which it came: to cut it, name it and encrypt it, nobody needs it in one.
 //!
-//! A chunk is megabytes, and what is copied there comes from the memory and goes to the memory: a tenth of a
-//! backup's processor time.
+//! A chunk is of any length between half a megabyte and eight, which is known when it ends. In one piece it would have
+//! to be moved each time it outgrew its buffer, and a buffer of another's length seldom fits the next.
 
 use std::ops::Range;
 
 use bytes::Bytes;
 
 /// Bytes in pieces, in their order.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Pieces {
     pieces: Vec<Bytes>,
     len: usize,

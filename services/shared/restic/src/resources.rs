@@ -25,8 +25,8 @@ const WAITING: usize = 1;
 /// The memory of all streams of a process together, unless [`Resources::with_memory`] says otherwise:
 /// 32 streams get 12 MiB each.
 const MEMORY: usize = 384 * MIB;
-/// Buffers of a stream beside its packs or reads, while there is memory for it: what is lost to rounding. Many streams
-/// are seldom all at their most.
+/// Buffers of a stream beside its share, while there is memory for it: the chunk in the making, and what is lost to
+/// rounding. Many streams are seldom all at their most.
 const BESIDE: usize = 5 * MIB;
 /// What stays idle for the next stream when the last one has left.
 const KEPT: usize = 12 * MIB;
@@ -48,7 +48,7 @@ struct Shared {
     parallelism: usize,
     memory: usize,
     streams: AtomicUsize,
-    /// Bytes of buffers that all of them would take if there were enough for all.
+    /// Bytes that all of them would take if there were enough for all.
     wanted: AtomicUsize,
     buffers: Buffers,
     /// Codecs that no computation uses at the moment; never more than there are threads.
@@ -97,14 +97,14 @@ impl Resources {
         }
     }
 
-    /// Buffers for packs and reads.
+    /// Buffers for content, packs and reads.
     pub(crate) fn buffers(&self) -> &Buffers {
         &self.shared.buffers
     }
 
     /// Counts a stream in that fills packs.
     pub(crate) fn enter(&self, packs: Packs) -> Stream {
-        self.count_in(packs.most_buffered())
+        self.count_in(packs.most_for_one())
     }
 
     /// Counts a stream in that reads.
@@ -194,7 +194,7 @@ impl Drop for Stream {
 
 #[cfg(test)]
 mod tests {
-    use super::share::LEAST_FOR_ONE;
+    use super::share::{LEAST_FOR_ONE, MOST_WITH_FILES};
     use super::*;
 
     #[test]
@@ -204,10 +204,7 @@ mod tests {
         let alone = now();
         let streams: Vec<_> = (0..32).map(|_| resources.clone().enter(Packs::InFiles)).collect();
         assert_eq!(now(), (Share::of(MEMORY, 2, 32, Packs::InMemory), LEAST_FOR_ONE));
-        assert_eq!(
-            resources.shared.wanted.load(Ordering::Relaxed),
-            32 * Packs::InFiles.most_buffered()
-        );
+        assert_eq!(resources.shared.wanted.load(Ordering::Relaxed), 32 * MOST_WITH_FILES);
         drop(streams);
         assert_eq!(now(), alone);
         assert_eq!(resources.shared.wanted.load(Ordering::Relaxed), 0);

@@ -114,7 +114,8 @@ impl Repository {
         let inner = Arc::clone(&self.inner);
         let vault = &inner.vault;
         let (level, verify) = (options.compression, options.verify);
-        let encoder = Encoder::new(vault.key.clone(), vault.version, level, verify)?;
+        let buffers = inner.resources.buffers().clone();
+        let encoder = Encoder::new(vault.key.clone(), vault.version, level, verify, buffers)?;
         let lock = inner.lock_and_refresh().await?;
         let packer =
             Packer::new(Arc::clone(vault), inner.resources.clone(), lock.watch(), options.uploads);

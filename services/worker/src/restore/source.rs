@@ -1,5 +1,5 @@
-//! The data files of a snapshot: one, or one for each shard of a cluster. Every byte is checked against the
-//! sums of the gateway and of the backup.
+//! The data files of a snapshot: one, or one for each shard of a cluster. Every byte is checked against a
+//! sum of the backup, or what others made against the gateway's.
 
 use std::time::Duration;
 

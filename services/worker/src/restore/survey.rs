@@ -109,6 +109,7 @@ pub(super) async fn run(
                 .of_coffer(file.manifest().is_some());
             while let Some(chunk) = reading.next().await? {
                 replay.look_through(&chunk, loader, fail).await?;
+                loader.flush().await?;
             }
             replay.finish()?;
             continue;
@@ -135,6 +136,8 @@ pub(super) async fn run(
                     _ => {}
                 }
             }
+            // A question that waits in our buffer is none that the server is late to answer.
+            loader.flush().await?;
         }
         entries.finish().map_err(unreadable)?;
     }

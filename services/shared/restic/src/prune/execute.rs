@@ -84,7 +84,8 @@ async fn repack(
         Packer::new(Arc::clone(&inner.vault), inner.resources.clone(), lock.watch(), UPLOADS)
             .full_sized();
     let vault = &inner.vault;
-    let encoder = Encoder::new(vault.key.clone(), vault.version, options.compression, true)?;
+    let (level, buffers) = (options.compression, inner.resources.buffers().clone());
+    let encoder = Encoder::new(vault.key.clone(), vault.version, level, true, buffers)?;
     let step = options.observer.bytes("repack", plan.summary.bytes_repacked);
     let goes = |number: &u32| plan.fates[*number as usize] == Fate::Repack;
     let mut done = vec![false; catalog.packs().len()];

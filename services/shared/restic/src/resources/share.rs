@@ -10,7 +10,7 @@ pub(super) const MOST_FOR_ONE: usize = 37 * MIB;
 pub(super) const MOST_WITH_FILES: usize = 34 * MIB;
 /// However many streams there are, one needs this: two packs of 4 MiB, and a little content.
 pub(super) const LEAST_FOR_ONE: usize = 12 * MIB;
-/// A typical chunk as it is counted, and a small one. A larger one takes all, so that it always finds a place.
+/// A typical chunk in its buffers, and a small one. A larger one takes all, so that it always finds a place.
 const LEAST_CONTENT: usize = 3 * MIB;
 /// No pack is closed while it is smaller, except at the end.
 const LEAST_PACK: usize = 4 * MIB;
@@ -40,20 +40,12 @@ impl Packs {
             Self::InFiles => MOST_WITH_FILES,
         }
     }
-
-    /// What of it are buffers: content lies as it came.
-    pub(super) const fn most_buffered(self) -> usize {
-        match self {
-            Self::InMemory => MOST_FOR_ONE / 4 * 3,
-            Self::InFiles => MOST_LANES * FILE_BUFFER,
-        }
-    }
 }
 
 /// What a stream may hold at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Share {
-    /// Bytes of content that is not yet in packs.
+    /// Bytes of buffers with content that is not yet in packs.
     pub(crate) content: usize,
     /// Packs that are filled at a time.
     pub(crate) lanes: usize,
@@ -72,7 +64,7 @@ impl Share {
         let lanes = parallelism.div_ceil(streams).clamp(1, MOST_LANES);
         if packs == Packs::InFiles {
             let lanes = lanes.min((all - 2 * LEAST_CONTENT) / FILE_BUFFER);
-            // The rest is for what the allocator keeps of content that is done with: fresh memory is dear.
+            // The rest is room for buffers that lie idle for a moment: fresh ones are dear.
             let content = (all - lanes * FILE_BUFFER) / 3 * 2;
             let packs = lanes + FILES_UNDER_WAY;
             let crowded = streams > 2 * parallelism;

@@ -9,6 +9,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::blobs::{Chunk, Queue};
 use super::{CONTENT_UNITS, Session};
+use crate::buffers::Buffer;
 use crate::chunker::Chunker;
 use crate::error::{Error, Result};
 use crate::id::Id;
@@ -16,13 +17,9 @@ use crate::pack::BlobKind;
 use crate::pieces::Pieces;
 use crate::tree::FileNode;
 
-/// Input is handed to the chunker in batches of about this size: large enough that the hand-over
-/// costs nothing, small enough for memory.
-const BATCH: usize = 1024 * 1024;
-/// A batch of more pieces is made one: each costs something, and may keep more memory than it is long.
-const MOST_PIECES: usize = 32;
-/// A chunk's memory is counted in wholes of this: its first piece and its last may be others', too.
-const COUNTED: usize = 1024 * 1024;
+/// Input is gathered in blocks of this size, which are handed to the chunker: large enough that the hand-over costs
+/// nothing, small enough for memory. What comes in may be a byte of a megabyte that it keeps, and is not ours to count.
+const BLOCK: usize = 1024 * 1024;
 /// Chunks that are stored by one task.
 const TOGETHER: usize = 2;
 
@@ -44,8 +41,7 @@ pub struct FileWriter {
     session: Arc<Session>,
     path: String,
     size: u64,
-    batch: Vec<Bytes>,
-    batched: usize,
+    block: Buffer,
     /// `None` only while a call is under way; found so, an earlier call was dropped half way.
     chunker: Option<Cutting>,
     queue: Arc<Queue>,
@@ -69,8 +65,7 @@ impl FileWriter {
             session,
             path,
             size: 0,
-            batch: Vec::new(),
-            batched: 0,
+            block: Buffer::default(),
             chunker: Some(Cutting::Idle(chunker)),
             queue: Queue::new(BlobKind::Data),
             pending: VecDeque::new(),
@@ -90,14 +85,19 @@ impl FileWriter {
     pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
         self.session.ensure_running()?;
         self.size += bytes.len() as u64;
-        self.batched += bytes.len();
-        if !bytes.is_empty() {
-            self.batch.push(bytes);
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            if self.block.capacity() == 0 {
+                self.block = self.session.repository.resources.buffers().take(BLOCK);
+            }
+            let (now, later) = rest.split_at(rest.len().min(BLOCK - self.block.len()));
+            self.block.extend_from_slice(now);
+            rest = later;
+            if self.block.len() == BLOCK {
+                self.guarded(async |file| file.cut_block().await).await?;
+            }
         }
-        if self.batched < BATCH {
-            return Ok(());
-        }
-        self.guarded(async |file| file.cut_batch().await).await
+        Ok(())
     }
 
     /// Ends the file and waits until its chunks are in packs.
@@ -130,20 +130,15 @@ impl FileWriter {
         result
     }
 
-    /// Sends the batch to the chunker, after the previous one's chunks are on their way.
-    async fn cut_batch(&mut self) -> Result<()> {
+    /// Sends the block to the chunker, after the previous one's chunks are on their way.
+    async fn cut_block(&mut self) -> Result<()> {
         let mut chunker = self.idle_chunker().await?;
-        let batch = std::mem::take(&mut self.batch);
-        self.batched = 0;
+        let block = Bytes::from(std::mem::take(&mut self.block));
         let resources = self.session.repository.resources.clone();
         let cutting = tokio::spawn(async move {
             let cut = move || {
                 let mut chunks = Vec::new();
-                if batch.len() > MOST_PIECES {
-                    chunker.push(batch.concat().into(), &mut chunks);
-                } else {
-                    batch.into_iter().for_each(|bytes| chunker.push(bytes, &mut chunks));
-                }
+                chunker.push(block, &mut chunks);
                 (chunker, chunks)
             };
             resources.compute_briefly("cut chunks", cut).await
@@ -171,7 +166,7 @@ impl FileWriter {
     }
 
     async fn drain(&mut self) -> Result<()> {
-        self.cut_batch().await?;
+        self.cut_block().await?;
         let chunker = self.idle_chunker().await?;
         let mut chunks = Vec::new();
         chunker.finish(&mut chunks);
@@ -193,8 +188,7 @@ impl FileWriter {
             }
         }
         let budget = Arc::clone(&self.session.budget);
-        let cost =
-            cost(content.len().next_multiple_of(COUNTED), self.session.packer.share().content);
+        let cost = cost(content.len().next_multiple_of(BLOCK), self.session.packer.share().content);
         let permit = match Arc::clone(&budget).try_acquire_many_owned(cost) {
             Ok(permit) => permit,
             Err(_) => {
@@ -228,7 +222,7 @@ impl FileWriter {
     }
 }
 
-/// What a chunk takes of the budget, which stands for this many bytes now.
+/// What a chunk's blocks take of the budget, which stands for this many bytes now.
 fn cost(bytes: usize, all: usize) -> u32 {
     let units = bytes as u64 * u64::from(CONTENT_UNITS) / all.max(1) as u64;
     u32::try_from(units).unwrap_or(CONTENT_UNITS).min(CONTENT_UNITS)
