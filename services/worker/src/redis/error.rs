@@ -4,8 +4,11 @@
 use std::io;
 use std::time::Duration;
 
-use coffer_rdb::strings::printable;
 use coffer_runtime::fault::{Class, Fault};
+
+mod reply;
+
+pub(crate) use reply::first_word;
 
 /// A failure at the Redis.
 #[derive(Debug, thiserror::Error)]
@@ -458,46 +461,6 @@ impl Fault for Error {
             | Self::LibraryInTheWay { .. }
             | Self::Key { .. } => Class::Conflict,
         }
-    }
-}
-
-impl Error {
-    /// Sorts an error reply to a command.
-    pub(crate) fn from_reply(address: &str, command: &str, reply: &[u8]) -> Self {
-        let (address, command) = (address.to_owned(), command.to_owned());
-        let text = printable(reply, 300);
-        match first_word(reply) {
-            "NOPERM" => {
-                let grant = grant_for(&command);
-                Self::Permission { address, command, reply: text, grant }
-            }
-            "WRONGPASS" | "NOAUTH" => {
-                Self::Password { address, user: "the default user".to_owned(), reply: text }
-            }
-            _ => Self::Refused { address, command, reply: text },
-        }
-    }
-}
-
-/// The code that an error reply begins with.
-pub(crate) fn first_word(reply: &[u8]) -> &str {
-    let end = reply.iter().position(|byte| *byte == b' ').unwrap_or(reply.len());
-    std::str::from_utf8(&reply[..end]).unwrap_or_default()
-}
-
-/// The least rules for the work that a command belongs to.
-fn grant_for(command: &str) -> &'static str {
-    match command {
-        "PSYNC" | "REPLCONF" | "INFO" | "PING" => "+psync +replconf +ping +info",
-        "SCAN" | "DUMP" | "PEXPIRETIME" | "PTTL" | "MEMORY" => {
-            "%R~* +scan +dump +pexpiretime +pttl +memory|usage +info +ping +select +function|dump"
-        }
-        "FUNCTION LIST" => "+function|list",
-        "READONLY" => "+readonly",
-        "CLUSTER" => "+cluster|slots +cluster|nodes +info +ping",
-        "SENTINEL" => "+sentinel +info +ping",
-        "TYPE" | "TIME" | "OBJECT" => "%R~* +@read +scan +pttl +time +info +ping +select",
-        _ => "~* +@write +@read +restore +select +ping +info +dbsize +exists +function|load",
     }
 }
 
