@@ -92,6 +92,19 @@ fn monotonous_data_is_cut_at_the_limits() {
     assert_eq!(cuts(&data, std::iter::empty()), reference(&data));
     let data = vec![b'x'; 2 * MAX + 100];
     assert_eq!(cuts(&data, std::iter::empty()), [MAX, 2 * MAX, data.len()]);
+    for piece in [1 << 20, (1 << 20) - 7, MAX - 1] {
+        assert_eq!(cuts(&data, std::iter::repeat_n(piece, 20)), [MAX, 2 * MAX, data.len()]);
+    }
+}
+
+#[test]
+fn blocks_do_not_move_the_cuts_of_random_data() {
+    let data = random(8, 12 << 20);
+    let expected = reference(&data);
+    for piece in [1 << 20, ROUND, ROUND + 1, WINDOW, 100_003] {
+        let pieces = std::iter::repeat_n(piece, data.len() / piece);
+        assert_eq!(cuts(&data, pieces), expected, "{piece}");
+    }
 }
 
 proptest! {
