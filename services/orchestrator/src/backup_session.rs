@@ -16,6 +16,7 @@ pub mod finish;
 pub mod follow;
 pub mod gather;
 pub mod hooks;
+pub mod launch;
 pub mod start;
 
 use coffer_api::{BackupSession, names};

@@ -14,7 +14,10 @@ use kube::{Resource, ResourceExt};
 
 use crate::{
     apply::CANCELLED_BY,
-    backup_session::start::{LINE, seconds_until, secret},
+    backup_session::{
+        launch::{seconds_until, secret},
+        start::LINE,
+    },
     gather::{Preparation, Prepared},
     interim, job, patience,
     plan::{Action, Lookup, Plan, Requeue, SessionSecret},
